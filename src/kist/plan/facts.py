@@ -1,0 +1,150 @@
+"""What this host and this user can do, as data. `kernel.probe` fills it, the plan compiler decides by it.
+
+Pure: no I/O here. What follows from the kernel version alone is a property, so that it can't contradict it.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+# The index is the number (linux/capability.h). A kernel may know fewer or more: see HostFacts.cap_last.
+CAPABILITIES = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_ADMIN",
+    "CAP_NET_RAW",
+    "CAP_IPC_LOCK",
+    "CAP_IPC_OWNER",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_PACCT",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_NICE",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG",
+    "CAP_MKNOD",
+    "CAP_LEASE",
+    "CAP_AUDIT_WRITE",
+    "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP",
+    "CAP_MAC_OVERRIDE",
+    "CAP_MAC_ADMIN",
+    "CAP_SYSLOG",
+    "CAP_WAKE_ALARM",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_AUDIT_READ",
+    "CAP_PERFMON",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
+)
+
+
+class IdRange(msgspec.Struct, frozen=True):
+    """`size` consecutive ids from `start`. Source: subuid(5)."""
+
+    start: int
+    size: int
+
+
+class CgroupV1(msgspec.Struct, frozen=True):
+    """One v1 hierarchy, as seen by one of its controllers."""
+
+    mount: str  # absolute mount point
+    path: str  # own cgroup below the mount, "/..."; "/" also when the own cgroup lies outside of what the mount shows
+    writable: bool  # this user can make a child of `path`
+
+
+class CgroupV2(msgspec.Struct, frozen=True):
+    """The v2 tree. `base` is the directory in which containers' cgroups would be made: the root of the tree when it is
+    the kernel's own root and writable, else the own cgroup. Source: kernel cgroup-v2.rst."""
+
+    mount: str  # absolute mount point
+    path: str  # own cgroup below the mount, "/..."
+    base: str  # below the mount, "/..."
+    base_is_root: bool  # the kernel's root cgroup: the "no internal processes" rule does not hold there
+    available: frozenset[str]  # base/cgroup.controllers
+    enabled: frozenset[str]  # base/cgroup.subtree_control
+    delegated: bool  # this user can make children of base, enable controllers for them and move its processes there
+    other_processes: bool  # base holds processes besides us, so controllers can't be enabled; False when base_is_root
+
+
+class CgroupFacts(msgspec.Struct, frozen=True):
+    """`version` 0: nothing mounted; 1: controllers are on v1 (a v2 tree beside them, "hybrid", does not count); 2: v2."""
+
+    version: int
+    v1: Mapping[str, CgroupV1] = {}  # by controller: "memory", "cpu", ...; named hierarchies as "name=systemd"
+    v2: CgroupV2 | None = None  # None unless version is 2
+    systemd: bool = False  # systemd is the init of this host (sd_booted(3))
+    swap_accounting: bool = False  # v1 memory.memsw.*, v2 memory.swap.max
+
+
+class HostFacts(msgspec.Struct, frozen=True):
+    """What the compiler may rely on. Says nothing of run directories or of what stdio is."""
+
+    kernel: tuple[int, int]
+    arch: str  # uname -m: "x86_64", "aarch64"
+    uid: int  # effective
+    gid: int
+    groups: tuple[int, ...]
+    user_name: str  # "" when nobody knows it
+    capabilities: frozenset[str]  # effective, "CAP_CHOWN"; bits without a name here are "CAP_41" and so on
+    cap_last: int  # the highest capability number of this kernel
+    no_new_privs: bool  # inherited: then no setuid program works, newuidmap neither
+    user_namespaces: bool  # this user can make one and gets capabilities in it
+    user_namespaces_reason: str  # why not; "" if it can
+    in_user_namespace: bool
+    subuids: tuple[IdRange, ...]  # of this user, in the file's order
+    subgids: tuple[IdRange, ...]
+    newuidmap: str  # absolute path of a usable one, or ""
+    newgidmap: str
+    time_namespace: bool
+    seccomp: bool  # SECCOMP_MODE_FILTER
+    lsm: tuple[str, ...]  # the active ones of "apparmor", "selinux"
+    cgroup: CgroupFacts
+    rlimits: Mapping[str, tuple[int, int]]  # "RLIMIT_NOFILE" -> (soft, hard); -1 is RLIM_INFINITY
+    memory_total_bytes: int
+    cpus: int  # online
+
+    @property
+    def overlay_in_userns(self) -> bool:
+        """overlayfs may be mounted in a user namespace (with userxattr)."""
+        return self.kernel >= (5, 11)
+
+    @property
+    def tmpfs_user_xattr(self) -> bool:
+        """tmpfs keeps user.* attributes, so an overlay upper directory with userxattr may lie on it."""
+        return self.kernel >= (6, 6)
+
+    @property
+    def mount_setattr(self) -> bool:
+        """mount_setattr(2): recursive read-only, id-mapped mounts."""
+        return self.kernel >= (5, 12)
+
+    @property
+    def pidfd(self) -> bool:
+        """pidfd_open(2) and waitid(P_PIDFD)."""
+        return self.kernel >= (5, 4)
+
+    @property
+    def clone_into_cgroup(self) -> bool:
+        """clone3(2) with CLONE_INTO_CGROUP; v2 only."""
+        return self.kernel >= (5, 7) and self.cgroup.version == 2
+
+    @property
+    def exec_switches_timens(self) -> bool:
+        """execve(2) enters the time namespace made by unshare(CLONE_NEWTIME); before, only children did."""
+        return self.kernel >= (6, 3)
