@@ -83,7 +83,7 @@ class CgroupV2(msgspec.Struct, frozen=True):
 
 
 class CgroupFacts(msgspec.Struct, frozen=True):
-    """`version` 0: nothing mounted; 1: controllers are on v1 (a v2 tree beside them, "hybrid", does not count); 2: v2."""
+    """`version` 0: nothing mounted; 1: controllers are on v1, whether or not a v2 tree is beside them; 2: on v2."""
 
     version: int
     v1: Mapping[str, CgroupV1] = {}  # by controller: "memory", "cpu", ...; named hierarchies as "name=systemd"
