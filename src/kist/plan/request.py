@@ -1,0 +1,197 @@
+"""What a caller may ask of `kist run` and `kist explain`, as values: pure, checked by `plan.values` before it gets here.
+
+Field names are Docker's flag names with underscores, plus the unit where a number has one. None means "not asked for":
+the compiler then takes the image's value or kist's default.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+UNLIMITED = -1
+
+
+class MountRequest(msgspec.Struct, frozen=True):
+    """One of --volume, --mount or --tmpfs. Named volumes come with the store's volumes; until then they are refused."""
+
+    kind: str  # "bind" or "tmpfs"
+    target: str  # absolute and normal, never "/"
+    source: str = ""  # bind: absolute and normal, on the host
+    readonly: bool = False
+    recursive: bool = True  # bind: with the mounts below source
+    readonly_recursive: bool = False  # bind, readonly: refuse to start unless those below are read-only too
+    create_source: bool = False  # bind: make a missing source directory, as docker does for -v but not for --mount
+    propagation: str = ""  # bind: "", "private", "rprivate", "slave", "rslave", "shared", "rshared"
+    relabel: str = ""  # bind: "", "z" (shared), "Z" (private): an SELinux label for the source
+    options: tuple[str, ...] = ()  # tmpfs: mount(8) words besides size and mode: "noexec", "nosuid", "uid=1000"
+    size_bytes: int | None = None  # tmpfs
+    mode: int | None = None  # tmpfs: permissions of its root
+
+
+class Ulimit(msgspec.Struct, frozen=True):
+    """--ulimit. UNLIMITED is RLIM_INFINITY; otherwise in getrlimit(2)'s unit."""
+
+    name: str  # a word of plan.steps.RLIMITS
+    soft: int
+    hard: int
+
+
+class DeviceRequest(msgspec.Struct, frozen=True):
+    """--device: a device node (or a directory of them) of the host."""
+
+    source: str
+    target: str
+    access: str = "rwm"  # letters of r(ead), w(rite), m(knod), in this order
+
+
+class DeviceRate(msgspec.Struct, frozen=True):
+    """A limit on one block device: bytes or operations per second, or a weight."""
+
+    path: str
+    rate: int
+
+
+class DeviceRule(msgspec.Struct, frozen=True):
+    """--device-cgroup-rule. UNLIMITED stands for `*`."""
+
+    kind: str  # "a", "b" or "c"
+    major: int
+    minor: int
+    access: str
+
+
+class SecurityOpt(msgspec.Struct, frozen=True):
+    """--security-opt, all of them together."""
+
+    seccomp: str = "default"  # "default", "unconfined", or the profile itself: JSON in Docker's or the OCI's form
+    no_new_privileges: bool = True
+    systempaths_unconfined: bool = False  # neither masked nor read-only paths
+    apparmor: str = ""
+    label: tuple[str, ...] = ()  # SELinux: "disable", "type:...", "level:...", ...
+
+
+class TimeOffset(msgspec.Struct, frozen=True):
+    """What the container's clocks show beyond the host's. Source: time_namespaces(7)."""
+
+    monotonic_s: int = 0
+    boottime_s: int = 0
+
+
+# What --without may leave out, for a lesson, and what it protects.
+PROTECTIONS: Mapping[str, str] = {
+    "userns": "ids inside mean nothing on the host",
+    "pidns": "processes of the host cannot be seen or signalled",
+    "netns": "network interfaces, ports and firewall of its own",
+    "mntns": "mounts made inside stay inside",
+    "ipcns": "System V IPC and POSIX message queues of its own",
+    "utsns": "host name of its own",
+    "cgroupns": "its cgroup looks like the root",
+    "timens": "clocks since boot of its own",
+    "seccomp": "dangerous system calls are denied",
+    "caps": "root inside has few of root's powers",
+    "nnp": "set-uid programs give no privileges",
+    "masked": "files of /proc and /sys that tell about the host are hidden",
+    "readonly-paths": "files of /proc that change the host are read-only",
+    "cgroup": "limits and accounting",
+    "pivot": "the host's root is gone, not just out of sight (chroot instead)",
+    "overlay": "the image is never written",
+    "devices": "only harmless device nodes, and no others can be opened",
+    "keyring": "the caller's keys stay outside",
+}
+
+
+class RunRequest(msgspec.Struct, frozen=True):
+    """Exactly one of image and rootfs is set. Values are checked in themselves, not against the host: the compiler
+    does that with HostFacts."""
+
+    image: str = ""
+    rootfs: str = ""  # an absolute, normal directory of the host
+    command: tuple[str, ...] = ()  # empty: the image's
+
+    # the container
+    name: str = ""
+    rm: bool = False
+    labels: Mapping[str, str] = {}  # with those of --label-file
+    annotations: Mapping[str, str] = {}
+    cidfile: str = ""  # absolute
+    pull: str = "missing"  # "always", "missing", "never"
+
+    # the process
+    entrypoint: tuple[str, ...] | None = None  # (): none, not even the image's
+    env: tuple[str, ...] = ()  # "KEY=VALUE", keys unique, with those of --env-file; a bare "KEY" removes the image's
+    workdir: str = ""
+    user: str = ""  # as given: name, uid, name:group, uid:gid; resolved inside the root file system
+    group_add: tuple[str, ...] = ()
+    umask: int | None = None
+    init: bool = False
+    stop_signal: int | None = None
+    stop_timeout_s: int | None = None  # UNLIMITED: wait for ever before SIGKILL
+    timeout_s: float | None = None
+    ulimits: tuple[Ulimit, ...] = ()
+    oom_score_adj: int | None = None
+
+    # the terminal
+    interactive: bool = False
+    tty: bool = False
+    attach: tuple[str, ...] = ()  # of "stdin", "stdout", "stderr"; empty: stdout and stderr, stdin if interactive
+    sig_proxy: bool = True
+    detach_keys: bytes = b"\x10\x11"  # ctrl-p ctrl-q
+
+    # files
+    volumes: tuple[MountRequest, ...] = ()
+    mounts: tuple[MountRequest, ...] = ()
+    tmpfs: tuple[MountRequest, ...] = ()
+    read_only: bool = False
+    shm_size_bytes: int | None = None
+    storage_opt_size_bytes: int | None = None  # of what the container writes over its image
+    devices: tuple[DeviceRequest, ...] = ()
+    device_cgroup_rule: tuple[DeviceRule, ...] = ()
+
+    # limits
+    memory_bytes: int | None = None
+    memory_swap_bytes: int | None = None  # memory and swap together; UNLIMITED
+    memory_reservation_bytes: int | None = None
+    memory_swappiness: int | None = None  # 0 to 100
+    oom_kill_disable: bool = False
+    cpus: float | None = None
+    cpu_shares: int | None = None  # 2 to 262144
+    cpu_period_us: int | None = None
+    cpu_quota_us: int | None = None  # UNLIMITED
+    cpuset_cpus: tuple[int, ...] = ()  # ascending
+    cpuset_mems: tuple[int, ...] = ()
+    pids_limit: int | None = None  # UNLIMITED
+    blkio_weight: int | None = None  # 10 to 1000
+    blkio_weight_device: tuple[DeviceRate, ...] = ()
+    device_read_bps: tuple[DeviceRate, ...] = ()
+    device_write_bps: tuple[DeviceRate, ...] = ()
+    device_read_iops: tuple[DeviceRate, ...] = ()
+    device_write_iops: tuple[DeviceRate, ...] = ()
+    cgroup_parent: str = ""
+
+    # privileges
+    cap_add: tuple[str, ...] = ()  # "CAP_CHOWN" or "ALL"
+    cap_drop: tuple[str, ...] = ()
+    security_opt: SecurityOpt = SecurityOpt()
+    privileged: bool = False
+    sysctls: Mapping[str, str] = {}  # keys with dots: "net.ipv4.ip_forward"
+
+    # namespaces; "" is kist's default
+    userns: str = ""  # "", "private", "host"
+    pid: str = ""  # "", "private", "host"
+    ipc: str = ""  # "", "none" (no /dev/shm), "private", "shareable", "host"
+    uts: str = ""  # "", "private", "host"
+    cgroupns: str = ""  # "", "private", "host"
+    time_offset: TimeOffset | None = None
+
+    # the network
+    network: str = "none"  # "none", "host"
+    hostname: str = ""
+    domainname: str = ""
+    add_host: tuple[tuple[str, str], ...] = ()  # (host name, address)
+    dns: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    dns_option: tuple[str, ...] = ()
+
+    # kist's own
+    allow_unenforced: bool = False  # run although a protection that was asked for can't be enforced, and say so
+    without: tuple[str, ...] = ()  # keys of PROTECTIONS
