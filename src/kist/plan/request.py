@@ -1,4 +1,4 @@
-"""What a caller may ask of `kist run` and `kist explain`, as values: pure, checked by `plan.values` before it gets here.
+"""What a caller may ask of `kist run` and `kist explain`, as values: pure, checked by `plan.values` on the way here.
 
 Field names are Docker's flag names with underscores, plus the unit where a number has one. None means "not asked for":
 the compiler then takes the image's value or kist's default.
