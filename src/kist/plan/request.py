@@ -18,12 +18,12 @@ class MountRequest(msgspec.Struct, frozen=True):
     target: str  # absolute and normal, never "/"
     source: str = ""  # bind: absolute and normal, on the host
     readonly: bool = False
-    recursive: bool = True  # bind: with the mounts below source
-    readonly_recursive: bool = False  # bind, readonly: refuse to start unless those below are read-only too
+    recursive: bool = True  # bind: with the mounts below source, and readonly holds for them too
+    writable_submounts: bool = False  # bind: readonly does not hold for the mounts below source
     create_source: bool = False  # bind: make a missing source directory, as docker does for -v but not for --mount
     propagation: str = ""  # bind: "", "private", "rprivate", "slave", "rslave", "shared", "rshared"
     relabel: str = ""  # bind: "", "z" (shared), "Z" (private): an SELinux label for the source
-    options: tuple[str, ...] = ()  # tmpfs: mount(8) words besides size and mode: "noexec", "nosuid", "uid=1000"
+    options: tuple[str, ...] = ()  # tmpfs: mount(8) words besides ro, size in bytes and mode: "exec", "uid=1000"
     size_bytes: int | None = None  # tmpfs
     mode: int | None = None  # tmpfs: permissions of its root
 
@@ -173,7 +173,7 @@ class RunRequest(msgspec.Struct, frozen=True):
     cap_drop: tuple[str, ...] = ()
     security_opt: SecurityOpt = SecurityOpt()
     privileged: bool = False
-    sysctls: Mapping[str, str] = {}  # keys with dots: "net.ipv4.ip_forward"
+    sysctls: Mapping[str, str] = {}  # keys with dots, no slash and no empty part: "net.ipv4.ip_forward"
 
     # namespaces; "" is kist's default
     userns: str = ""  # "", "private", "host"
