@@ -80,6 +80,7 @@ class CgroupV2(msgspec.Struct, frozen=True):
     enabled: frozenset[str]  # base/cgroup.subtree_control
     delegated: bool  # this user can make children of base, enable controllers for them and move its processes there
     other_processes: bool  # base holds processes besides us, so controllers can't be enabled; False when base_is_root
+    type: str = ""  # base/cgroup.type: "domain", "threaded", ...; "" for the root, which has none
 
 
 class CgroupFacts(msgspec.Struct, frozen=True):
@@ -90,6 +91,13 @@ class CgroupFacts(msgspec.Struct, frozen=True):
     v2: CgroupV2 | None = None  # None unless version is 2
     systemd: bool = False  # systemd is the init of this host (sd_booted(3))
     swap_accounting: bool = False  # v1 memory.memsw.*, v2 memory.swap.max
+    # The file that weighs block I/O: v1 "blkio.weight" or "blkio.bfq.weight", v2 "io.bfq.weight" or "io.weight"; "" if
+    # none. v2: BFQ when a disk uses it; else io.weight (CONFIG_BLK_CGROUP_IOCOST, then the root has io.cost.qos).
+    io_weight: str = ""
+    # cpuset.effective_cpus (v2: cpuset.cpus.effective) and mems where containers' cgroups are made; "" if not there.
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    realtime: bool = False  # v1 cpu.rt_runtime_us
 
 
 class HostFacts(msgspec.Struct, frozen=True):
