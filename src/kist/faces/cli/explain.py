@@ -1,0 +1,62 @@
+"""`kist explain`: what `kist run` would do, as steps."""
+
+import os
+import sys
+
+from kist.errors import InvalidInput
+from kist.faces.cli.flags import RUN_GROUPS, RUN_NOTES, Command, Flag
+from kist.faces.cli.parse import parse
+from kist.faces.cli.request import run_request, this_process
+from kist.plan import values
+
+_FORMATS = ("text", "json", "script")
+
+COMMAND = Command(
+    name="explain",
+    usage=("[FLAG...] IMAGE [COMMAND [ARGUMENT...]]", "[FLAG...] --rootfs DIR [COMMAND [ARGUMENT...]]"),
+    summary="Show the kernel steps that 'kist run' with the same arguments would take, without taking them",
+    groups=(
+        (
+            "Explaining",
+            (
+                Flag(
+                    "format", "one", "FORMAT", "text (for people), json, or script (for sh)", values.choice(*_FORMATS)
+                ),
+                Flag("script", "bool", "", "Short for --format script", values.boolean),
+                Flag("step", "one", "NUMBER", "Only this step", values.number(0, 1 << 16)),
+            ),
+        ),
+        *RUN_GROUPS,
+    ),
+    notes=RUN_NOTES,
+    examples=(
+        ("kist explain --rm --memory 64m host sh", "every step, why, and its man page"),
+        ("kist explain --script host id > by-hand.sh", "the same as a shell script"),
+        ("kist explain --without pidns host ps", "what would be missing"),
+    ),
+    command_follows=True,
+)
+
+
+def _columns() -> int:
+    try:
+        return max(40, os.get_terminal_size(1).columns)
+    except OSError:
+        return 80
+
+
+def main(argv: list[str]) -> int:
+    parsed = parse(COMMAND, argv)
+    format = values.choice(*_FORMATS)("--format", parsed.last("format", "text"))
+    if values.boolean("--script", parsed.last("script", "false")):
+        if format == "json":
+            raise InvalidInput("it contradicts --format json", path="--script", next="write one or the other")
+        format = "script"
+    step = values.number(0, 1 << 16)("--step", parsed.last("step")) if "step" in parsed.given else None
+    request = run_request(parsed.given, parsed.arguments, this_process())
+    from kist.engine.explain import explain
+
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ and format == "text"
+    text = explain(request, format=format, step=step, colour=colour, width=_columns())
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+    return 0

@@ -1,0 +1,228 @@
+"""The flags of `kist run` and `kist explain`, as data.
+
+The parser, the help, docs/reference/cli.md and the keywords of `kist.run()` all read this one table. Names and meanings
+are Docker's where Docker has the flag.
+"""
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from kist.plan import mount_values as m
+from kist.plan import values as v
+from kist.plan.request import PROTECTIONS
+
+Parser = Callable[[str, str], object]  # (flag's name for errors, text) -> value
+
+
+class Flag(msgspec.Struct, frozen=True):
+    """`kind` says how texts become a value: bool, one (the last wins), many (a tuple), words (a tuple, several per
+    text), map (the last of a key wins)."""
+
+    name: str
+    kind: str
+    metavar: str
+    help: str
+    parse: Parser | None = None  # None: needs the caller's files, environment or directory, see request.py
+    short: str = ""
+    field: str = ""  # of RunRequest, when it is not the name with underscores
+    alias: str = ""  # another spelling, not shown
+
+    @property
+    def request_field(self) -> str:
+        return self.field or self.name.replace("-", "_")
+
+
+Group = tuple[str, tuple[Flag, ...]]
+
+
+class Command(msgspec.Struct, frozen=True):
+    """What one verb accepts."""
+
+    name: str
+    usage: tuple[str, ...]  # after `kist NAME`
+    summary: str
+    groups: tuple[Group, ...] = ()
+    notes: tuple[tuple[str, Mapping[str, str]], ...] = ()  # (heading, words and what they mean)
+    examples: tuple[tuple[str, str], ...] = ()  # (command line, what it does)
+    least: int = 0  # how many arguments besides flags
+    most: int = 0
+    command_follows: bool = False  # flags end at the first argument, as the rest is another program's command line
+
+
+def _one(
+    name: str, metavar: str, help: str, parse: Parser | None, *, short: str = "", field: str = "", alias: str = ""
+) -> Flag:
+    return Flag(name, "one", metavar, help, parse, short, field, alias)
+
+
+def _many(
+    name: str, metavar: str, help: str, parse: Parser | None, *, short: str = "", field: str = "", alias: str = ""
+) -> Flag:
+    return Flag(name, "many", metavar, help, parse, short, field, alias)
+
+
+def _map(name: str, metavar: str, help: str, parse: Parser | None, *, short: str = "", field: str = "") -> Flag:
+    return Flag(name, "map", metavar, help, parse, short, field)
+
+
+def _bool(name: str, help: str, short: str = "") -> Flag:
+    return Flag(name, "bool", "", help, v.boolean, short)
+
+
+RUN_GROUPS: tuple[Group, ...] = (
+    (
+        "Container",
+        (
+            _one("rootfs", "DIR", "Run from this directory instead of an image; it is never written", None),
+            _one("name", "NAME", "Name of the container", v.container_name),
+            _bool("rm", "Forget the container when it ends"),
+            _map("label", "KEY[=VALUE]", "Note something about the container", None, short="l", field="labels"),
+            _many("label-file", "FILE", "Read labels from a file, one per line", None, field="labels"),
+            _map("annotation", "KEY[=VALUE]", "Add an annotation to the OCI config", v.label, field="annotations"),
+            _one("cidfile", "FILE", "Write the container's id to a file", None),
+            _one("pull", "WHEN", "Pull the image: always, missing or never", v.choice("always", "missing", "never")),
+        ),
+    ),
+    (
+        "Process",
+        (
+            _bool("interactive", "Keep standard input open", "i"),
+            _bool("tty", "Give it a terminal", "t"),
+            _many("attach", "STREAM", "Connect stdin, stdout or stderr only", v.stream, short="a"),
+            _bool("sig-proxy", "Pass signals on to the command (default true)"),
+            _one("detach-keys", "KEYS", "Keys that leave the container running (ctrl-p,ctrl-q)", v.detach_keys),
+            _one("entrypoint", "PROGRAM", "Run this instead of the image's entry point", None),
+            _many("env", "KEY[=VALUE]", "Set an environment variable; KEY alone passes yours on", None, short="e"),
+            _many("env-file", "FILE", "Read environment variables from a file", None, field="env"),
+            _one("workdir", "DIR", "Working directory, made when missing", m.workdir, short="w"),
+            _one("user", "USER[:GROUP]", "Run as this user: names or numbers", v.user, short="u"),
+            _many("group-add", "GROUP", "Add a supplementary group", v.group),
+            _one("umask", "MASK", "Permission bits that new files don't get, octal", v.umask),
+            _bool("init", "Run a small init as PID 1 that reaps orphans"),
+            _many("ulimit", "NAME=SOFT[:HARD]", "Limit one process: nofile=1024:2048", v.ulimit, field="ulimits"),
+            _one("oom-score-adj", "NUMBER", "Whom the kernel kills first (-1000 to 1000)", v.number(-1000, 1000)),
+            _one("stop-signal", "SIGNAL", "Signal that asks it to stop (SIGTERM)", v.signal_number),
+            _one(
+                "stop-timeout", "SECONDS", "Time to stop before it is killed; -1: for ever",
+                v.number(0, 2**31, unlimited=True), field="stop_timeout_s",
+            ),
+            _one("timeout", "DURATION", "Kill it after this long: 90, 1m30s", v.timeout, field="timeout_s"),
+        ),
+    ),
+    (
+        "Files",
+        (
+            _many("volume", "SOURCE:TARGET[:OPTIONS]", "Show a host directory or file inside", None, short="v",
+                  field="volumes"),
+            _many("mount", "KEY=VALUE[,KEY=VALUE]", "The same in words: type=bind,source=...,target=...", None,
+                  field="mounts"),
+            _many("tmpfs", "TARGET[:OPTIONS]", "An empty directory in memory: /tmp:size=64m", m.tmpfs),
+            _bool("read-only", "Make the root file system read-only"),
+            _one("shm-size", "SIZE", "Size of /dev/shm (64m)", v.size_or_unset, field="shm_size_bytes"),
+            _one("storage-opt", "size=SIZE", "Limit what it writes over its image", v.storage_size,
+                 field="storage_opt_size_bytes"),
+            _many("device", "SOURCE[:TARGET][:rwm]", "Add a device of the host", m.device, field="devices"),
+            _many("device-cgroup-rule", "RULE", "Allow devices by number: 'c 10:229 rwm'", m.device_rule),
+        ),
+    ),
+    (
+        "Limits",
+        (
+            _one("memory", "SIZE", "Memory limit, at least 6m", v.memory, short="m", field="memory_bytes"),
+            _one("memory-swap", "SIZE", "Limit of memory and swap together; -1: no limit", v.memory_swap,
+                 field="memory_swap_bytes"),
+            _one("memory-reservation", "SIZE", "Memory it keeps when the host runs short", v.memory,
+                 field="memory_reservation_bytes"),
+            _one("memory-swappiness", "PERCENT", "How readily its memory is swapped (0 to 100)",
+                 v.number(0, 100, unset=-1)),
+            _bool("oom-kill-disable", "Wait instead of kill when memory is short (cgroup v1)"),
+            _one("cpus", "NUMBER", "How many CPUs' worth of time: 1.5", v.cpus),
+            _one("cpu-shares", "NUMBER", "Share of CPU time under contention (1024)",
+                 v.number(2, 262144, unset=0), short="c"),
+            _one("cpu-period", "MICROSECONDS", "Period in which --cpu-quota holds",
+                 v.number(1000, 1000000, unset=0), field="cpu_period_us"),
+            _one("cpu-quota", "MICROSECONDS", "CPU time in each period; -1: no limit",
+                 v.number(1000, v.INT64 // 1000, unset=0, unlimited=True), field="cpu_quota_us"),
+            _one("cpuset-cpus", "LIST", "CPUs it may run on: 0-3,5", v.cpu_list),
+            _one("cpuset-mems", "LIST", "NUMA nodes whose memory it may use", v.cpu_list),
+            _one("pids-limit", "NUMBER", "Most processes and threads; -1: no limit", v.pids_limit),
+            _one("blkio-weight", "WEIGHT", "Share of disk time (10 to 1000)", v.number(10, 1000, unset=0)),
+            _many("blkio-weight-device", "DEVICE:WEIGHT", "The same for one disk", m.device_weight),
+            _many("device-read-bps", "DEVICE:SIZE", "Bytes per second read from a disk", m.device_bps),
+            _many("device-write-bps", "DEVICE:SIZE", "Bytes per second written to a disk", m.device_bps),
+            _many("device-read-iops", "DEVICE:NUMBER", "Reads per second from a disk", m.device_iops),
+            _many("device-write-iops", "DEVICE:NUMBER", "Writes per second to a disk", m.device_iops),
+            _one("cgroup-parent", "PATH", "Make its cgroup below this one", m.cgroup_parent),
+        ),
+    ),
+    (
+        "Privileges",
+        (
+            _many("cap-add", "CAPABILITY", "Add a capability, or ALL", v.capability),
+            _many("cap-drop", "CAPABILITY", "Drop a capability, or ALL", v.capability),
+            _many("security-opt", "KEY[=VALUE]", "seccomp=FILE|unconfined, no-new-privileges=false, ...", None),
+            _bool("privileged", "Give it nearly all of the host's powers"),
+            _map("sysctl", "KEY=VALUE", "Set a kernel parameter of its namespaces", v.sysctl, field="sysctls"),
+        ),
+    ),
+    (
+        "Namespaces",
+        (
+            _one("userns", "MODE", "User namespace: private or host", v.namespace("private", "host")),
+            _one("pid", "MODE", "PID namespace: private or host", v.namespace("private", "host")),
+            _one("ipc", "MODE", "IPC namespace: none, private, shareable or host",
+                 v.namespace("none", "private", "shareable", "host")),
+            _one("uts", "MODE", "Host name namespace: private or host", v.namespace("private", "host")),
+            _one("cgroupns", "MODE", "Cgroup namespace: private or host", v.namespace("private", "host")),
+            _one("time-offset", "DURATION", "Move its clocks since boot: 1h, boottime=1h", v.time_offset),
+        ),
+    ),
+    (
+        "Network",
+        (
+            _one("network", "MODE", "none or host (none)", v.network, alias="net"),
+            _one("hostname", "NAME", "Host name (the container's id)", v.hostname, short="h"),
+            _one("domainname", "NAME", "NIS domain name", v.hostname),
+            _many("add-host", "HOST:IP", "Add a line to /etc/hosts", v.add_host),
+            _many("dns", "IP", "Name server", v.dns),
+            _many("dns-search", "DOMAIN", "Search domain; '.': none", v.dns_search),
+            _many("dns-option", "OPTION", "Option of resolv.conf(5)", v.dns_option, alias="dns-opt"),
+        ),
+    ),
+    (
+        "Only in kist",
+        (
+            _bool("allow-unenforced", "Run although a protection can't be enforced, and say so"),
+            Flag("without", "words", "NAME[,NAME]", "Leave a protection out, for a lesson", v.without),
+        ),
+    ),
+)  # fmt: skip
+
+RUN_NOTES = (("Protections that --without leaves out", PROTECTIONS),)
+
+# Docker's flags that kist does not have, and why.
+LATER: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("publish", "publish-all", "expose", "ip", "ip6", "link", "link-local-ip", "mac-address", "network-alias",
+         "net-alias"),
+        "bridges and published ports come later",
+    ),
+    **dict.fromkeys(("detach", "log-driver", "log-opt", "restart"), "containers in the background come later"),
+    **dict.fromkeys(("volumes-from", "volume-driver"), "named volumes come later"),
+    **dict.fromkeys(
+        ("health-cmd", "health-interval", "health-retries", "health-start-interval", "health-start-period",
+         "health-timeout", "no-healthcheck"),
+        "health checks come later",
+    ),
+    **dict.fromkeys(("platform", "quiet", "disable-content-trust"), "pulling images comes later"),
+    **dict.fromkeys(("cpu-rt-period", "cpu-rt-runtime"), "real-time scheduling of cgroup v1 is not offered"),
+    **dict.fromkeys(
+        ("cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops", "isolation"), "it is for Windows containers"
+    ),
+    "gpus": "device requests come later; --device adds single devices",
+    "kernel-memory": "the kernel no longer has this limit",
+    "runtime": "kist is the runtime",
+    "use-api-socket": "there is no daemon",
+}  # fmt: skip
+LATER_SHORT: Mapping[str, str] = {"d": "detach", "p": "publish", "P": "publish-all", "q": "quiet"}

@@ -1,0 +1,45 @@
+"""The verbs by name. Only the module of the verb that is asked for is imported."""
+
+from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
+
+from kist.errors import InvalidInput, Unsupported
+
+# Verb -> what it does. Its module in this package has the same name, unless that is a word of Python's, and holds
+# `COMMAND` and `main(argv) -> exit status`.
+VERBS = {
+    "run": "Run a command in a new container",
+    "explain": "Show the kernel steps that run would take",
+    "ns": "Compare a process's namespaces with the host's",
+    "doctor": "Say what this host allows, what is missing and how to fix it",
+    "version": "Print versions",
+    "help": "Explain a verb",
+}
+_MODULES = {"import": "import_"}
+# Docker's verbs that kist does not have yet.
+# fmt: off
+_LATER = frozenset((
+    "attach", "build", "commit", "compose", "container", "cp", "create", "exec", "export", "image", "info", "inspect",
+    "kill", "load", "login", "logs", "network", "pause", "ps", "pull", "push", "restart", "rm", "save", "start",
+    "stop", "tag", "top", "unpause", "volume", "wait",
+))
+# fmt: on
+
+
+def verb_module(verb: str) -> ModuleType:
+    """Raises InvalidInput for an unknown verb."""
+    if verb in _LATER:
+        raise Unsupported(f"kist {verb}: comes later", why="kist runs and explains containers so far")
+    if verb not in VERBS:
+        from kist.plan.values import nearest, show
+
+        close = nearest(verb, VERBS)
+        next_ = f"did you mean 'kist {close}'?" if close else "'kist --help' lists them"
+        raise InvalidInput(f"{show(verb)} is not a verb of kist", next=next_, code="unknown-verb")
+    return import_module(f"kist.faces.cli.{_MODULES.get(verb, verb)}")
+
+
+def verb_main(verb: str) -> Callable[[list[str]], int]:
+    main: Callable[[list[str]], int] = verb_module(verb).main
+    return main
