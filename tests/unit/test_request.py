@@ -150,6 +150,14 @@ def test_flag_names_are_unique() -> None:
     assert all(heading for heading, _ in RUN_GROUPS)
 
 
+def test_keywords_of_the_python_face() -> None:
+    keywords = {flag.keyword for flag in FLAGS}
+    assert len(keywords) == len(FLAGS)
+    assert all(keyword.isidentifier() for keyword in keywords)
+    assert keywords >= {"memory", "cpus", "pids_limit", "timeout", "network", "hostname", "env", "user", "workdir"}
+    assert keywords >= {"volumes", "tmpfs", "read_only", "rootfs", "ulimits", "sysctls", "label_file", "env_file"}
+
+
 def test_the_last_one_wins() -> None:
     assert request("--memory", "64m", "--memory", "0", "--rm", "--rm=false", "host") == RunRequest(image="host")
 

@@ -30,7 +30,13 @@ class Flag(msgspec.Struct, frozen=True):
 
     @property
     def request_field(self) -> str:
-        return self.field or self.name.replace("-", "_")
+        return self.field or self.keyword
+
+    @property
+    def keyword(self) -> str:
+        """Its name as a keyword of `kist.run()`: `read_only`, and the plural where the request has it: `volumes`."""
+        name = self.name.replace("-", "_")
+        return f"{name}s" if self.field == f"{name}s" else name
 
 
 Group = tuple[str, tuple[Flag, ...]]
