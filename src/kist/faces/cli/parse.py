@@ -113,7 +113,8 @@ def _unknown(command: Command, name: str, known: dict[str, Flag]) -> Flag:
         raise Unsupported(f"--{name}: Docker has this flag, kist does not have it yet", why=LATER[name])
     close = nearest(name, known)
     next_ = f"did you mean --{close}?" if close else ""
-    raise InvalidInput("unknown flag", path=f"--{name[:60] if name.isprintable() else '?'}", next=next_, code="unknown-flag")
+    shown = f"--{name[:60]}" if name.isprintable() else show(f"--{name}")
+    raise InvalidInput("unknown flag", path=shown, next=next_, code="unknown-flag")
 
 
 def _count(command: Command, arguments: Sequence[str]) -> None:
