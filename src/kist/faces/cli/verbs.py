@@ -13,6 +13,9 @@ VERBS = {
     "explain": "Show the kernel steps that run would take",
     "ns": "Compare a process's namespaces with the host's",
     "doctor": "Say what this host allows, what is missing and how to fix it",
+    "import": "Make an image from a root file system tar",
+    "images": "List the images",
+    "rmi": "Remove images",
     "version": "Print versions",
     "help": "Explain a verb",
 }

@@ -1,0 +1,37 @@
+"""`kist import`."""
+
+import sys
+
+from kist.faces.cli.flags import Command, Flag
+from kist.faces.cli.parse import parse
+from kist.plan import values
+
+COMMAND = Command(
+    name="import",
+    usage=("[--replace] FILE|- NAME",),
+    summary="Make an image from a tar of a root file system, plain or compressed; '-' is standard input",
+    groups=(("Flags", (Flag("replace", "bool", "", "Take the name even from another image", values.boolean),)),),
+    examples=(
+        ("kist import rootfs.tar.gz alpine:3.20", "then: kist run alpine:3.20 sh"),
+        ("docker export web | kist import - web", "from a container of Docker's"),
+    ),
+    least=2,
+    most=2,
+)
+
+
+def main(argv: list[str]) -> int:
+    parsed = parse(COMMAND, argv)
+    path, name = parsed.arguments
+    replace = values.boolean("--replace", parsed.last("replace", "false"))
+    from kist.faces.cli.images import size_words
+    from kist.store.rootfs import RootfsStore
+    from kist.store.source import ArchiveFile
+
+    with ArchiveFile(path) as archive:
+        image = RootfsStore().import_tar(archive, name, replace=replace)
+    print(f"{image.name}: {image.entries} files, {size_words(image.size_bytes)}")
+    for skipped in image.skipped:
+        examples = ", ".join(map(values.show, skipped.examples))
+        print(f"left out ({skipped.reason}): {skipped.count}, for example {examples}", file=sys.stderr)
+    return 0
