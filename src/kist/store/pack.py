@@ -1,0 +1,195 @@
+"""Writing a directory tree as a PAX archive: the same tree gives the same bytes.
+
+Entries go directory by directory, names in byte order. Mode, owner, nanosecond times, hard links, devices, extended
+attributes are kept; holes are written as zeros, sockets left out, other file systems mounted inside appear as empty
+directories. Source: POSIX.1-2017 pax(1).
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+import struct
+from typing import TYPE_CHECKING, Protocol
+
+from kist.errors import KistError
+from kist.store.summary import Skipped, Summary
+from kist.store.tree import OPEN_DIRECTORY, Directory, Walker, disk_error, show
+from kist.store.unpack import is_portable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_READ_BYTES = 1 << 20
+_OCTAL_7, _OCTAL_11 = 8**7, 8**11  # what the numeric fields of a header hold
+# name mode uid gid size mtime checksum type linkname magic version (user, group) devmajor devminor (prefix)
+_HEADER = struct.Struct("100s8s8s8s12s12s8sc100s6s2s64x8s8s167x")
+_TYPES = {
+    stat.S_IFREG: b"0", stat.S_IFLNK: b"2", stat.S_IFCHR: b"3", stat.S_IFBLK: b"4",
+    stat.S_IFDIR: b"5", stat.S_IFIFO: b"6",
+}  # fmt: skip
+
+
+class Sink(Protocol):
+    """Any binary file opened for writing that writes all it is given: buffered, or BytesIO."""
+
+    def write(self, data: bytes, /) -> object: ...
+
+
+def pack(root: int | str, sink: Sink) -> Summary:
+    """Write the tree under `root` (a descriptor or a path) as a tar archive to `sink`.
+
+    Raises KistError (store-io, disk-full; changed-while-read when a file got shorter).
+    """
+    root_fd = os.open(root, OPEN_DIRECTORY & ~os.O_NOFOLLOW) if isinstance(root, str) else os.dup(root)
+    try:
+        with Walker(root_fd) as walker:
+            packer = _Packer(sink, os.fstat(root_fd).st_dev)
+            todo = [b""]
+            while todo:
+                directory = walker.open_real(todo.pop())
+                todo += reversed(list(packer.directory(directory)))
+            return packer.finish()
+    except OSError as e:
+        raise disk_error("cannot write the tar archive", e) from e
+    finally:
+        os.close(root_fd)
+
+
+class _Packer:
+    def __init__(self, sink: Sink, device: int) -> None:
+        self._sink = sink
+        self._device = device
+        self._hash = hashlib.sha256()
+        self._links: dict[tuple[int, int], bytes] = {}  # inode -> the name that has its content
+        self._entries = self._file_bytes = self._archive_bytes = 0
+        self._sockets: list[bytes] = []
+
+    def directory(self, directory: Directory) -> Iterator[bytes]:
+        """Write the directory and what is in it, but for its subdirectories: their paths are yielded."""
+        self._header(directory.path + b"/" if directory.path else b"./", os.fstat(directory.fd), _xattrs(directory.fd))
+        for name in sorted(map(os.fsencode, os.listdir(directory.fd))):
+            status = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+            if not stat.S_ISDIR(status.st_mode):
+                self._leaf(directory, name, status)
+            elif status.st_dev == self._device:
+                yield directory.join(name)
+            else:
+                self._header(directory.join(name) + b"/", status, {})
+
+    def _leaf(self, directory: Directory, name: bytes, status: os.stat_result) -> None:
+        path = directory.join(name)
+        if stat.S_ISSOCK(status.st_mode):
+            return self._sockets.append(path)
+        inode = (status.st_dev, status.st_ino)
+        if (first := self._links.get(inode)) is not None:
+            return self._header(path, status, {}, kind=b"1", link=first)
+        if status.st_nlink > 1:
+            self._links[inode] = path
+        if stat.S_ISREG(status.st_mode):
+            self._file(directory, name, path)
+        elif stat.S_ISLNK(status.st_mode):
+            self._header(path, status, {}, link=os.readlink(name, dir_fd=directory.fd))
+        else:
+            self._header(path, status, {})
+        return None
+
+    def _file(self, directory: Directory, name: bytes, path: bytes) -> None:
+        # O_NONBLOCK: should a FIFO have taken its place, this must not hang
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory.fd)
+        try:
+            status = os.fstat(fd)
+            self._header(path, status, _xattrs(fd))
+            left = status.st_size if stat.S_ISREG(status.st_mode) else 0
+            self._file_bytes += left
+            padding = -left % 512
+            while left:
+                data = os.read(fd, min(left, _READ_BYTES))
+                if not data:
+                    raise KistError(f"{show(path)} got shorter while it was read", code="changed-while-read")
+                self._write(data)
+                left -= len(data)
+            self._write(bytes(padding))
+        finally:
+            os.close(fd)
+
+    def _header(
+        self, path: bytes, status: os.stat_result, xattrs: dict[bytes, bytes], *, kind: bytes = b"", link: bytes = b""
+    ) -> None:
+        kind = kind or _TYPES[stat.S_IFMT(status.st_mode)]
+        size = status.st_size if kind == b"0" else 0
+        uid, gid = status.st_uid, status.st_gid
+        seconds, nanoseconds = divmod(status.st_mtime_ns, 1_000_000_000)
+        records = {b"SCHILY.xattr." + name: value for name, value in xattrs.items()}
+        if nanoseconds or not 0 <= seconds < _OCTAL_11:
+            records[b"mtime"] = _seconds(status.st_mtime_ns)
+        records |= {key: name for key, name in ((b"path", path), (b"linkpath", link)) if len(name) > 100}
+        records |= {key: b"%d" % id for key, id in ((b"uid", uid), (b"gid", gid)) if id >= _OCTAL_7}
+        if size >= _OCTAL_11:
+            records[b"size"] = b"%d" % size
+        if records:
+            content = b"".join(_record(key, records[key]) for key in sorted(records))
+            self._write(_block(b"PaxHeader", b"x", len(content)) + content + bytes(-len(content) % 512))
+        mode = stat.S_IMODE(status.st_mode)
+        device = status.st_rdev if kind in (b"3", b"4") else 0
+        self._write(_block(path, kind, size, mode=mode, owner=(uid, gid), mtime=seconds, link=link, device=device))
+        self._entries += 1
+
+    def _write(self, data: bytes) -> None:
+        self._sink.write(data)
+        self._hash.update(data)
+        self._archive_bytes += len(data)
+
+    def finish(self) -> Summary:
+        self._write(bytes(1024))
+        skipped: tuple[Skipped, ...] = ()
+        if self._sockets:
+            skipped = (Skipped("socket", len(self._sockets), tuple(map(show, self._sockets[:8]))),)
+        digest = f"sha256:{self._hash.hexdigest()}"
+        return Summary(self._entries, self._file_bytes, self._archive_bytes, digest, skipped)
+
+
+def _block(
+    path: bytes,
+    kind: bytes,
+    size: int,
+    *,
+    mode: int = 0o644,
+    owner: tuple[int, int] = (0, 0),
+    mtime: int = 0,
+    link: bytes = b"",
+    device: int = 0,
+) -> bytes:
+    """One ustar header. What does not fit is cut or 0: the PAX header before it has it whole."""
+    sized = size if size < _OCTAL_11 else 0
+    numbers = [b"%07o" % number for number in (mode, *(id if id < _OCTAL_7 else 0 for id in owner))]
+    times = (b"%011o" % sized, b"%011o" % (mtime if 0 <= mtime < _OCTAL_11 else 0))
+    devices = (b"%07o" % os.major(device), b"%07o" % os.minor(device))
+    block = _HEADER.pack(path, *numbers, *times, b" " * 8, kind, link, b"ustar", b"00", *devices)
+    return block[:148] + b"%06o\0 " % sum(block) + block[156:]
+
+
+def _record(key: bytes, value: bytes) -> bytes:
+    """`LENGTH KEY=VALUE\n`, where LENGTH counts its own digits too."""
+    rest = len(key) + len(value) + 3
+    length = rest + len(str(rest))
+    length = rest + len(str(length))
+    return b"%d %b=%b\n" % (length, key, value)
+
+
+def _seconds(ns: int) -> bytes:
+    """Decimal seconds, exact: 1.5 s before 1970 is -1.5."""
+    seconds, fraction = divmod(abs(ns), 1_000_000_000)
+    return b"%b%d.%09d" % (b"-" if ns < 0 else b"", seconds, fraction)
+
+
+def _xattrs(fd: int) -> dict[bytes, bytes]:
+    try:
+        names = [os.fsencode(name) for name in os.listxattr(fd)]
+    except OSError as e:
+        if e.errno == errno.ENOTSUP:
+            return {}
+        raise
+    return {name: os.getxattr(fd, name) for name in names if is_portable(name)}

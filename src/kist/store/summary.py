@@ -1,0 +1,27 @@
+"""What came of an unpacked archive. Apart from unpack.py, since `kist run` reads these records and unpacks nothing."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Reason = Literal["device", "socket", "xattr"]
+
+
+class Skipped(msgspec.Struct, frozen=True):
+    """What was left out for one reason; `examples` are the first few names."""
+
+    reason: Reason
+    count: int
+    examples: tuple[str, ...]
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """`digest`: sha256:HEX of the uncompressed archive, the diff id of an OCI layer."""
+
+    entries: int
+    file_bytes: int  # of all files, holes included
+    archive_bytes: int  # uncompressed
+    digest: str
+    skipped: tuple[Skipped, ...] = ()
