@@ -1,0 +1,320 @@
+"""OCI `linux.resources` as values for the files of one cgroup, in the order in which the kernel takes them.
+
+Source: OCI config-linux.md; kernel cgroup-v1/*.rst, cgroup-v2.rst, sched-bwc.rst. Every function may raise InvalidInput
+for values that no kernel accepts. 0 means "not set" and -1 "no limit", as in runc: neither needs a write, because a
+fresh cgroup has no limit.
+"""
+
+import math
+from collections.abc import Iterator
+
+import msgspec
+
+from kist.errors import InvalidInput
+from kist.plan.facts import HostFacts
+from kist.spec.runtime import BlockIO, Cpu, Memory, Network, Resources
+
+WHERE = "$.linux.resources"
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """One value for one file."""
+
+    name: str  # below linux.resources, "memory.limit": what an error and `not_enforced` call it
+    controller: str  # "" for the files that every cgroup has
+    file: str
+    data: str
+    why: str
+    missing: str = ""  # why this host has no such file; "" when it has
+    next: str = ""
+
+
+def v2_cpu_weight(shares: int) -> int:
+    """cpu.weight (1..10000) for v1 cpu.shares (2..262144): both ends and the defaults 1024 -> 100 meet.
+
+    Source: the quadratic that runc (since 1.3.2) and crun use; the older linear one gave 1024 -> 39.
+    """
+    if shares <= 2:
+        return 1
+    if shares >= 262144:
+        return 10000
+    bits = math.log2(shares)
+    return math.ceil(10 ** ((bits * bits + 125 * bits) / 612 - 7 / 34))
+
+
+def v2_io_weight(weight: int) -> int:
+    """io.weight (1..10000) for blkio weight (10..1000), linear, as runc does."""
+    return 1 + (weight - 10) * 9999 // 990
+
+
+def v2_swap(memory: int, swap: int) -> int:
+    """memory.swap.max in bytes for OCI's swap, which counts memory too. `memory` -1: no limit; then swap as it is.
+
+    Raises InvalidInput when the sum is the smaller one, or without a memory limit to take off.
+    """
+    _check_swap(memory, swap)
+    return swap if memory < 0 else swap - memory
+
+
+def _check_swap(memory: int, swap: int) -> None:
+    if memory == 0:
+        raise InvalidInput(
+            "a limit of memory and swap needs a memory limit", path=f"{WHERE}.memory.swap", next="set memory as well"
+        )
+    if 0 < swap < memory:
+        raise InvalidInput(
+            f"{swap} bytes of memory and swap together are less than the memory limit, {memory}",
+            path=f"{WHERE}.memory.swap",
+            next="swap is the sum of both: make it at least the memory limit; equal means no swap",
+        )
+
+
+def _amount(value: int | None, path: str, low: int = 1, high: int = 2**63 - 1) -> int:
+    """A limit: 0 when not set, -1 when unlimited. Raises InvalidInput outside of low..high."""
+    if value is None or value in (0, -1):
+        return value or 0
+    if not low <= value <= high:
+        raise InvalidInput(f"{value} is not within {low}..{high}", path=f"{WHERE}.{path}")
+    return value
+
+
+# --- memory, pids -------------------------------------------------------------------------------------------------
+
+
+def _memory(memory: Memory, facts: HostFacts, v2: bool) -> Iterator[Limit]:
+    def limit(name: str, file: str, data: int, why: str, **rest: str) -> Limit:
+        return Limit(f"memory.{name}", "memory", f"memory.{file}", str(data), why, **rest)
+
+    most = _amount(memory.limit, "memory.limit")
+    if most > 0:
+        yield limit("limit", "max" if v2 else "limit_in_bytes", most, "beyond it: reclaim, then the OOM killer")
+    swap = _amount(memory.swap, "memory.swap")
+    if swap > 0:
+        _check_swap(most if v2 else max(most, 0), swap)
+        # v1: after the memory limit, which must never be above the sum.
+        file, data = ("swap.max", v2_swap(most, swap)) if v2 else ("memsw.limit_in_bytes", swap)
+        absent = "" if facts.cgroup.swap_accounting else "this kernel does not count swap per cgroup"
+        boot = "boot with swapaccount=1 (CONFIG_SWAP is needed too), or set no swap limit"
+        yield limit("swap", file, data, "swap, so that a full memory does not move there", missing=absent, next=boot)
+    reservation = _amount(memory.reservation, "memory.reservation")
+    if reservation > 0:
+        file = "low" if v2 else "soft_limit_in_bytes"
+        yield limit("reservation", file, reservation, "what the container keeps while others need memory")
+    if memory.swappiness is not None:
+        if not 0 <= memory.swappiness <= 100:
+            raise InvalidInput(f"{memory.swappiness} is not within 0..100", path=f"{WHERE}.memory.swappiness")
+        absent = "cgroup v2 has no swappiness per cgroup" if v2 else ""
+        fix = "leave it out; memory.swap bounds swapping"
+        why = "how readily pages go to swap"
+        yield limit("swappiness", "swappiness", memory.swappiness, why, missing=absent, next=fix)
+    if memory.disable_oom_killer:
+        absent = "cgroup v2 cannot switch the OOM killer off" if v2 else ""
+        fix = "leave it out; --oom-score-adj tells the OOM killer whom to spare"
+        yield limit("disableOOMKiller", "oom_control", 1, "processes wait instead of dying", missing=absent, next=fix)
+
+
+def _pids(limit: int | None) -> Iterator[Limit]:
+    if limit is not None and limit >= 0:
+        # 0 as 1, as runc and systemd have it: the command itself is there in either case.
+        data = str(max(limit, 1))
+        yield Limit("pids.limit", "pids", "pids.max", data, "processes and threads: a fork bomb ends here")
+
+
+# --- cpu, cpuset --------------------------------------------------------------------------------------------------
+
+
+def _cpu(cpu: Cpu, facts: HostFacts, v2: bool) -> Iterator[Limit]:
+    def limit(name: str, file: str, data: object, why: str, **rest: str) -> Limit:
+        return Limit(f"cpu.{name}", "cpu", f"cpu.{file}", str(data), why, **rest)
+
+    def since(version: tuple[int, int]) -> str:
+        return "" if facts.kernel >= version else "needs Linux {}.{}".format(*version)
+
+    shares = _amount(cpu.shares, "cpu.shares", 2, 262144)
+    if shares > 0:
+        file, data = ("weight", v2_cpu_weight(shares)) if v2 else ("shares", shares)
+        yield limit("shares", file, data, "its part when there is not enough for all")
+    quota = _amount(cpu.quota, "cpu.quota", 1000)
+    period = _amount(cpu.period, "cpu.period", 1000, 1_000_000)
+    if v2 and (quota > 0 or period > 0):
+        most = f"{quota if quota > 0 else 'max'} {period if period > 0 else 100_000}"
+        yield limit("quota", "max", most, "microseconds of processor time in each period")
+    if not v2 and period > 0:
+        yield limit("period", "cfs_period_us", period, "microseconds after which the quota is given anew")
+    if not v2 and quota > 0:
+        yield limit("quota", "cfs_quota_us", quota, "microseconds of processor time in each period")
+    burst = _amount(cpu.burst, "cpu.burst")
+    if burst > 0:
+        if quota <= 0 or burst > quota:
+            raise InvalidInput("a burst needs a quota and is at most as large", path=f"{WHERE}.cpu.burst")
+        file = "max.burst" if v2 else "cfs_burst_us"
+        yield limit("burst", file, burst, "unused time that may be kept for later", missing=since((5, 14)))
+    if cpu.idle is not None and cpu.idle not in (0, 1):
+        raise InvalidInput(f"{cpu.idle} is neither 0 nor 1", path=f"{WHERE}.cpu.idle")
+    if cpu.idle:  # after the shares: an idle cgroup's cannot be set (EINVAL)
+        yield limit("idle", "idle", 1, "run only when nothing else wants to", missing=since((5, 15)))
+    absent = "cgroup v2 does not control realtime processes"
+    if not v2:
+        absent = "" if facts.cgroup.realtime else "this kernel has no realtime groups (CONFIG_RT_GROUP_SCHED)"
+    for name, value in (("Period", cpu.realtime_period), ("Runtime", cpu.realtime_runtime)):
+        if _amount(value, f"cpu.realtime{name}") > 0:
+            file = f"rt_{name.lower()}_us"
+            yield limit(f"realtime{name}", file, value, "microseconds for realtime processes", missing=absent)
+
+
+def _members(text: str, path: str) -> set[int]:
+    """The numbers in "0-3,5", cpuset(7)'s list format. Raises InvalidInput."""
+    members: set[int] = set()
+    for part in text.split(","):
+        low, dash, high = part.strip().partition("-")
+        ends = (low, high if dash else low)
+        if not all(e.isascii() and e.isdigit() and len(e) < 6 for e in ends) or int(ends[0]) > int(ends[1]):
+            raise InvalidInput(f"{text!r} is no list of numbers and ranges like 0-3,5", path=path)
+        members.update(range(int(ends[0]), int(ends[1]) + 1))
+    return members
+
+
+def _cpuset(cpu: Cpu, facts: HostFacts) -> Iterator[Limit]:
+    wanted = {"cpus": cpu.cpus.strip(), "mems": cpu.mems.strip()}
+    have = {"cpus": facts.cgroup.cpuset_cpus, "mems": facts.cgroup.cpuset_mems}
+    why = {"cpus": "the processors it may run on", "mems": "the memory nodes it may use"}
+    for name, value in wanted.items():
+        path = f"{WHERE}.cpu.{name}"
+        if value:
+            if not _members(value, path) <= _members(have[name] or value, path):
+                raise InvalidInput(f"{value} asks for more than this host has: {have[name]}", path=path)
+            yield Limit(f"cpu.{name}", "cpuset", f"cpuset.{name}", value, why[name])
+
+
+# --- block I/O ----------------------------------------------------------------------------------------------------
+
+_THROTTLE = (  # (field of BlockIO, OCI name, v1 file, v2 key, unit)
+    ("throttle_read_bps_device", "throttleReadBpsDevice", "read_bps_device", "rbps", "bytes read a second"),
+    ("throttle_write_bps_device", "throttleWriteBpsDevice", "write_bps_device", "wbps", "bytes written a second"),
+    ("throttle_read_iops_device", "throttleReadIOPSDevice", "read_iops_device", "riops", "reads a second"),
+    ("throttle_write_iops_device", "throttleWriteIOPSDevice", "write_iops_device", "wiops", "writes a second"),
+)
+
+
+def _block_io(block: BlockIO, facts: HostFacts, v2: bool) -> Iterator[Limit]:
+    controller = "io" if v2 else "blkio"
+    file = facts.cgroup.io_weight
+    absent = "" if file else "no I/O scheduler here weighs cgroups against each other (BFQ does; on v2 io.cost too)"
+    fix = "echo bfq > /sys/block/DISK/queue/scheduler, or limit bytes per second instead of weighing"
+    leaf = "leaf weights went with the CFQ scheduler in Linux 5.0"
+
+    def weight(name: str, value: int | None, prefix: str, suffix: str) -> Iterator[Limit]:
+        amount = _amount(value, f"blockIO.{name}", 10, 1000)
+        if amount > 0:
+            data = f"{prefix}{v2_io_weight(amount) if file == 'io.weight' else amount}"
+            why = "its part when the disk is busy"
+            yield Limit(f"blockIO.{name}", controller, file + suffix, data, why, missing=absent, next=fix)
+
+    def leaf_weight(name: str, value: int | None) -> Iterator[Limit]:
+        if value:
+            yield Limit(f"blockIO.{name}", controller, "", "", "", missing=leaf, next="use weight")
+
+    yield from weight("weight", block.weight, "", "")
+    yield from leaf_weight("leafWeight", block.leaf_weight)
+    for device in block.weight_device:
+        number = _block_device(device.major, device.minor, "weightDevice")
+        yield from weight("weightDevice", device.weight, f"{number} ", "" if v2 else "_device")
+        yield from leaf_weight("weightDevice", device.leaf_weight)
+    for field, name, v1_file, key, unit in _THROTTLE:
+        for throttle in getattr(block, field):
+            number = _block_device(throttle.major, throttle.minor, name)
+            rate = _amount(throttle.rate, f"blockIO.{name}", 1, 2**64 - 1)
+            if rate > 0:
+                target, data = ("io.max", f"{key}=") if v2 else (f"blkio.throttle.{v1_file}", "")
+                yield Limit(f"blockIO.{name}", controller, target, f"{number} {data}{rate}", unit)
+
+
+def _block_device(major: int, minor: int, name: str) -> str:
+    if not (0 <= major < 2**12 and 0 <= minor < 2**20):
+        raise InvalidInput(f"{major}:{minor} is no device number", path=f"{WHERE}.blockIO.{name}")
+    return f"{major}:{minor}"
+
+
+# --- the rest -----------------------------------------------------------------------------------------------------
+
+
+def _hugepages(resources: Resources, v2: bool) -> Iterator[Limit]:
+    for index, limit in enumerate(resources.hugepage_limits):
+        size = limit.page_size
+        digits, unit = size[:-2], size[-2:]
+        if not (digits.isascii() and digits.isdigit() and digits[0] != "0" and unit in ("KB", "MB", "GB")):
+            raise InvalidInput(f"{size!r} is no page size like 2MB", path=f"{WHERE}.hugepageLimits[{index}].pageSize")
+        for part, why in (
+            ("", "huge pages in use"),
+            (".rsvd", "huge pages set aside, so that mmap fails instead of SIGBUS"),
+        ):
+            file = f"hugetlb.{size}{part}.{'max' if v2 else 'limit_in_bytes'}"
+            yield Limit(f"hugepageLimits.{size}", "hugetlb", file, str(limit.limit), f"bytes of {why}")
+
+
+def _network(network: Network, v2: bool) -> Iterator[Limit]:
+    absent = "cgroup v2 has neither network classes nor priorities" if v2 else ""
+    fix = "mark packets with a BPF program or an nftables rule on the cgroup instead"
+    if network.class_id is not None:
+        data = str(network.class_id)
+        why = "the tc class of its packets"
+        yield Limit("network.classID", "net_cls", "net_cls.classid", data, why, missing=absent, next=fix)
+    for priority in network.priorities:
+        name = priority.name
+        if not name or len(name) > 15 or name in (".", "..") or any(c in "/: \t\n" for c in name):
+            raise InvalidInput(f"{name!r} is no interface name", path=f"{WHERE}.network.priorities")
+        data = f"{name} {priority.priority}"
+        why = "the priority of its packets"
+        yield Limit("network.priorities", "net_prio", "net_prio.ifpriomap", data, why, missing=absent, next=fix)
+
+
+def _rdma(resources: Resources) -> Iterator[Limit]:
+    for device, limit in resources.rdma.items():
+        if not device or any(c.isspace() for c in device):
+            raise InvalidInput(f"{device!r} is no RDMA device", path=f"{WHERE}.rdma")
+        pairs = (("hca_handle", limit.hca_handles), ("hca_object", limit.hca_objects))
+        data = " ".join([device, *(f"{key}={value}" for key, value in pairs if value is not None)])
+        if data != device:
+            yield Limit(f"rdma.{device}", "rdma", "rdma.max", data, "handles and objects of an RDMA device")
+
+
+# What kist itself decides about: processes, children, types, the end.
+_OURS = frozenset({"procs", "threads", "subtree_control", "controllers", "type", "kill", "freeze", "events", "stat"})
+
+
+def _unified(resources: Resources, v2: bool) -> Iterator[Limit]:
+    absent = "" if v2 else "unified values are files of cgroup v2; this host's controllers are on v1"
+    fix = "" if v2 else "use the named limits, or boot with systemd.unified_cgroup_hierarchy=1"
+    for key, value in sorted(resources.unified.items()):
+        controller, dot, rest = key.partition(".")
+        if not (controller and dot and rest) or any(c == "/" or not c.isprintable() or c == " " for c in key):
+            raise InvalidInput(f"{key!r} is no cgroup file name", path=f"{WHERE}.unified")
+        if controller == "cgroup" and rest in _OURS:
+            raise InvalidInput(f"{key!r} is not for a container to set", path=f"{WHERE}.unified")
+        controller = "" if controller == "cgroup" else controller
+        for line in value.splitlines() or [""]:  # io.max and its like take one device a write
+            yield Limit(f"unified.{key}", controller, key, line, "set as it was given", missing=absent, next=fix)
+
+
+def limits(resources: Resources, facts: HostFacts) -> tuple[Limit, ...]:
+    """Every write that `resources` ask for, in order; device rules apart (plan.cgroup_devices).
+
+    Raises InvalidInput for a value that no kernel takes.
+    """
+    v2 = facts.cgroup.version != 1
+    found: list[Limit] = []
+    if resources.memory is not None:
+        found += _memory(resources.memory, facts, v2)
+    if resources.pids is not None:
+        found += _pids(resources.pids.limit)
+    if resources.cpu is not None:
+        found += _cpu(resources.cpu, facts, v2)
+        found += _cpuset(resources.cpu, facts)
+    if resources.block_io is not None:
+        found += _block_io(resources.block_io, facts, v2)
+    found += _hugepages(resources, v2)
+    if resources.network is not None:
+        found += _network(resources.network, v2)
+    found += _rdma(resources)
+    found += _unified(resources, v2)
+    return tuple(found)
