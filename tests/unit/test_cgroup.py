@@ -231,6 +231,9 @@ def test_v2_moves_nobody_twice_and_not_for_usage_alone():
     second = plan(USUAL, delegated(path=f"{SCOPE}/kist-supervisor", enabled=frozenset({"memory", "pids"})))
     assert second.leaf == ""
     assert not [step for step in steps(second.before) if isinstance(step, CgroupJoin)]
+    more = plan(USUAL, delegated(path=f"{SCOPE}/kist-supervisor", enabled=frozenset({"pids"})))
+    assert more.leaf == ""
+    assert steps(more.before)[0] == WriteFile(f"{FS}{SCOPE}/cgroup.subtree_control", "+memory")
     for_usage = plan(None, delegated())
     assert for_usage.leaf == ""
     assert [type(step) for step in steps(for_usage.before)] == [Mkdir, CgroupMake, OpenDir]

@@ -22,7 +22,8 @@ def rule(allow: bool, kind: str = "a", major: int | None = None, minor: int | No
 
 NUMBERS = st.sampled_from([None, -1, 0, 1, 3, 2**31 - 1])
 RULES = st.lists(
-    st.builds(
+    st.sampled_from([NOTHING, EVERYTHING])
+    | st.builds(
         rule,
         st.booleans(),
         st.sampled_from("abc"),
