@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from kist.errors import KistError
 from kist.store.summary import Skipped, Summary
-from kist.store.tree import OPEN_DIRECTORY, Directory, Walker, disk_error, show
+from kist.store.tree import OPEN_DIRECTORY, Directory, Walker, disk_error, readable, show
 from kist.store.unpack import is_portable
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class _Packer:
         self._write(bytes(1024))
         skipped: tuple[Skipped, ...] = ()
         if self._sockets:
-            skipped = (Skipped("socket", len(self._sockets), tuple(map(show, self._sockets[:8]))),)
+            skipped = (Skipped("socket", len(self._sockets), tuple(map(readable, self._sockets[:8]))),)
         digest = f"sha256:{self._hash.hexdigest()}"
         return Summary(self._entries, self._file_bytes, self._archive_bytes, digest, skipped)
 

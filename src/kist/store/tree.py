@@ -57,9 +57,14 @@ def clean(name: bytes) -> list[bytes]:
     return parts
 
 
+def readable(name: bytes) -> str:
+    """A name as text, at most 200 bytes of it; what is not UTF-8 as \\xNN."""
+    return name[:200].decode(errors="backslashreplace") + ("..." if len(name) > 200 else "")
+
+
 def show(name: bytes) -> str:
     """A name for a message: quoted, bounded, no control characters."""
-    return repr(name[:200].decode(errors="backslashreplace")) + ("..." if len(name) > 200 else "")
+    return repr(readable(name))
 
 
 def disk_error(what: str, e: OSError) -> KistError:

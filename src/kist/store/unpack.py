@@ -17,7 +17,7 @@ import msgspec
 from kist.errors import InvalidInput, KistError
 from kist.store import tar
 from kist.store.summary import Reason, Skipped, Summary
-from kist.store.tree import OPEN_DIRECTORY, Directory, Walker, clean, disk_error, remove_tree, show
+from kist.store.tree import OPEN_DIRECTORY, Directory, Walker, clean, disk_error, readable, remove_tree, show
 
 if TYPE_CHECKING:
     from kist.store.source import Source
@@ -287,7 +287,7 @@ class Unpacker:
         before = self._skipped.get(reason, Skipped(reason, 0, ()))
         examples = before.examples
         if len(examples) < _EXAMPLES_MAX:
-            examples = (*examples, show(name))
+            examples = (*examples, readable(name))
         self._skipped[reason] = Skipped(reason, before.count + 1, examples)
 
 

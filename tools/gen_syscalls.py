@@ -1,0 +1,139 @@
+"""Write src/kist/plan/_syscalls_<abi>.py: every system call's name and number, for each ABI that kist can filter.
+
+Sources, joined: libseccomp.so.2 (all ABIs), the installed kernel headers (the ABIs of this machine), and LATER
+below for what is newer than both. `--check` fails when this machine knows a call that the committed tables lack or
+number otherwise; a machine that knows fewer is no reason to call them stale.
+"""
+
+import ctypes
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from kist.plan._syscalls import ABIS, X32_BIT, numbers, parse
+
+PLAN = Path(__file__).resolve().parent.parent / "src/kist/plan"
+INCLUDE = Path("/usr/include")
+
+# libseccomp's token for each ABI: AUDIT_ARCH_*, but for x32, whose token is made up (seccomp.h).
+TOKENS = {abi.name: abi.audit for abi in ABIS.values()} | {"x32": 0x4000_003E}
+HEADERS = {"x86_64": "asm/unistd_64.h", "x86": "asm/unistd_32.h", "x32": "asm/unistd_x32.h"}
+
+# Numbers from 424 on are the same everywhere (Documentation/process/adding-syscalls.rst). Kernel 6.5 to 7.0.
+LATER = (
+    "451 cachestat fchmodat2 map_shadow_stack futex_wake futex_wait futex_requeue statmount listmount"
+    " lsm_get_self_attr lsm_set_self_attr lsm_list_modules mseal setxattrat getxattrat listxattrat removexattrat"
+    " open_tree_attr file_getattr file_setattr"
+)
+LATER_64 = " 470 listns rseq_slice_yield"  # all but s390, whose 31-bit ABI takes no more calls
+LATER_BY_ABI = {
+    "x86_64": " 335 uretprobe uprobe",
+    "x32": " 335 uretprobe uprobe",
+    "riscv64": " 258 riscv_hwprobe 447 memfd_secret",
+    "s390": " 447 memfd_secret",
+    "s390x": " 447 memfd_secret",
+}
+
+
+def unparse(table: dict[str, int]) -> str:
+    """The form that kist.plan._syscalls.parse reads."""
+    tokens, expected = [], -1
+    for number, name in sorted((number, name) for name, number in table.items()):
+        if number != expected:
+            tokens.append(str(number))
+        tokens.append(name)
+        expected = number + 1
+    return " ".join(tokens)
+
+
+def from_library() -> dict[str, dict[str, int]]:
+    """What libseccomp resolves. By number, as it gives some names a pseudo number (socket on x86); by name, as one
+    number may have two. {} without the library."""
+    try:
+        library = ctypes.CDLL("libseccomp.so.2")
+    except OSError:
+        return {}
+    by_number, by_name = library.seccomp_syscall_resolve_num_arch, library.seccomp_syscall_resolve_name_arch
+    by_number.restype, by_number.argtypes = ctypes.c_void_p, [ctypes.c_uint32, ctypes.c_int]
+    by_name.restype, by_name.argtypes = ctypes.c_int, [ctypes.c_uint32, ctypes.c_char_p]
+    release = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(("free", ctypes.CDLL(None)))
+    tables: dict[str, dict[str, int]] = {}
+    for abi, token in TOKENS.items():
+        base = X32_BIT if abi == "x32" else 0
+        table = tables[abi] = {}
+        for number in (*range(1024), *range(0xF_0000, 0xF_0010)):  # the latter: arm's private calls
+            if pointer := by_number(token, base | number):
+                table[ctypes.string_at(pointer).decode()] = number
+                release(pointer)
+    for name in set().union(*tables.values()):
+        for abi, token in TOKENS.items():
+            if (number := by_name(token, name.encode())) >= 0:
+                tables[abi][name] = number & ~X32_BIT
+    return tables
+
+
+def from_headers() -> dict[str, dict[str, int]]:
+    """What the kernel's installed headers define; {} where there are none."""
+    tables = {}
+    for abi, name in HEADERS.items():
+        for path in (*INCLUDE.glob(f"x86_64-linux-gnu/{name}"), *INCLUDE.glob(name)):
+            found = re.findall(r"^#define __NR_(\w+) (?:\(__X32_SYSCALL_BIT \+ )?(\d+)\)?$", path.read_text(), re.M)
+            tables[abi] = {call: int(number) for call, number in found}
+    return tables
+
+
+def known() -> dict[str, dict[str, int]]:
+    """Every call that this machine and LATER know."""
+    library, headers = from_library(), from_headers()
+    return {
+        abi: library.get(abi, {})
+        | headers.get(abi, {})
+        | parse(LATER + ("" if abi == "s390" else LATER_64) + LATER_BY_ABI.get(abi, ""))
+        for abi in TOKENS
+    }
+
+
+def differences() -> Iterator[str]:
+    """What the committed tables lack of what this machine knows."""
+    for abi, table in known().items():
+        mine = numbers(abi)
+        for name, number in sorted(table.items()):
+            if mine.get(name) != number:
+                yield f"{abi}: {name} is {number} here, {mine.get(name, 'missing')} in the table"
+
+
+def literal(text: str) -> str:
+    lines, line = [], ""
+    for word in text.split(" "):
+        if len(line) + len(word) > 110:
+            lines.append(line)
+            line = ""
+        line += word + " "
+    return "\n".join(f'    "{line}"' for line in [*lines, line])
+
+
+def module(abi: str, table: dict[str, int], everywhere: set[str]) -> str:
+    return (
+        f'"""System calls of {abi}. Generated by tools/gen_syscalls.py; do not edit.\n\n'
+        'CALLS: a number, then the names from that number on. ELSEWHERE: names that only other ABIs have."""\n\n'
+        f"CALLS = (\n{literal(unparse(table))}\n)\n"
+        f"ELSEWHERE = (\n{literal(' '.join(sorted(everywhere - table.keys())))}\n)\n"
+    )
+
+
+def main() -> int:
+    if "--check" in sys.argv:
+        stale = list(differences())
+        for line in stale:
+            sys.stdout.write(f"{line}\n")
+        return 1 if stale else 0
+    tables = known()
+    everywhere = set().union(*tables.values())
+    for abi, table in tables.items():
+        (PLAN / f"_syscalls_{abi}.py").write_text(module(abi, table, everywhere))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
