@@ -1,124 +1,433 @@
-"""config.json of the OCI runtime specification 1.3, for Linux, as values. Field names are the specification's in snake case."""
+"""config.json of the OCI runtime specification 1.3, for Linux, as frozen values.
 
-from collections.abc import Mapping
+Class names are those of the specification's Go bindings without the prefix Linux; field names are the properties in
+snake case. A property that may be missing has a default; None means "not given" where that differs from any value.
+`kist run` builds these without JSON, so nothing but msgspec is imported; spec.runtime_decode reads and checks JSON.
+Source: opencontainers/runtime-spec config.md, config-linux.md; the section is named where it says more than the type.
+"""
 
-import msgspec
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+U16 = Annotated[int, Meta(ge=0, le=2**16 - 1)]
+U32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+U64 = Annotated[int, Meta(ge=0)]  # Meta takes no bound beyond 2**63: spec.runtime_decode checks the upper one
+I32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
+I64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+
+NamespaceType = Literal["pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time"]
+DeviceType = Literal["c", "b", "u", "p"]
+RlimitType = Literal[
+    "RLIMIT_AS",
+    "RLIMIT_CORE",
+    "RLIMIT_CPU",
+    "RLIMIT_DATA",
+    "RLIMIT_FSIZE",
+    "RLIMIT_LOCKS",
+    "RLIMIT_MEMLOCK",
+    "RLIMIT_MSGQUEUE",
+    "RLIMIT_NICE",
+    "RLIMIT_NOFILE",
+    "RLIMIT_NPROC",
+    "RLIMIT_RSS",
+    "RLIMIT_RTPRIO",
+    "RLIMIT_RTTIME",
+    "RLIMIT_SIGPENDING",
+    "RLIMIT_STACK",
+]
+SchedulerPolicy = Literal[
+    "SCHED_OTHER", "SCHED_FIFO", "SCHED_RR", "SCHED_BATCH", "SCHED_ISO", "SCHED_IDLE", "SCHED_DEADLINE"
+]
+SchedulerFlag = Literal[
+    "SCHED_FLAG_RESET_ON_FORK",
+    "SCHED_FLAG_RECLAIM",
+    "SCHED_FLAG_DL_OVERRUN",
+    "SCHED_FLAG_KEEP_POLICY",
+    "SCHED_FLAG_KEEP_PARAMS",
+    "SCHED_FLAG_UTIL_CLAMP_MIN",
+    "SCHED_FLAG_UTIL_CLAMP_MAX",
+]
+IoPriorityClass = Literal["IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE"]
+PersonalityDomain = Literal["LINUX", "LINUX32"]
+MemoryPolicyMode = Literal[
+    "MPOL_DEFAULT",
+    "MPOL_BIND",
+    "MPOL_INTERLEAVE",
+    "MPOL_WEIGHTED_INTERLEAVE",
+    "MPOL_PREFERRED",
+    "MPOL_PREFERRED_MANY",
+    "MPOL_LOCAL",
+]
+MemoryPolicyFlag = Literal["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"]
+# The specification lists the four plain words; runc, crun and their callers use the recursive ones too.
+RootfsPropagation = Literal[
+    "", "private", "shared", "slave", "unbindable", "rprivate", "rshared", "rslave", "runbindable"
+]
 
 
-class _Struct(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class _Value(Struct, frozen=True, rename="camel", omit_defaults=True):
     pass
 
 
-class DeviceCgroup(_Struct, frozen=True):
+class IdMapping(_Value, frozen=True):
+    """Ids `container_id`.. inside are `host_id`.. outside, `size` of them. Source: user_namespaces(7)."""
+
+    container_id: U32 = field(name="containerID")
+    host_id: U32 = field(name="hostID")
+    size: U32
+
+
+class Root(_Value, frozen=True):
+    """`path` is absolute or relative to the bundle."""
+
+    path: str
+    readonly: bool = False
+
+
+class Mount(_Value, frozen=True):
+    """`options` are strings as in mount(8): see spec.mount_options. A relative `destination` starts at /."""
+
+    destination: str
+    type: str = ""
+    source: str = ""
+    options: tuple[str, ...] = ()
+    uid_mappings: tuple[IdMapping, ...] = ()
+    gid_mappings: tuple[IdMapping, ...] = ()
+
+
+class ConsoleSize(_Value, frozen=True):
+    """In characters; counts only with a terminal. Go: Box. The kernel's winsize holds 16 bits of each."""
+
+    height: U64
+    width: U64
+
+
+class User(_Value, frozen=True):
+    """Ids inside the container. `umask` None: the caller's stays."""
+
+    uid: U32
+    gid: U32
+    umask: U32 | None = None
+    additional_gids: tuple[U32, ...] = ()
+
+
+class Capabilities(_Value, frozen=True):
+    """Names like "CAP_CHOWN". Those that the kernel doesn't know are for a warning, not an error."""
+
+    bounding: tuple[str, ...] = ()
+    effective: tuple[str, ...] = ()
+    inheritable: tuple[str, ...] = ()
+    permitted: tuple[str, ...] = ()
+    ambient: tuple[str, ...] = ()
+
+
+class Rlimit(_Value, frozen=True):
+    """2**64-1 is RLIM_INFINITY. Units as in getrlimit(2). Go: POSIXRlimit."""
+
+    type: RlimitType
+    hard: U64
+    soft: U64
+
+
+class Scheduler(_Value, frozen=True):
+    """sched_setattr(2); `runtime`, `deadline` and `period` in nanoseconds, for SCHED_DEADLINE."""
+
+    policy: SchedulerPolicy
+    nice: Annotated[int, Meta(ge=-20, le=19)] = 0
+    priority: I32 = 0
+    flags: tuple[SchedulerFlag, ...] = ()
+    runtime: U64 = 0
+    deadline: U64 = 0
+    period: U64 = 0
+
+
+class IoPriority(_Value, frozen=True):
+    """ioprio_set(2); `priority` 0 is the highest."""
+
+    class_: IoPriorityClass = field(name="class")
+    priority: Annotated[int, Meta(ge=0, le=7)] = 0
+
+
+class CpuAffinity(_Value, frozen=True):
+    """For exec only: CPU lists like "0-3,7", before and after the process enters the container's cgroup."""
+
+    initial: str = ""
+    final: str = ""
+
+
+class Process(_Value, frozen=True):
+    """`apparmor_profile` and `selinux_label` "" mean none asked for; `oom_score_adj` None: leave it as it is."""
+
+    args: tuple[str, ...]
+    cwd: str
+    user: User
+    env: tuple[str, ...] = ()
+    terminal: bool = False
+    console_size: ConsoleSize | None = None
+    capabilities: Capabilities | None = None
+    rlimits: tuple[Rlimit, ...] = ()
+    no_new_privileges: bool = False
+    apparmor_profile: str = ""
+    oom_score_adj: Annotated[int, Meta(ge=-1000, le=1000)] | None = None
+    selinux_label: str = ""
+    scheduler: Scheduler | None = None
+    io_priority: IoPriority | None = None
+    exec_cpu_affinity: CpuAffinity | None = field(name="execCPUAffinity", default=None)
+
+
+class Hook(_Value, frozen=True):
+    """A program of the host (start_container: of the container). `args` begins with argv[0]; `timeout` in seconds."""
+
+    path: str
+    args: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    timeout: Annotated[int, Meta(ge=1)] | None = None
+
+
+class Hooks(_Value, frozen=True):
+    """Run in the listed order; `prestart` is the old name of `create_runtime` and runs before it."""
+
+    prestart: tuple[Hook, ...] = ()
+    create_runtime: tuple[Hook, ...] = ()
+    create_container: tuple[Hook, ...] = ()
+    start_container: tuple[Hook, ...] = ()
+    poststart: tuple[Hook, ...] = ()
+    poststop: tuple[Hook, ...] = ()
+
+
+class Namespace(_Value, frozen=True):
+    """With a `path`, join that one; without, make a new one."""
+
+    type: NamespaceType
+    path: str = ""
+
+
+class TimeOffset(_Value, frozen=True):
+    """What the container's clock is ahead of the host's. Source: time_namespaces(7)."""
+
+    secs: I64 = 0
+    nanosecs: Annotated[int, Meta(ge=0, le=999_999_999)] = 0
+
+
+class Device(_Value, frozen=True):
+    """A device node to supply. `major` and `minor` are None only for a FIFO ("p").
+
+    `file_mode` may carry file type bits: Docker writes 8630 for a character device with mode 0666.
+    """
+
+    path: str
+    type: DeviceType
+    major: U32 | None = None
+    minor: U32 | None = None
+    file_mode: U32 | None = None
+    uid: U32 | None = None
+    gid: U32 | None = None
+
+
+class NetDevice(_Value, frozen=True):
+    """A network device of the host to move in; `name` is its new name, "" keeps the old one."""
+
+    name: str = ""
+
+
+class DeviceCgroup(_Value, frozen=True):
+    """A rule of the device controller; rules apply in order. `major` and `minor`: None or -1 is any."""
+
     allow: bool
-    type: str = ""  # "a", "b", "c"
-    major: int | None = None
-    minor: int | None = None
-    access: str = ""
+    type: str = ""  # "a" or "": all, "c", "b"
+    major: I64 | None = None
+    minor: I64 | None = None
+    access: str = ""  # letters of "rwm"
 
 
-class Memory(_Struct, frozen=True):
-    limit: int | None = None
-    reservation: int | None = None
-    swap: int | None = None  # memory and swap together
-    kernel: int | None = None
-    kernel_tcp: int | None = msgspec.field(name="kernelTCP", default=None)
-    swappiness: int | None = None
-    disable_oom_killer: bool = msgspec.field(name="disableOOMKiller", default=False)
+class Memory(_Value, frozen=True):
+    """Bytes; -1 is unlimited."""
+
+    limit: I64 | None = None
+    reservation: I64 | None = None
+    swap: I64 | None = None  # memory and swap together
+    kernel: I64 | None = None
+    kernel_tcp: I64 | None = field(name="kernelTCP", default=None)
+    swappiness: U64 | None = None  # 0 to 100
+    disable_oom_killer: bool = field(name="disableOOMKiller", default=False)
     use_hierarchy: bool | None = None
     check_before_update: bool | None = None
 
 
-class Cpu(_Struct, frozen=True):
-    shares: int | None = None
-    quota: int | None = None
-    burst: int | None = None
-    period: int | None = None
-    realtime_runtime: int | None = None
-    realtime_period: int | None = None
+class Cpu(_Value, frozen=True):
+    """Times in microseconds; `cpus` and `mems` are lists like "0-3,7"."""
+
+    shares: U64 | None = None
+    quota: I64 | None = None
+    burst: U64 | None = None
+    period: U64 | None = None
+    realtime_runtime: I64 | None = None
+    realtime_period: U64 | None = None
     cpus: str = ""
     mems: str = ""
-    idle: int | None = None
+    idle: I64 | None = None  # 1: SCHED_IDLE
 
 
-class Pids(_Struct, frozen=True):
-    limit: int | None = None
+class Pids(_Value, frozen=True):
+    """-1 is unlimited."""
+
+    limit: I64 | None = None
 
 
-class WeightDevice(_Struct, frozen=True):
-    major: int
-    minor: int
-    weight: int | None = None
-    leaf_weight: int | None = None
+class WeightDevice(_Value, frozen=True):
+    """A share of a block device, 10 to 1000."""
+
+    major: I64
+    minor: I64
+    weight: U16 | None = None
+    leaf_weight: U16 | None = None
 
 
-class ThrottleDevice(_Struct, frozen=True):
-    major: int
-    minor: int
-    rate: int = 0
+class ThrottleDevice(_Value, frozen=True):
+    """Bytes or operations per second on a block device."""
+
+    major: I64
+    minor: I64
+    rate: U64 = 0
 
 
-class BlockIO(_Struct, frozen=True):
-    weight: int | None = None
-    leaf_weight: int | None = None
+class BlockIO(_Value, frozen=True):
+    weight: U16 | None = None
+    leaf_weight: U16 | None = None
     weight_device: tuple[WeightDevice, ...] = ()
     throttle_read_bps_device: tuple[ThrottleDevice, ...] = ()
     throttle_write_bps_device: tuple[ThrottleDevice, ...] = ()
-    throttle_read_iops_device: tuple[ThrottleDevice, ...] = msgspec.field(name="throttleReadIOPSDevice", default=())
-    throttle_write_iops_device: tuple[ThrottleDevice, ...] = msgspec.field(name="throttleWriteIOPSDevice", default=())
+    throttle_read_iops_device: tuple[ThrottleDevice, ...] = field(name="throttleReadIOPSDevice", default=())
+    throttle_write_iops_device: tuple[ThrottleDevice, ...] = field(name="throttleWriteIOPSDevice", default=())
 
 
-class HugepageLimit(_Struct, frozen=True):
+class HugepageLimit(_Value, frozen=True):
+    """`page_size` like "2MB"; `limit` in bytes."""
+
     page_size: str
-    limit: int
+    limit: U64
 
 
-class InterfacePriority(_Struct, frozen=True):
+class InterfacePriority(_Value, frozen=True):
     name: str
-    priority: int
+    priority: U32
 
 
-class Network(_Struct, frozen=True):
-    class_id: int | None = msgspec.field(name="classID", default=None)
+class Network(_Value, frozen=True):
+    """The net_cls and net_prio controllers, cgroup v1."""
+
+    class_id: U32 | None = field(name="classID", default=None)
     priorities: tuple[InterfacePriority, ...] = ()
 
 
-class Rdma(_Struct, frozen=True):
-    hca_handles: int | None = None
-    hca_objects: int | None = None
+class Rdma(_Value, frozen=True):
+    hca_handles: U32 | None = None
+    hca_objects: U32 | None = None
 
 
-class Resources(_Struct, frozen=True):
+class Resources(_Value, frozen=True):
+    """Limits of the container's cgroup. `rdma` by device name; `unified` by cgroup v2 file name."""
+
     devices: tuple[DeviceCgroup, ...] = ()
     memory: Memory | None = None
     cpu: Cpu | None = None
     pids: Pids | None = None
-    block_io: BlockIO | None = msgspec.field(name="blockIO", default=None)
+    block_io: BlockIO | None = field(name="blockIO", default=None)
     hugepage_limits: tuple[HugepageLimit, ...] = ()
     network: Network | None = None
-    rdma: Mapping[str, Rdma] = {}
-    unified: Mapping[str, str] = {}
+    rdma: dict[str, Rdma] = {}
+    unified: dict[str, str] = {}
 
 
-class SeccompArg(_Struct, frozen=True):
-    index: int
-    value: int
-    op: str
-    value_two: int = 0
+class SeccompArg(_Value, frozen=True):
+    """Argument `index` (0 to 5) compared with `value`; SCMP_CMP_MASKED_EQ: masked with `value`, equals `value_two`."""
+
+    index: U32
+    value: U64
+    op: str  # SCMP_CMP_EQ and so on
+    value_two: U64 = 0
 
 
-class Syscall(_Struct, frozen=True):
+class Syscall(_Value, frozen=True):
+    """A rule: `action` for these system calls when all `args` hold."""
+
     names: tuple[str, ...]
-    action: str
-    errno_ret: int | None = None
+    action: str  # SCMP_ACT_ERRNO and so on
+    errno_ret: U32 | None = None
     args: tuple[SeccompArg, ...] = ()
 
 
-class Seccomp(_Struct, frozen=True):
+class Seccomp(_Value, frozen=True):
+    """`listener_path` is a unix socket that gets the notification descriptor."""
+
     default_action: str
-    default_errno_ret: int | None = None
-    architectures: tuple[str, ...] = ()
+    default_errno_ret: U32 | None = None
+    architectures: tuple[str, ...] = ()  # besides the native one: SCMP_ARCH_X86 and so on
     flags: tuple[str, ...] = ()
     listener_path: str = ""
     listener_metadata: str = ""
     syscalls: tuple[Syscall, ...] = ()
+
+
+class IntelRdt(_Value, frozen=True):
+    """resctrl: `clos_id` names the group, the schemata are lines for its schemata file."""
+
+    clos_id: str = field(name="closID", default="")
+    schemata: tuple[str, ...] = ()
+    l3_cache_schema: str = ""
+    mem_bw_schema: str = ""
+    enable_monitoring: bool = False
+
+
+class MemoryPolicy(_Value, frozen=True):
+    """set_mempolicy(2); `nodes` is a list like "0-3,7"."""
+
+    mode: MemoryPolicyMode
+    nodes: str = ""
+    flags: tuple[MemoryPolicyFlag, ...] = ()
+
+
+class Personality(_Value, frozen=True):
+    """personality(2). No flags are defined yet."""
+
+    domain: PersonalityDomain
+    flags: tuple[str, ...] = ()
+
+
+class Linux(_Value, frozen=True):
+    """`net_devices` by name on the host, `time_offsets` by clock: "monotonic", "boottime"."""
+
+    namespaces: tuple[Namespace, ...] = ()
+    uid_mappings: tuple[IdMapping, ...] = ()
+    gid_mappings: tuple[IdMapping, ...] = ()
+    time_offsets: dict[str, TimeOffset] = {}
+    devices: tuple[Device, ...] = ()
+    net_devices: dict[str, NetDevice] = {}
+    cgroups_path: str = ""
+    resources: Resources | None = None
+    rootfs_propagation: RootfsPropagation = ""
+    seccomp: Seccomp | None = None
+    sysctl: dict[str, str] = {}
+    masked_paths: tuple[str, ...] = ()
+    readonly_paths: tuple[str, ...] = ()
+    mount_label: str = ""
+    intel_rdt: IntelRdt | None = None
+    memory_policy: MemoryPolicy | None = None
+    personality: Personality | None = None
+
+
+class Spec(_Value, frozen=True):
+    """A whole config.json. `process` may be missing until the container is started."""
+
+    oci_version: str
+    root: Root
+    process: Process | None = None
+    hostname: str = ""
+    domainname: str = ""
+    mounts: tuple[Mount, ...] = ()
+    hooks: Hooks | None = None
+    annotations: dict[str, str] = {}
+    linux: Linux = Linux()
