@@ -237,7 +237,7 @@ class DeviceCgroup(_Value, frozen=True):
     """A rule of the device controller; rules apply in order. `major` and `minor`: None or -1 is any."""
 
     allow: bool
-    type: str = ""  # "a" or "": all, "c", "b"
+    type: str = "a"  # "a" or "": all, "c", "b"
     major: I64 | None = None
     minor: I64 | None = None
     access: str = ""  # letters of "rwm"
