@@ -12,6 +12,7 @@ import msgspec
 from kist.errors import InvalidInput, Refused, Unsupported
 from kist.plan.cgroup_devices import DeviceRules, device_program, device_rules, device_writes
 from kist.plan.cgroup_limits import Limit, limits
+from kist.plan.facts import CGROUP_LEAF as LEAF
 from kist.plan.facts import CgroupV1, CgroupV2, HostFacts
 from kist.plan.steps import (
     Actor,
@@ -30,9 +31,7 @@ from kist.plan.steps import (
 )
 from kist.spec.runtime import Resources
 
-# The parent directory that is kist's own, and the v2 cgroup that kist itself moves to when it lives in a delegated one.
-PARENT = "kist"
-LEAF = "kist-supervisor"
+PARENT = "kist"  # the parent directory that is kist's own
 
 
 class CgroupPlan(msgspec.Struct, frozen=True):

@@ -60,17 +60,22 @@ class IdRange(msgspec.Struct, frozen=True):
     size: int
 
 
+# The v2 cgroup below `base` that kist moves itself to when base is its own: one that gives limits to children is empty.
+CGROUP_LEAF = "kist-supervisor"
+
+
 class CgroupV1(msgspec.Struct, frozen=True):
     """One v1 hierarchy, as seen by one of its controllers."""
 
     mount: str  # absolute mount point
     path: str  # own cgroup below the mount, "/..."; "/" also when the own cgroup lies outside of what the mount shows
-    writable: bool  # this user can make a child of `path`
+    writable: bool  # this user can make containers' cgroups: below `path`, root of the host at the top of the mount
 
 
 class CgroupV2(msgspec.Struct, frozen=True):
     """The v2 tree. `base` is the directory in which containers' cgroups would be made: the root of the tree when it is
-    the kernel's own root and writable, else the own cgroup. Source: kernel cgroup-v2.rst."""
+    the kernel's own root and writable, else the own cgroup (its parent when that is CGROUP_LEAF). Source: kernel
+    cgroup-v2.rst."""
 
     mount: str  # absolute mount point
     path: str  # own cgroup below the mount, "/..."
@@ -91,8 +96,8 @@ class CgroupFacts(msgspec.Struct, frozen=True):
     v2: CgroupV2 | None = None  # None unless version is 2
     systemd: bool = False  # systemd is the init of this host (sd_booted(3))
     swap_accounting: bool = False  # v1 memory.memsw.*, v2 memory.swap.max
-    # The file that weighs block I/O: v1 "blkio.weight" or "blkio.bfq.weight", v2 "io.bfq.weight" or "io.weight"; "" if
-    # none. v2: BFQ when a disk uses it; else io.weight (CONFIG_BLK_CGROUP_IOCOST, then the root has io.cost.qos).
+    # The file whose weights some disk heeds: v1 "blkio.bfq.weight" (or, once, "blkio.weight"), v2 "io.bfq.weight" or
+    # "io.weight" (io.cost); "" if none. The files may be there without effect.
     io_weight: str = ""
     # cpuset.effective_cpus (v2: cpuset.cpus.effective) and mems where containers' cgroups are made; "" if not there.
     cpuset_cpus: str = ""
