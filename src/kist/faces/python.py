@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from kist.errors import InvalidInput, ProcessFailed
-from kist.plan import values
+from kist.plan import mount_values, values
 from kist.plan.request import RunRequest
 
 
@@ -92,8 +92,8 @@ def run(
         pids_limit=pids_limit,
         timeout_s=timeout,
         network="host" if network else "none",
-        volumes=tuple(_volume(v, cwd) for v in volumes),
-        tmpfs=tuple(_tmpfs(t) for t in tmpfs),
+        volumes=tuple(mount_values.volume("volumes", v, cwd) for v in volumes),
+        tmpfs=tuple(mount_values.tmpfs("tmpfs", t) for t in tmpfs),
         read_only=read_only,
         init=init,
         interactive=True,

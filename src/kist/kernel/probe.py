@@ -1,148 +1,355 @@
-"""What this host and this user can do, read from the kernel: the path of every `kist run`, so few files and no subprocess."""
+"""What this host and this user can do, read from the kernel.
+
+On the path of every `kist run`: few files, no subprocess, nothing slow imported. Parsing takes text and gives values;
+what can't be read counts as missing. What only `kist doctor` asks is in engine/doctor.py.
+"""
 
 import os
-import resource
+from collections.abc import Iterable, Mapping, Sequence
 
-from kist.plan.facts import CAPABILITIES, CgroupFacts, CgroupV1, CgroupV2, HostFacts, IdRange
+import msgspec
 
-_HELPERS = ("/usr/bin", "/bin", "/usr/local/bin")
+from kist.kernel.subids import find_id_mapper, parse_subids, parse_user_name
+from kist.plan.facts import CAPABILITIES, CgroupFacts, CgroupV1, CgroupV2, HostFacts
+
+# The lines of /proc/self/limits are in the order of the numbers in asm-generic/resource.h. Importing `resource` instead
+# costs 0.3 ms.
+_RLIMITS = (
+    ("RLIMIT_CPU", "Max cpu time"),
+    ("RLIMIT_FSIZE", "Max file size"),
+    ("RLIMIT_DATA", "Max data size"),
+    ("RLIMIT_STACK", "Max stack size"),
+    ("RLIMIT_CORE", "Max core file size"),
+    ("RLIMIT_RSS", "Max resident set"),
+    ("RLIMIT_NPROC", "Max processes"),
+    ("RLIMIT_NOFILE", "Max open files"),
+    ("RLIMIT_MEMLOCK", "Max locked memory"),
+    ("RLIMIT_AS", "Max address space"),
+    ("RLIMIT_LOCKS", "Max file locks"),
+    ("RLIMIT_SIGPENDING", "Max pending signals"),
+    ("RLIMIT_MSGQUEUE", "Max msgqueue size"),
+    ("RLIMIT_NICE", "Max nice priority"),
+    ("RLIMIT_RTPRIO", "Max realtime priority"),
+    ("RLIMIT_RTTIME", "Max realtime timeout"),
+)
+_V1_CORE = {"memory", "cpu", "pids"}  # net_cls alone on v1 (some VPNs mount it) does not make a v1 host
+_WHOLE_ID_SPACE = ["0", "0", "4294967295"]  # uid_map of the initial user namespace
+_UNSCHEDULED = ("loop", "ram", "zram", "dm-", "md", "nbd", "sr")  # block devices without an I/O scheduler of their own
+
+
+class Mount(msgspec.Struct, frozen=True):
+    """A line of /proc/self/mountinfo, proc_pid_mountinfo(5)."""
+
+    point: str
+    root: str  # the directory of the file system that is mounted
+    kind: str
+    options: tuple[str, ...]  # of the superblock
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A cgroup tree: where it is mounted, and the own cgroup below that ("" if it lies outside)."""
+
+    mount: str
+    path: str
 
 
 def _read(path: str) -> str:
+    """The whole file; "" if it can't be read. open(2) and read(2): a TextIOWrapper costs more than a /proc file."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return ""
+    try:
+        chunks = []
+        while chunk := os.read(fd, 1 << 16):
+            chunks.append(chunk)
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)
+    # Not surrogateescape: facts are printed and encoded as JSON.
+    return b"".join(chunks).decode("utf-8", "backslashreplace")
 
 
-def _id_ranges(path: str, name: str, uid: int) -> tuple[IdRange, ...]:
-    ranges = []
-    for line in _read(path).splitlines():
-        owner, _, rest = line.partition(":")
-        start, _, size = rest.partition(":")
-        if owner in (name, str(uid)) and owner and start.isdigit() and size.strip().isdigit() and int(size):
-            ranges.append(IdRange(int(start), int(size)))
-    return tuple(ranges)
+def _number(text: str, base: int = 10) -> int:
+    """0 for what is no number."""
+    try:
+        return int(text, base)
+    except ValueError:
+        return 0
+
+
+# --- parsing ------------------------------------------------------------------------------------------------------
+
+
+def parse_kernel(release: str) -> tuple[int, int]:
+    """uname -r, "6.18.44-fc-v657" -> (6, 18); (0, 0) when it does not start with a number."""
+    numbers = [0, 0]
+    for i, part in enumerate(release.split(".")[:2]):
+        digits = part[: len(part) - len(part.lstrip("0123456789"))]
+        numbers[i] = int(digits or "0")
+        if digits != part:
+            break
+    return numbers[0], numbers[1]
+
+
+def parse_status(text: str) -> dict[str, str]:
+    """/proc/self/status, proc_pid_status(5)."""
+    pairs = (line.partition(":") for line in text.split("\n"))
+    return {key: value.strip() for key, colon, value in pairs if colon}
+
+
+def parse_capabilities(mask: str) -> frozenset[str]:
+    """The names of a hexadecimal set such as CapEff's."""
+    bits = _number(mask, 16)
+    bits = max(bits, 0) & (2**64 - 1)
+    return frozenset(
+        CAPABILITIES[n] if n < len(CAPABILITIES) else f"CAP_{n}" for n in range(bits.bit_length()) if bits >> n & 1
+    )
+
+
+def parse_rlimits(text: str) -> dict[str, tuple[int, int]]:
+    """/proc/self/limits: (soft, hard) by name; -1 for unlimited."""
+    names = {label: name for name, label in _RLIMITS}
+    limits = {}
+    for line in text.split("\n")[1:]:
+        values = [-1 if word == "unlimited" else _number(word) for word in line[26:].split()[:2]]
+        if len(values) == 2 and (name := names.get(line[:26].strip())):
+            limits[name] = (values[0], values[1])
+    return limits
+
+
+def _unescape(text: str) -> str:
+    """mountinfo writes space, tab, newline and backslash as octal: "\\040"."""
+    first, *rest = text.split("\\")
+    for part in rest:
+        octal = part[:3]
+        plain = len(octal) == 3 and octal.isascii() and octal.isdigit() and max(octal) < "8"
+        first += chr(int(octal, 8)) + part[3:] if plain else "\\" + part
+    return first
+
+
+def parse_mountinfo(text: str, kinds: Iterable[str]) -> list[Mount]:
+    """The mounts of these file system types, in the kernel's order."""
+    wanted = frozenset(kinds)
+    mounts = []
+    for line in text.split("\n"):
+        left, _, right = line.partition(" - ")
+        kind = right.split(" ", 1)[0]
+        if kind not in wanted:
+            continue
+        before, after = left.split(" "), right.split(" ")
+        if len(before) >= 6 and len(after) >= 3:
+            mounts.append(Mount(_unescape(before[4]), _unescape(before[3]), kind, tuple(after[2].split(","))))
+    return mounts
+
+
+def parse_own_cgroups(text: str) -> dict[str, str]:
+    """/proc/self/cgroup, cgroups(7): the path by controller ("name=..." for named hierarchies); v2's under ""."""
+    own = {}
+    for line in text.split("\n"):
+        fields = line.split(":", 2)
+        if len(fields) == 3:
+            own.update(dict.fromkeys(fields[1].split(","), fields[2]))
+    return own
+
+
+def _below(root: str, path: str) -> str:
+    """The cgroup `path` as seen below a mount of `root`; "" if it lies outside. Either may start with "/.." where the
+    cgroup namespace has its root further down, cgroup_namespaces(7)."""
+    if ".." in path.split("/") or ".." in root.split("/"):
+        return ""
+    if root == "/":
+        return path
+    if path == root or path.startswith(root + "/"):
+        return path[len(root) :] or "/"
+    return ""
+
+
+def place_cgroups(mounts: Sequence[Mount], own: Mapping[str, str]) -> dict[str, Place]:
+    """Where each controller's tree is mounted; v2's under "". Of several mounts, the first to show the own cgroup."""
+    places: dict[str, Place] = {}
+    for mount in mounts:
+        names = ("",) if mount.kind == "cgroup2" else mount.options if mount.kind == "cgroup" else ()
+        for name in names:
+            if name in own and not (name in places and places[name].path):
+                places[name] = Place(mount.point, _below(mount.root, own[name]))
+    return places
+
+
+def why_no_user_namespace(
+    *, uid_map: str, maximum: str, unprivileged_clone: str, apparmor: str, label: str, privileged: bool
+) -> str:
+    """Why a user namespace can't be made or gives no capabilities; "" if it can. Texts are those of uid_map, the
+    sysctls (user.max_user_namespaces, Debian's kernel.unprivileged_userns_clone, Ubuntu's
+    kernel.apparmor_restrict_unprivileged_userns) and the AppArmor label; "" for what is not there."""
+    if not uid_map.strip():
+        return "this kernel has no user namespaces (CONFIG_USER_NS), or /proc is not mounted"
+    if maximum.strip() == "0":
+        return "the sysctl user.max_user_namespaces is 0"
+    if privileged:
+        return ""
+    if unprivileged_clone.strip() == "0":
+        return "the sysctl kernel.unprivileged_userns_clone is 0"
+    # A profile of our own may allow it; then the label is its name.
+    restricted = label.split(" ", maxsplit=1)[0].strip("\n\0") in ("", "unconfined", "unprivileged_userns")
+    if apparmor.strip() not in ("", "0") and restricted:
+        return "AppArmor takes their capabilities: the sysctl kernel.apparmor_restrict_unprivileged_userns is 1"
+    return ""
+
+
+# --- cgroup -------------------------------------------------------------------------------------------------------
+
+
+def _bfq() -> bool:
+    """Some disk is scheduled by BFQ, the one scheduler that weighs cgroups. Source: kernel block/bfq-iosched.rst."""
+    try:
+        disks = os.listdir("/sys/block")
+    except OSError:
+        return False
+    return any(
+        "[bfq]" in _read(f"/sys/block/{disk}/queue/scheduler") for disk in disks if not disk.startswith(_UNSCHEDULED)
+    )
+
+
+def _writable(directory: str, *files: str) -> bool:
+    """False on a read-only mount, also for root."""
+    return os.access(directory, os.W_OK | os.X_OK) and all(os.access(f"{directory}/{f}", os.W_OK) for f in files)
+
+
+def _v1(places: Mapping[str, Place], host_root: bool, systemd: bool) -> CgroupFacts:
+    # Where containers' cgroups are made: see CgroupV1.
+    bases = {name: p.mount + ("" if host_root else p.path.rstrip("/")) for name, p in places.items()}
+    writable = {base: _writable(base) for base in set(bases.values())}
+    cpuset, memory, cpu, blkio = (bases.get(name, "") for name in ("cpuset", "memory", "cpu", "blkio"))
+    weight = "blkio.weight" if blkio and os.path.exists(f"{blkio}/blkio.weight") else ""
+    return CgroupFacts(
+        version=1,
+        v1={name: CgroupV1(p.mount, p.path or "/", writable[bases[name]]) for name, p in places.items()},
+        systemd=systemd,
+        swap_accounting=bool(memory) and os.path.exists(f"{memory}/memory.memsw.limit_in_bytes"),
+        io_weight="blkio.bfq.weight" if blkio and _bfq() else weight,
+        cpuset_cpus=_read(f"{cpuset}/cpuset.effective_cpus").strip() if cpuset else "",
+        cpuset_mems=_read(f"{cpuset}/cpuset.effective_mems").strip() if cpuset else "",
+        realtime=bool(cpu) and os.path.exists(f"{cpu}/cpu.rt_runtime_us"),
+    )
+
+
+def _v2(place: Place, kernel: tuple[int, int], systemd: bool) -> CgroupFacts:
+    top = place.mount.rstrip("/")
+    path = place.path or "/"
+    needed = ("cgroup.procs", "cgroup.subtree_control")
+    # Only the kernel's own root has no cgroup.type; the root of a cgroup namespace or of a bind mount has.
+    root = os.path.exists(f"{top}/cgroup.procs") and not os.path.exists(f"{top}/cgroup.type")
+    base_is_root = root and _writable(top, *needed)
+    own = top + path.rstrip("/")
+    base = top if base_is_root else own
+    if os.path.exists(f"{own}/memory.max"):
+        swap = os.path.exists(f"{own}/memory.swap.max")
+    else:  # not shown here; since 6.1 it can't be switched off. /proc/swaps: CONFIG_SWAP
+        swap = kernel >= (6, 1) and os.path.exists("/proc/swaps")
+    cost = os.path.exists(f"{top}/io.cost.qos") or os.path.exists(f"{own}/io.weight")
+    v2 = CgroupV2(
+        mount=place.mount,
+        path=path,
+        base="/" if base_is_root else path,
+        base_is_root=base_is_root,
+        available=frozenset(_read(f"{base}/cgroup.controllers").split()),
+        enabled=frozenset(_read(f"{base}/cgroup.subtree_control").split()),
+        delegated=base_is_root or _writable(base, *needed),
+        other_processes=not base_is_root and _read(f"{base}/cgroup.procs").split() != [str(os.getpid())],
+        type=_read(f"{base}/cgroup.type").strip(),
+    )
+    return CgroupFacts(
+        version=2,
+        v2=v2,
+        systemd=systemd,
+        swap_accounting=swap,
+        io_weight="io.bfq.weight" if _bfq() else "io.weight" if cost else "",
+        cpuset_cpus=_read(f"{base}/cpuset.cpus.effective").strip(),
+        cpuset_mems=_read(f"{base}/cpuset.mems.effective").strip(),
+    )
+
+
+def _cgroup(mounts: Sequence[Mount], kernel: tuple[int, int], host_root: bool) -> CgroupFacts:
+    places = place_cgroups(mounts, parse_own_cgroups(_read("/proc/self/cgroup")))
+    systemd = os.path.isdir("/run/systemd/system")
+    unified = places.pop("", None)
+    if _V1_CORE & places.keys() or (places and not unified):
+        return _v1(places, host_root, systemd)
+    return _v2(unified, kernel, systemd) if unified else CgroupFacts(version=0, systemd=systemd)
+
+
+# --- all of it ----------------------------------------------------------------------------------------------------
 
 
 def _user_name(uid: int) -> str:
-    for line in _read("/etc/passwd").splitlines():
-        fields = line.split(":")
-        if len(fields) > 2 and fields[2] == str(uid):
-            return fields[0]
-    return ""
+    """/etc/passwd first: the name services behind getpwuid(3) may ask the network."""
+    if name := parse_user_name(_read("/etc/passwd"), uid):
+        return name
+    import pwd
 
-
-def _helper(name: str) -> str:
-    for directory in _HELPERS:
-        try:
-            status = os.stat(f"{directory}/{name}")
-        except OSError:
-            continue
-        if status.st_mode & 0o4000 and os.access(f"{directory}/{name}", os.X_OK):
-            return f"{directory}/{name}"
-    return ""
-
-
-def _cgroup() -> CgroupFacts:
-    own = {}
-    for line in _read("/proc/self/cgroup").splitlines():
-        _, names, path = line.split(":", 2)
-        for name in names.split(","):
-            own[name] = path
-    v1: dict[str, CgroupV1] = {}
-    v2_mount = ""
-    for line in _read("/proc/self/mountinfo").splitlines():
-        left, _, right = line.partition(" - ")
-        fields, kind = left.split(" "), right.split(" ")
-        mount = fields[4].replace("\\040", " ")
-        if kind[0] == "cgroup2":
-            v2_mount = v2_mount or mount
-        elif kind[0] == "cgroup":
-            for name in kind[2].split(","):
-                if name in own and fields[3] == "/":
-                    v1[name] = CgroupV1(mount, own[name], os.access(mount + own[name], os.W_OK))
-    controllers = {name for name in v1 if not name.startswith("name=")}
-    systemd = os.path.isdir("/run/systemd/system")
-    if controllers:
-        cpuset = v1["cpuset"].mount if "cpuset" in v1 else ""
-        weight = next((n for n in ("blkio.bfq.weight", "blkio.weight")
-                       if "blkio" in v1 and os.path.exists(f"{v1['blkio'].mount}/{n}")), "")  # fmt: skip
-        memory = v1["memory"].mount if "memory" in v1 else ""
-        return CgroupFacts(
-            version=1, v1=v1, systemd=systemd,
-            swap_accounting=os.path.exists(f"{memory}/memory.memsw.limit_in_bytes"), io_weight=weight,
-            cpuset_cpus=_read(f"{cpuset}/cpuset.effective_cpus").strip(),
-            cpuset_mems=_read(f"{cpuset}/cpuset.effective_mems").strip(),
-            realtime="cpu" in v1 and os.path.exists(f"{v1['cpu'].mount}/cpu.rt_runtime_us"),
-        )  # fmt: skip
-    if not v2_mount:
-        return CgroupFacts(version=0, systemd=systemd)
-    return _unified(v2_mount, own.get("", "/"), systemd)
-
-
-def _unified(mount: str, path: str, systemd: bool) -> CgroupFacts:
-    root = mount.rstrip("/")
-    is_root = not os.path.exists(f"{root}/cgroup.type")  # only the kernel's own root lacks it
-    base_is_root = is_root and os.access(root, os.W_OK) and os.access(f"{root}/cgroup.subtree_control", os.W_OK)
-    base = "/" if base_is_root else path
-    directory = root + base.rstrip("/")
-    pids = set(_read(f"{directory}/cgroup.procs").split())
-    available = frozenset(_read(f"{directory}/cgroup.controllers").split())
-    delegated = os.access(directory, os.W_OK) and os.access(f"{directory}/cgroup.procs", os.W_OK)
-    v2 = CgroupV2(
-        mount, path, base, base_is_root, available, frozenset(_read(f"{directory}/cgroup.subtree_control").split()),
-        delegated, not base_is_root and bool(pids - {str(os.getpid())}), _read(f"{directory}/cgroup.type").strip(),
-    )  # fmt: skip
-    below = directory if os.path.exists(f"{directory}/memory.swap.max") else _child(directory)
-    return CgroupFacts(
-        version=2, v2=v2, systemd=systemd, swap_accounting=bool(below) and os.path.exists(f"{below}/memory.swap.max"),
-        io_weight="io.weight" if os.path.exists(f"{root}/io.cost.qos") else "",
-        cpuset_cpus=_read(f"{directory}/cpuset.cpus.effective").strip(),
-        cpuset_mems=_read(f"{directory}/cpuset.mems.effective").strip(),
-    )  # fmt: skip
-
-
-def _child(directory: str) -> str:
-    """Some child: its files show what a container's cgroup would have."""
     try:
-        with os.scandir(directory) as entries:
-            return next((e.path for e in entries if e.is_dir(follow_symlinks=False)), "")
-    except OSError:
+        return os.fsencode(pwd.getpwuid(uid).pw_name).decode("utf-8", "backslashreplace")
+    except KeyError:
         return ""
 
 
+def _count(name: str) -> int:
+    """sysconf(3), at least 0."""
+    try:
+        return max(os.sysconf(name), 0)
+    except (OSError, ValueError):
+        return 0
+
+
 def probe() -> HostFacts:
-    """Never raises for an odd host: what can't be read counts as missing."""
+    """The facts as they are now; about 0.3 ms. Never raises for an odd host."""
     uname = os.uname()
-    major, minor = (uname.release.split("-")[0].split(".") + ["0", "0"])[:2]
-    status = dict(line.split(":\t", 1) for line in _read("/proc/self/status").splitlines() if ":\t" in line)
-    effective = int(status.get("CapEff", "0"), 16)
-    cap_last = int(_read("/proc/sys/kernel/cap_last_cap") or 40)
-    caps = frozenset(
-        CAPABILITIES[i] if i < len(CAPABILITIES) else f"CAP_{i}" for i in range(cap_last + 1) if effective >> i & 1
+    kernel = parse_kernel(uname.release)
+    uid = os.geteuid()
+    status = parse_status(_read("/proc/self/status"))
+    capabilities = parse_capabilities(status.get("CapEff", ""))
+    uid_map = _read("/proc/self/uid_map")
+    inside = bool(uid_map.strip()) and uid_map.split() != _WHOLE_ID_SPACE
+    apparmor = _read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
+    reason = why_no_user_namespace(
+        uid_map=uid_map,
+        maximum=_read("/proc/sys/user/max_user_namespaces"),
+        unprivileged_clone=_read("/proc/sys/kernel/unprivileged_userns_clone"),
+        apparmor=apparmor,
+        label=_read("/proc/self/attr/current") if apparmor else "",
+        privileged="CAP_SYS_ADMIN" in capabilities and not inside,
     )
-    uid, gid = os.geteuid(), os.getegid()
+    mounts = parse_mountinfo(_read("/proc/self/mountinfo"), ("cgroup", "cgroup2", "selinuxfs"))
     name = _user_name(uid)
-    inside = _read("/proc/self/uid_map").split() != ["0", "0", "4294967295"]
-    reason = ""
-    if _read("/proc/sys/user/max_user_namespaces").strip() == "0":
-        reason = "the sysctl user.max_user_namespaces is 0"
-    elif uid and _read("/proc/sys/kernel/unprivileged_userns_clone").strip() == "0":
-        reason = "the sysctl kernel.unprivileged_userns_clone is 0"
-    elif uid and _read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").strip() == "1":
-        reason = "AppArmor restricts them: the sysctl kernel.apparmor_restrict_unprivileged_userns is 1"
-    lsm = tuple(w for w in _read("/sys/kernel/security/lsm").strip().split(",") if w in ("apparmor", "selinux"))
-    names = [n for n in dir(resource) if n.startswith("RLIMIT_") and n != "RLIMIT_OFILE"]
+    # As libapparmor and libselinux decide it.
+    active = {
+        "apparmor": _read("/sys/module/apparmor/parameters/enabled").startswith("Y"),
+        "selinux": any(mount.kind == "selinuxfs" for mount in mounts),
+    }
     return HostFacts(
-        kernel=(int(major), int(minor)), arch=uname.machine, uid=uid, gid=gid, groups=tuple(os.getgroups()),
-        user_name=name, capabilities=caps, cap_last=cap_last, no_new_privs=status.get("NoNewPrivs", "0").strip() == "1",
-        user_namespaces=not reason, user_namespaces_reason=reason, in_user_namespace=inside,
-        subuids=_id_ranges("/etc/subuid", name, uid), subgids=_id_ranges("/etc/subgid", name, uid),
-        newuidmap=_helper("newuidmap"), newgidmap=_helper("newgidmap"),
-        time_namespace=os.path.exists("/proc/self/ns/time"), seccomp="Seccomp" in status, lsm=lsm, cgroup=_cgroup(),
-        rlimits={n: resource.getrlimit(getattr(resource, n)) for n in names},
-        memory_total_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        cpus=os.sysconf("SC_NPROCESSORS_ONLN"),
-    )  # fmt: skip
+        kernel=kernel,
+        arch=uname.machine,
+        uid=uid,
+        gid=os.getegid(),
+        groups=tuple(os.getgroups()),
+        user_name=name,
+        capabilities=capabilities,
+        cap_last=_number(_read("/proc/sys/kernel/cap_last_cap")) or len(CAPABILITIES) - 1,
+        no_new_privs=status.get("NoNewPrivs") == "1",
+        user_namespaces=not reason,
+        user_namespaces_reason=reason,
+        in_user_namespace=inside,
+        subuids=parse_subids(_read("/etc/subuid"), name, uid),
+        subgids=parse_subids(_read("/etc/subgid"), name, uid),
+        newuidmap=find_id_mapper("newuidmap"),
+        newgidmap=find_id_mapper("newgidmap"),
+        time_namespace=os.path.exists("/proc/self/ns/time"),
+        seccomp="Seccomp_filters" in status,  # since Linux 5.9, with CONFIG_SECCOMP_FILTER
+        lsm=tuple(name for name, is_active in active.items() if is_active),
+        cgroup=_cgroup(mounts, kernel, host_root=uid == 0 and not inside),
+        rlimits=parse_rlimits(_read("/proc/self/limits")),
+        memory_total_bytes=_count("SC_PHYS_PAGES") * _count("SC_PAGE_SIZE"),
+        cpus=_count("SC_NPROCESSORS_ONLN"),
+    )

@@ -60,7 +60,7 @@ class _Host(msgspec.Struct, frozen=True):
     kernel: tuple[int, int]
 
 
-def decode_profile(data: bytes, *, capabilities: frozenset[str], native_arch: str, kernel: tuple[int, int]) -> Seccomp:
+def decode_profile(data: bytes, capabilities: frozenset[str], native_arch: str, kernel: tuple[int, int]) -> Seccomp:
     """The policy for a container with these capabilities in its bounding set, on this machine (`uname -m`) and kernel.
 
     Every rule is checked, also those that don't hold here.
