@@ -12,8 +12,7 @@ import msgspec
 from kist.errors import InvalidInput, Refused, Unsupported
 from kist.plan.cgroup_devices import DeviceRules, device_program, device_rules, device_writes
 from kist.plan.cgroup_limits import Limit, limits
-from kist.plan.facts import CGROUP_LEAF as LEAF
-from kist.plan.facts import CgroupV1, CgroupV2, HostFacts
+from kist.plan.facts import CGROUP_LEAF, CgroupV1, CgroupV2, HostFacts
 from kist.plan.steps import (
     Actor,
     CgroupDevices,
@@ -69,8 +68,8 @@ def check_path(path: str) -> tuple[str, ...]:
             why="it must be like /kist/NAME: absolute, without . and ..",
             code="cgroup-path",
         )
-    if LEAF in parts:
-        raise InvalidInput(f"{path!r}: the name {LEAF} is taken", code="cgroup-path")
+    if CGROUP_LEAF in parts:
+        raise InvalidInput(f"{path!r}: the name {CGROUP_LEAF} is taken", code="cgroup-path")
     return tuple(parts)
 
 
@@ -330,8 +329,8 @@ def _v2(resources: Resources, parts: tuple[str, ...], facts: HostFacts) -> tuple
     base, directory = _join(v2.mount, v2.base), _join(v2.mount, v2.base, *parts)
     wanted = {limit.controller for limit in kept} - {""}
     leaf = ""
-    if not v2.base_is_root and not wanted <= v2.enabled and v2.path != _join(v2.base, LEAF):
-        leaf = f"{base}/{LEAF}"
+    if not v2.base_is_root and not wanted <= v2.enabled and v2.path != _join(v2.base, CGROUP_LEAF):
+        leaf = f"{base}/{CGROUP_LEAF}"
     # Usage alone is no reason to move: it is counted where the controllers are there, or are being enabled anyway.
     wanted |= _V2_ALWAYS & (v2.available if v2.base_is_root or not wanted <= v2.enabled else v2.enabled)
     before = _v2_parents(v2, parts, leaf, wanted)
