@@ -9,7 +9,7 @@ $(BIN)/kist: pyproject.toml setup.py $(wildcard launcher/*)
 	touch $@
 
 run: $(BIN)/kist
-	$(BIN)/kist run host sh /dev/stdin < tools/proof.sh
+	$(BIN)/kist run -i host sh < tools/proof.sh
 
 test: $(BIN)/kist
 	tests/run

@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 from kist.plan._syscalls import FAMILIES
-from kist.plan.seccomp import assemble_from_scratch
 from kist.plan.seccomp_default import assembled_policy
+from kist.plan.seccomp_policy import assemble_from_scratch
 
 PLAN = Path(__file__).resolve().parent.parent / "src/kist/plan"
 

@@ -1,5 +1,19 @@
 """kist runs, connects and explains Linux containers. `kist.run(["python", "-c", src], memory="256M", timeout=5)`."""
 
-from kist.faces.python import Result, run
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kist.faces.python import Result, run
 
 __all__ = ["Result", "run"]
+
+
+def __getattr__(name: str) -> object:
+    """The public names, loaded when first asked for: the command line does not need them."""
+    if name not in __all__:
+        raise AttributeError(f"module 'kist' has no attribute {name!r}")
+    from kist.faces import python
+
+    value: object = getattr(python, name)
+    globals()[name] = value
+    return value

@@ -9,8 +9,9 @@ from test_seccomp_bpf import decode, run
 
 from kist.plan._syscalls import FAMILIES, numbers
 from kist.plan.facts import CAPABILITIES
-from kist.plan.seccomp import assemble, assemble_from_scratch
+from kist.plan.seccomp import assemble
 from kist.plan.seccomp_default import assembled, assembled_policy, default_seccomp
+from kist.plan.seccomp_policy import assemble_from_scratch
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 ALLOW, EPERM, ENOSYS, KILL_PROCESS = 0x7FFF_0000, 0x0005_0001, 0x0005_0026, 0x8000_0000
@@ -145,7 +146,7 @@ def test_default_capabilities_need_no_tables() -> None:
     """On the path of `kist run`: neither the tables of calls nor the assembler's work."""
     defaults = "CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_FSETID CAP_KILL CAP_NET_BIND_SERVICE CAP_SETFCAP CAP_SETGID"
     code = (
-        "import sys; from kist.plan.seccomp import assemble; from kist.plan.seccomp_default import default_seccomp\n"
+        "import sys; from kist.plan.seccomp_policy import assemble; from kist.plan.seccomp_default import default_seccomp\n"
         f"capabilities = frozenset('{defaults} CAP_SETPCAP CAP_SETUID CAP_SYS_CHROOT'.split())\n"
         "policy = default_seccomp(capabilities, native_arch='x86_64', kernel=(6, 1))\n"
         "assert len(assemble(policy, native_arch='x86_64').program) > 800\n"

@@ -19,8 +19,9 @@ from test_seccomp_meaning import Meaning, calls, policies
 
 from kist.plan._syscalls import ABIS, FAMILIES
 from kist.plan.facts import CAPABILITIES
-from kist.plan.seccomp import action_value, assemble
+from kist.plan.seccomp import assemble
 from kist.plan.seccomp_default import default_seccomp
+from kist.plan.seccomp_policy import action_value
 from kist.plan.seccomp_profile import decode_profile
 from kist.spec.runtime import Seccomp, Syscall
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from test_seccomp_bpf import decode, run
 
 from kist.plan._syscalls import ABIS, FAMILIES, MUXED, X32_BIT, Abi, numbers
-from kist.plan.seccomp import ACTIONS, OPERATORS, action_value, assemble
+from kist.plan.seccomp import assemble
+from kist.plan.seccomp_policy import ACTIONS, OPERATORS, action_value
 from kist.spec.runtime import Seccomp, SeccompArg, Syscall
 
 KILL_PROCESS, ENOSYS = 0x8000_0000, 0x0005_0000 | 38

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from kist.kernel.subids import find_id_mapper, parse_subids, parse_user_name
-from kist.plan.facts import CAPABILITIES, CgroupFacts, CgroupV1, CgroupV2, HostFacts
+from kist.plan.facts import CAPABILITIES, CGROUP_LEAF, CgroupFacts, CgroupV1, CgroupV2, HostFacts
 
 # The lines of /proc/self/limits are in the order of the numbers in asm-generic/resource.h. Importing `resource` instead
 # costs 0.3 ms.
@@ -242,8 +242,8 @@ def _v2(place: Place, kernel: tuple[int, int], systemd: bool) -> CgroupFacts:
     # Only the kernel's own root has no cgroup.type; the root of a cgroup namespace or of a bind mount has.
     root = os.path.exists(f"{top}/cgroup.procs") and not os.path.exists(f"{top}/cgroup.type")
     base_is_root = root and _writable(top, *needed)
-    own = top + path.rstrip("/")
-    base = top if base_is_root else own
+    base_path = "/" if base_is_root else path.removesuffix(f"/{CGROUP_LEAF}") or "/"
+    own, base = top + path.rstrip("/"), top + base_path.rstrip("/")
     if os.path.exists(f"{own}/memory.max"):
         swap = os.path.exists(f"{own}/memory.swap.max")
     else:  # not shown here; since 6.1 it can't be switched off. /proc/swaps: CONFIG_SWAP
@@ -252,12 +252,12 @@ def _v2(place: Place, kernel: tuple[int, int], systemd: bool) -> CgroupFacts:
     v2 = CgroupV2(
         mount=place.mount,
         path=path,
-        base="/" if base_is_root else path,
+        base=base_path,
         base_is_root=base_is_root,
         available=frozenset(_read(f"{base}/cgroup.controllers").split()),
         enabled=frozenset(_read(f"{base}/cgroup.subtree_control").split()),
         delegated=base_is_root or _writable(base, *needed),
-        other_processes=not base_is_root and _read(f"{base}/cgroup.procs").split() != [str(os.getpid())],
+        other_processes=not base_is_root and not {str(os.getpid())}.issuperset(_read(f"{base}/cgroup.procs").split()),
         type=_read(f"{base}/cgroup.type").strip(),
     )
     return CgroupFacts(

@@ -9,7 +9,7 @@ Source: github.com/moby/profiles, seccomp; OCI runtime spec, config-linux.md, "S
 import msgspec
 
 from kist.errors import InvalidInput
-from kist.plan.seccomp import action_value, check_architecture, condition, family_of, flag_bits
+from kist.plan.seccomp_policy import action_value, check_architecture, condition, family_of, flag_bits
 from kist.spec.runtime import Seccomp, SeccompArg, Syscall
 
 GO_NAMES = {"x86_64": "amd64", "aarch64": "arm64"}  # by `uname -m`, where they differ

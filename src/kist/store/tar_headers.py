@@ -140,9 +140,9 @@ def parse_pax(data: bytes, at: int) -> Pax:
     pos = 0
     while pos < len(data):
         space = data.find(b" ", pos, pos + 8)  # a record of at most 1 MiB: seven digits
-        digits = data[pos:space] if space > 0 else b""
+        digits = data[pos:space] if space > pos else b""
         end = pos + int(digits) if digits.isdigit() else 0
-        if not space < end <= len(data) or data[end - 1] != 0x0A:
+        if not pos < space < end <= len(data) or data[end - 1] != 0x0A:
             if not data[pos:].strip(b"\0"):
                 break  # padding inside the header's own size, written by some
             raise damaged(f"an extended header has no record at its byte {pos}", at)
