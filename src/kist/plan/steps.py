@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import msgspec
 
+from kist.plan.facts import CAPABILITIES
 from kist.plan.flags import clone_words, mount_words, unshare_options
 
 
@@ -731,9 +732,8 @@ class Exec(Step):
 
 def cap_words(mask: int) -> str:
     """setpriv(1)'s list for a capability mask: `-all,+chown,+kill`."""
-    from kist.spec.capabilities import names_of
-
-    return ",".join(["-all", *(f"+{n.removeprefix('CAP_').lower()}" for n in names_of(mask))])
+    names = [name.removeprefix("CAP_").lower() for bit, name in enumerate(CAPABILITIES) if mask >> bit & 1]
+    return ",".join(["-all", *(f"+{name}" for name in names)])
 
 
 class Entry(msgspec.Struct, frozen=True):
