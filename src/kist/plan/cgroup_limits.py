@@ -188,13 +188,6 @@ def _cpuset(cpu: Cpu, facts: HostFacts) -> Iterator[Limit]:
 
 # --- block I/O ----------------------------------------------------------------------------------------------------
 
-_THROTTLE = (  # (field of BlockIO, OCI name, v1 file, v2 key, unit)
-    ("throttle_read_bps_device", "throttleReadBpsDevice", "read_bps_device", "rbps", "bytes read a second"),
-    ("throttle_write_bps_device", "throttleWriteBpsDevice", "write_bps_device", "wbps", "bytes written a second"),
-    ("throttle_read_iops_device", "throttleReadIOPSDevice", "read_iops_device", "riops", "reads a second"),
-    ("throttle_write_iops_device", "throttleWriteIOPSDevice", "write_iops_device", "wiops", "writes a second"),
-)
-
 
 def _block_io(block: BlockIO, facts: HostFacts, v2: bool) -> Iterator[Limit]:
     controller = "io" if v2 else "blkio"
@@ -220,13 +213,18 @@ def _block_io(block: BlockIO, facts: HostFacts, v2: bool) -> Iterator[Limit]:
         number = _block_device(device.major, device.minor, "weightDevice")
         yield from weight("weightDevice", device.weight, f"{number} ", "" if v2 else "_device")
         yield from leaf_weight("weightDevice", device.leaf_weight)
-    for field, name, v1_file, key, unit in _THROTTLE:
-        for throttle in getattr(block, field):
+    for throttles, name, v1_file, key, unit in (
+        (block.throttle_read_bps_device, "throttleReadBpsDevice", "read_bps_device", "rbps", "bytes read"),
+        (block.throttle_write_bps_device, "throttleWriteBpsDevice", "write_bps_device", "wbps", "bytes written"),
+        (block.throttle_read_iops_device, "throttleReadIOPSDevice", "read_iops_device", "riops", "reads"),
+        (block.throttle_write_iops_device, "throttleWriteIOPSDevice", "write_iops_device", "wiops", "writes"),
+    ):
+        for throttle in throttles:
             number = _block_device(throttle.major, throttle.minor, name)
             rate = _amount(throttle.rate, f"blockIO.{name}", 1, 2**64 - 1)
             if rate > 0:
                 target, data = ("io.max", f"{key}=") if v2 else (f"blkio.throttle.{v1_file}", "")
-                yield Limit(f"blockIO.{name}", controller, target, f"{number} {data}{rate}", unit)
+                yield Limit(f"blockIO.{name}", controller, target, f"{number} {data}{rate}", f"{unit} a second")
 
 
 def _block_device(major: int, minor: int, name: str) -> str:
