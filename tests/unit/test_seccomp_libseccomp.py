@@ -1,11 +1,12 @@
 """Our filters against libseccomp's, for the same policy and the same calls.
 
-50,000 random calls for each policy; a million with KIST_LONG=1. libseccomp is fed as runc does it, and asked for what
+50,000 random calls for the default policy, over its capability sets; a million for each set with KIST_LONG=1. libseccomp is fed as runc does it, and asked for what
 we do on purpose: KILL_PROCESS for foreign architectures. Where a call is newer than the policy, runc does not ask
 libseccomp, so these tests don't either.
 
-Before 2.6.1, libseccomp compares the wrong half of an argument in some filters with several conditions on one call
-(GHSA-4q85-33p6-j5g6): an answer of its that no rule gives is not held against us.
+libseccomp makes mistakes where one call has several conditions with inequalities: it tests a half of an argument that
+it has not loaded (2.5.4: the low one, after LT 5 failed, for LT 1 << 32), or changes the wrong action
+(GHSA-4q85-33p6-j5g6). An answer of its that no rule gives is not held against us.
 """
 
 import ctypes
@@ -25,7 +26,7 @@ from kist.plan.seccomp_policy import action_value
 from kist.plan.seccomp_profile import decode_profile
 from kist.spec.runtime import Seccomp, Syscall
 
-CALLS = 1_000_000 if os.environ.get("KIST_LONG") else 50_000
+CALLS = 1_000_000 if os.environ.get("KIST_LONG") else 12_500
 OPS = {f"SCMP_CMP_{name}": i for i, name in enumerate(["NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"], start=1)}
 TOKENS = {name: abi.audit for name, abi in ABIS.items()} | {"SCMP_ARCH_X32": 0x4000_003E}
 KILL_PROCESS, ENOSYS = 0x8000_0000, 0x0005_0000 | 38
@@ -207,7 +208,7 @@ def test_profiles_in_docker_form(library: ctypes.CDLL, machine: str, profile: ob
     if machine == "aarch64":
         data = data.replace(b"SCMP_ARCH_X86_64", b"SCMP_ARCH_AARCH64").replace(b"SCMP_ARCH_X32", b"SCMP_ARCH_ARM")
     seccomp = decode_profile(data, capabilities=frozenset({capability}), native_arch=machine, kernel=(6, 1))
-    check(library, seccomp, machine, CALLS // 2)
+    check(library, seccomp, machine, CALLS)
 
 
 @pytest.mark.parametrize("machine", FAMILIES)
@@ -218,7 +219,7 @@ def test_programs_are_at_most_half_as_long(library: ctypes.CDLL, machine: str) -
 
 
 @settings(
-    max_examples=CALLS // 250,
+    max_examples=CALLS // 100,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much],
 )

@@ -6,7 +6,7 @@ Not in any list: add_key, keyctl, request_key (keyrings have no namespace); io_u
 kexec_*, swapon, nfsservctl, pivot_root, _sysctl, uselib, ustat, sysfs, vm86 (the host's); move_pages, migrate_pages.
 
 On purpose not as in Docker's profile:
-- x32 is not listed: nothing uses it, and few look at it.
+- x32 is not listed: hardly a program uses it, and it has had holes of its own (CVE-2014-0038).
 - socket(2)'s family is compared in the low half, as the kernel does. Docker compares 64 bits with "greater than
   AF_VSOCK", so that 1 << 32 | AF_VSOCK passes the filter and is AF_VSOCK to the kernel.
 
