@@ -36,11 +36,15 @@ static long write_file(struct state *s, const char *path, const char *data, ulon
     return r < 0 ? r : 0;
 }
 
+/* v1: one thread moves through "tasks" at once; "cgroup.procs" waits for an RCU grace period (8 to 15 ms). */
 static long cgroup_join(struct state *s, const char *path) {
     char name[4096];
     ulong n = length(path);
     if (n + 14 > sizeof name) return -ENAMETOOLONG;
     memcpy(name, path, n);
+    memcpy(name + n, "/tasks", 7);
+    long r = write_file(s, name, "0", 1);
+    if (r != -ENOENT && r != -EACCES) return r;
     memcpy(name + n, "/cgroup.procs", 14);
     return write_file(s, name, "0", 1);
 }

@@ -274,21 +274,27 @@ long supervise(struct state *s, const struct step *step) {
     return 0;
 }
 
-/* Kill what still runs in a cgroup: one write on v2; on v1 process by process until none is left. */
+static int path_in(char *to, const char *directory, const char *name) {
+    ulong n = length(directory), m = length(name);
+    if (n + m + 2 > 4096) return 0;
+    memcpy(to, directory, n);
+    to[n] = '/';
+    memcpy(to + n + 1, name, m + 1);
+    return 1;
+}
+
+/* Kill what still runs in a cgroup: one write on v2; on v1 process by process, thawed, since the frozen don't die. */
 static void empty_cgroup(const char *path) {
     static char text[65536];
     char name[4096];
-    ulong n = length(path);
-    if (n + 14 > sizeof name) return;
-    memcpy(name, path, n);
-    memcpy(name + n, "/cgroup.kill", 13);
+    if (!path_in(name, path, "cgroup.kill")) return;
     int fd = (int)open_at(AT_FDCWD, name, O_WRONLY, 0);
     if (fd >= 0) {
         sys(write, fd, "1", 1);
         shut(fd);
         return;
     }
-    memcpy(name + n, "/cgroup.procs", 14);
+    if (!path_in(name, path, "cgroup.procs")) return;
     fd = (int)open_at(AT_FDCWD, name, O_RDONLY, 0);
     long size = fd < 0 ? 0 : sys(read, fd, text, sizeof text);
     shut(fd);
@@ -297,14 +303,34 @@ static void empty_cgroup(const char *path) {
         if (text[i] >= '0' && text[i] <= '9') pid = pid * 10 + text[i] - '0';
         else { if (pid > 1 && pid != me) sys(kill, pid, SIGKILL); pid = 0; }
     }
+    if (path_in(name, path, "freezer.state")) freeze(name, 0);
+}
+
+struct entry { ulong inode, offset; unsigned short size; unsigned char type; char name[]; };
+
+/* Remove a cgroup and those that the container made below it, deepest first; 0 when all are gone. */
+static long remove_cgroup_tree(const char *path, int depth) {
+    long r = sys(unlinkat, AT_FDCWD, path, 0x200 /* AT_REMOVEDIR */);
+    if (r != -EBUSY && r != -ENOTEMPTY) return r == -ENOENT ? 0 : r;
+    empty_cgroup(path);
+    int fd = depth < 16 ? (int)open_at(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0) : -1;
+    char entries[2048];
+    for (long n; fd >= 0 && (n = sys(getdents64, fd, entries, sizeof entries)) > 0;) {
+        for (long at = 0; at < n; at += ((struct entry *)(entries + at))->size) {
+            struct entry *entry = (struct entry *)(entries + at);
+            char below[4096];
+            if (entry->type != 4 /* DT_DIR */ || same(entry->name, ".") || same(entry->name, "..")) continue;
+            if (path_in(below, path, entry->name)) remove_cgroup_tree(below, depth + 1);
+        }
+    }
+    shut(fd);
+    r = sys(unlinkat, AT_FDCWD, path, 0x200);
+    return r == -ENOENT ? 0 : r;
 }
 
 static void remove_cgroup(const char *path) {
-    for (ulong wait = 0; wait < 5000; wait += wait < 10 ? 1 : 10) {
-        if (sys(unlinkat, AT_FDCWD, path, 0x200 /* AT_REMOVEDIR */) != -EBUSY) return;
-        empty_cgroup(path);
-        nap_ms(wait < 10 ? 1 : 10);
-    }
+    for (ulong waited = 0; remove_cgroup_tree(path, 0) == -EBUSY && waited < 5000; waited += waited < 10 ? 1 : 10)
+        nap_ms(waited < 10 ? 1 : 10);
 }
 
 void undo_all(struct state *s) {
