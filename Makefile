@@ -19,9 +19,11 @@ check: $(BIN)/kist
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/gen_steps.py --check
+	$(BIN)/python tools/gen_docs.py --check
 
 generate: $(BIN)/kist
 	$(BIN)/python tools/gen_steps.py
+	$(BIN)/python tools/gen_docs.py
 
 bench: $(BIN)/kist
 	$(BIN)/python bench/start.py

@@ -1,6 +1,8 @@
 /* The plan, checked as a whole before step 0. The layout is in src/kist/plan/encode.py. */
 #include "launcher.h"
 
+const char *const op_signature[OP_COUNT] = {OP_SIGNATURES};
+
 static ulong number(const char *p) { ulong n; memcpy(&n, p, 8); return n; }
 static ulong padded(ulong n) { return (n + 7) & ~7UL; }
 
@@ -44,7 +46,9 @@ static long walk(const char *at, ulong left, struct step *step) {
         if (used < 0) return used;
         done += (ulong)used;
     }
-    return done == size ? (long)size : -EBADMSG;
+    struct argument why;
+    long used = decode_argument('s', at + done, size - done, &why); /* for people: why, and the chapter */
+    return used >= 0 && done + (ulong)used + 8 == size ? (long)size : -EBADMSG;
 }
 
 long decode_plan(struct plan *plan, const char *bytes, ulong size) {

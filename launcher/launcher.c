@@ -1,9 +1,10 @@
 /* kist's launcher: takes the steps of a plan. It decides nothing: see docs/explanation and src/kist/plan/steps.py.
- * Started with the control socket at fd 3 and the plan, a sealed memfd, at fd 4; the command's stdio at 0, 1, 2. */
+ *
+ *     kist-launcher PLAN ORDERS REPORTS [FD...]        fds: a sealed memfd, two packet pipes, locks to hold
+ *     kist-launcher PLAN - - [FD...] -- PROGRAM ...    in the caller's place; PROGRAM explains a failure:
+ *                                                      it is given PLAN, step, errno and argument in numbers
+ * The command's stdio is 0, 1, 2. */
 #include "launcher.h"
-
-#define STRING_(x) #x
-#define STRING(x) STRING_(x)
 
 void *memcpy(void *to, const void *from, ulong n) {
     char *t = to;
@@ -19,32 +20,29 @@ void *memset(void *to, int c, ulong n) {
 
 static struct state state;
 
-void say(struct state *s, const uint *words, uint count) {
-    (void)s;
-    sys(sendto, CONTROL_FD, words, count * 4, MSG_NOSIGNAL, 0, 0);
+void tell(struct state *s, const uint *words, uint count) {
+    if (s->actor != ACTOR_HOST) sys(sendto, s->peer, words, count * 4, MSG_NOSIGNAL, 0, 0);
+    else if (s->reports >= 0) sys(write, s->reports, words, count * 4);
 }
 
-void say_failed(struct state *s, uint step, long error, uint argument) {
-    uint words[] = {SAYS_FAILED, step, (uint)-error, argument};
-    say(s, words, 4);
-}
-
-static long map_plan(struct plan *plan) {
+static long map_plan(struct plan *plan, int fd) {
     struct statx st;
     memset(&st, 0, sizeof st);
-    long r = sys(statx, PLAN_FD, "", AT_EMPTY_PATH, STATX_SIZE, &st);
+    long r = sys(statx, fd, "", AT_EMPTY_PATH, STATX_SIZE, &st);
     if (r < 0) return r;
-    r = sys(mmap, 0, st.stx_size, 1 /* PROT_READ */, 2 /* MAP_PRIVATE */, PLAN_FD, 0);
+    r = sys(mmap, 0, st.stx_size, 1 /* PROT_READ */, 2 /* MAP_PRIVATE */, fd, 0);
     if (r < 0 && r > -4096) return r;
-    sys(close, PLAN_FD);
     return decode_plan(plan, (const char *)r, st.stx_size);
 }
 
-static int has_undo(uint op) { return op == OP_CGROUP_MAKE || op == OP_MKDIR; }
+static int has_undo(uint op) {
+    return op == OP_CGROUP_MAKE || op == OP_MKDIR || op == OP_REMOVE || op == OP_CREATE_FILE;
+}
 
-/* Take the steps of one actor. On failure s->step and s->argument say where. */
-static long take_steps(struct state *s, enum actor actor, uint from) {
+/* Take the steps of one actor. On failure s->step and s->argument say where. A child returns from here only to fail. */
+static long take_steps(struct state *s, uint from) {
     struct step step;
+    uint actor = s->actor;
     for (uint i = from; i < s->plan.steps; i++) {
         decode_step(&s->plan, i, &step);
         if (step.actor != actor) continue;
@@ -53,7 +51,7 @@ static long take_steps(struct state *s, enum actor actor, uint from) {
         long r = take_step(s, &step);
         if (r < 0) return r;
         if (has_undo(step.op) && r == 0) s->undo[s->undo_count++] = i;
-        if (step.op == OP_CLONE && r == 1) return take_steps(s, ACTOR_INIT, i + 1); /* the child */
+        if (s->actor != actor) return take_steps(s, i + 1); /* Clone: this is the child now */
     }
     return 0;
 }
@@ -62,40 +60,109 @@ __attribute__((noreturn)) void leave(int code) {
     for (;;) sys(exit_group, code);
 }
 
-__attribute__((noreturn, used)) void start(void) {
+static char *digits(ulong n, char room[24]) {
+    char *at = room + 23;
+    *at = 0;
+    do *--at = (char)('0' + n % 10); while (n /= 10);
+    return at;
+}
+
+/* In the caller's place: become the program that explains what failed, with numbers added to its arguments. */
+static void explain(struct state *s, long error) {
+    static char *argv[64], rooms[4][24];
+    ulong n = 0, numbers[] = {(ulong)s->plan_fd, s->step, (ulong)-error, s->argument};
+    while (s->on_failure[n] && n < 59) argv[n] = s->on_failure[n], n++;
+    for (int i = 0; i < 4; i++) argv[n++] = digits(numbers[i], rooms[i]);
+    argv[n] = 0;
+    ulong none = 0;
+    sys(rt_sigprocmask, 2, &none, 0, 8);
+    sys(fcntl, s->plan_fd, F_SETFD, 0);
+    sys(execve, argv[0], argv, s->environment);
+    static const char text[] = "kist: a step failed, and what would explain it cannot be started\n";
+    sys(write, 2, text, sizeof text - 1);
+}
+
+__attribute__((noreturn)) void fail(struct state *s, long error) {
+    uint words[] = {SAYS_FAILED, s->step, (uint)-error, s->argument};
+    if (s->actor != ACTOR_HOST) {
+        tell(s, words, 4);
+        leave(125);
+    }
+    kill_children(s);
+    undo_all(s);
+    if (s->on_failure) explain(s, error);
+    tell(s, words, 4);
+    leave(125);
+}
+
+static int number_of(const char *text) {
+    int n = 0;
+    if (!*text) return -1;
+    for (; *text; text++) {
+        if (*text < '0' || *text > '9' || n > 1 << 20) return -1;
+        n = n * 10 + *text - '0';
+    }
+    return n;
+}
+
+/* The fds that we were given by number stay, those that the command is to inherit too; all others were leaked to us. */
+static void own_fds(char **numbers, uint inherited) {
+    static unsigned char keep[1024];
+    for (; *numbers && !same(*numbers, "--"); numbers++) {
+        int fd = number_of(*numbers);
+        if (fd < 0) continue;
+        sys(fcntl, fd, F_SETFD, FD_CLOEXEC);
+        if (fd < 1024) keep[fd] = 1;
+    }
+    sys(close_range, 1024, ~0U, 0);
+    for (uint fd = inherited; fd < 1024; fd++)
+        if (!keep[fd]) {
+            uint last = fd;
+            while (last + 1 < 1024 && !keep[last + 1]) last++;
+            sys(close_range, fd, last, 0);
+            fd = last;
+        }
+}
+
+/* How many fds the command inherits: the last step, Exec, says so. */
+static uint inherited_fds(const struct plan *plan) {
+    struct step step;
+    for (uint i = plan->steps; i--;) {
+        decode_step(plan, i, &step);
+        if (step.op == OP_EXEC) return (uint)((struct exec *)step.arguments)->close_from.n;
+    }
+    return 3;
+}
+
+__attribute__((noreturn, used)) void start(ulong *stack) {
     struct state *s = &state;
+    char **argv = (char **)(stack + 1);
+    ulong argc = *stack, all = ~0UL;
     for (uint i = 0; i < SLOT_COUNT; i++) s->slots[i] = -1;
-    s->slots[SLOT_STDIN] = 0;
-    s->slots[SLOT_STDOUT] = 1;
-    s->slots[SLOT_STDERR] = 2;
+    for (int fd = 0; fd < 3; fd++) s->slots[SLOT_STDIN + fd] = fd;
     s->peer = s->init_fd = -1;
-    ulong all = ~0UL;
-    sys(rt_sigprocmask, 0 /* SIG_BLOCK */, &all, 0, 8); /* what matters comes by signalfd or the control socket */
-    sys(fcntl, CONTROL_FD, F_SETFD, FD_CLOEXEC);
-    sys(close_range, PLAN_FD + 1, ~0U, 0);
-    long r = map_plan(&s->plan);
-    if (r < 0) {
-        say_failed(s, ~0U, r, 0);
-        leave(125);
-    }
-    r = take_steps(s, ACTOR_HOST, 0);
-    if (s->init_pid == 1 && s->init_fd == -1) { /* the child: it comes back only when a step failed */
-        uint words[] = {SAYS_FAILED, s->step, (uint)-r, s->argument};
-        sys(sendto, s->peer, words, sizeof words, MSG_NOSIGNAL, 0, 0);
-        leave(125);
-    }
-    if (r < 0) {
-        kill_init(s);
-        say_failed(s, s->step, r, s->argument);
-    }
+    s->environment = argv + argc + 1;
+    sys(rt_sigprocmask, 0 /* SIG_BLOCK */, &all, 0, 8); /* what matters comes by signalfd or the orders' pipe */
+    if (argc < 4) leave(125);
+    s->plan_fd = number_of(argv[1]);
+    s->orders = number_of(argv[2]);
+    s->reports = number_of(argv[3]);
+    for (char **word = argv + 4; *word; word++)
+        if (same(*word, "--")) s->on_failure = word + 1;
+    s->step = ~0U;
+    long r = map_plan(&s->plan, s->plan_fd);
+    if (r < 0) fail(s, r);
+    own_fds(argv + 1, inherited_fds(&s->plan));
+    r = take_steps(s, 0);
+    if (r < 0 || s->actor != ACTOR_HOST) fail(s, r);
     undo_all(s);
     uint done = SAYS_DONE;
-    say(s, &done, 1);
-    leave(r < 0 ? 125 : 0);
+    tell(s, &done, 1);
+    leave(s->on_failure ? (int)s->exit_code : 0);
 }
 
 #if defined(__x86_64__)
-__asm__(".globl _start\n_start:\n xor %ebp,%ebp\n and $-16,%rsp\n call start\n");
+__asm__(".globl _start\n_start:\n xor %ebp,%ebp\n mov %rsp,%rdi\n and $-16,%rsp\n call start\n");
 #else
-__asm__(".globl _start\n_start:\n mov x29,#0\n mov x30,#0\n bl start\n");
+__asm__(".globl _start\n_start:\n mov x29,#0\n mov x30,#0\n mov x0,sp\n bl start\n");
 #endif

@@ -4,12 +4,12 @@
 #include "steps.h"
 #include "sys.h"
 
-#define CONTROL_FD 3 /* SOCK_SEQPACKET to the caller; a plan is read from fd 4 */
-#define PLAN_FD 4
-#define MAX_STEPS 4096
+#define MAX_STEPS 8192
+#define MAX_STRINGS 16384
+#define ARGUMENTS(kind) const struct kind *a = (const struct kind *)step->arguments
 
-/* Messages on the control socket: a u32 kind, then u32 values or bytes. The Python side: kernel/launcher.py. */
-enum message { SAYS_STARTED = 1, SAYS_FAILED, SAYS_EXITED, SAYS_REPORT, SAYS_DONE };
+/* Messages to the caller, and between our processes: a u32 kind, then u32 values or bytes. See kernel/launcher.py. */
+enum message { SAYS_STARTED = 1, SAYS_FAILED, SAYS_EXITED, SAYS_REPORT, SAYS_DONE, SAYS_READY, SAYS_GO };
 enum order { ORDER_SIGNAL = 1, ORDER_KILL, ORDER_FREEZE, ORDER_THAW };
 
 struct step { uint op, actor; struct argument arguments[MAX_ARGUMENTS]; };
@@ -19,12 +19,18 @@ struct plan { const char *bytes; uint steps; uint offset[MAX_STEPS]; };
 struct state {
     struct plan plan;
     int slots[SLOT_COUNT];
-    int peer;          /* host <-> init, SOCK_SEQPACKET */
-    int init_pid, init_fd;
-    uint step;         /* the one under way */
-    uint argument;     /* which of its arguments is to blame */
-    uint started;      /* init has become the command */
-    struct { int from, to; } relays[4];
+    uint actor;
+    int orders, reports;    /* packet pipes with the caller; -1 when we took the caller's place */
+    int plan_fd;
+    char **on_failure;      /* then: the program that explains a failure, 0-terminated */
+    char **environment;
+    int peer;               /* between the supervisor and the first process, SOCK_SEQPACKET */
+    int init_pid, init_fd;  /* in the supervisor; in the first process, init_pid is its number as seen from there */
+    int stage_pid;
+    uint step, argument;    /* the step under way, and which of its arguments is to blame */
+    uint ready, started;    /* what the first process has said: all but the last step done; about to become the command */
+    uint exit_code;
+    struct channel { int from, to; uint start, end; char data[8192]; } relays[3];
     uint relay_count;
     uint undo_count;
     uint undo[MAX_STEPS];
@@ -34,14 +40,25 @@ long decode_plan(struct plan *plan, const char *bytes, ulong size);
 void decode_step(const struct plan *plan, uint index, struct step *step);
 
 long take_step(struct state *s, const struct step *step);
-long take_root_step(struct state *s, const struct step *step); /* ENOSYS for other steps */
+long take_root_step(struct state *s, const struct step *step);    /* ENOSYS for other steps */
+long take_process_step(struct state *s, const struct step *step); /* the same */
+
 long supervise(struct state *s, const struct step *step);
-long become_command(struct state *s, const struct step *step);
+long await_ready(struct state *s, uint running);
+void kill_children(struct state *s);
 void undo_all(struct state *s);
-void kill_init(struct state *s);
+void freeze(const char *file, int on);
+
+long become_command(struct state *s, const struct step *step);
+long list_strings(const struct argument *list, char **out, ulong room);
+long expand(const struct state *s, const char *text, char *to, ulong room);
+long write_path(const char *path, const char *data, ulong size);
+int path_in(char *to, const char *directory, const char *name); /* 0 when longer than 4096 bytes */
 
 long send_fd(int socket, int fd);
 long receive_fd(int socket);
-void say(struct state *s, const uint *words, uint count);
-void say_failed(struct state *s, uint step, long error, uint argument);
+long hear(struct state *s, uint *words, uint count); /* from peer; a failure told is returned as ours */
+void tell(struct state *s, const uint *words, uint count);
+__attribute__((noreturn)) void fail(struct state *s, long error);
+__attribute__((noreturn)) void leave(int code);
 #endif

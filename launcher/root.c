@@ -1,8 +1,6 @@
 /* Steps that build the container's root. Every path is resolved inside the root by openat2 and used as an fd. */
 #include "launcher.h"
 
-#define ARGUMENTS(kind) const struct kind *a = (const struct kind *)step->arguments
-
 static long resolve(struct state *s, const char *path, ulong flags, ulong mode) {
     while (*path == '/') path++;
     struct open_how how = {flags | O_CLOEXEC, mode, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
@@ -98,34 +96,146 @@ static long new_mount(const char *type, const char *source, const char *option, 
     return r;
 }
 
+static long copy_file(int from, int to, const char *name, const struct statx *st) {
+    int in = (int)open_at(from, name, O_RDONLY | O_NOFOLLOW, 0);
+    int out = in < 0 ? in : (int)open_at(to, name, O_WRONLY | O_CREAT | O_EXCL, 0600);
+    long r = out;
+    if (out >= 0)
+        while ((r = sys(sendfile, out, in, 0, 1 << 20)) > 0);
+    if (r == 0) r = sys(fchown, out, st->stx_uid, st->stx_gid);
+    if (r == 0) r = sys(fchmod, out, st->stx_mode & 07777);
+    shut(in);
+    shut(out);
+    return r;
+}
+
+static long copy_other(int from, int to, const char *name, const struct statx *st) {
+    char content[4096];
+    long r;
+    if ((st->stx_mode & S_IFMT) == S_IFLNK) {
+        r = sys(readlinkat, from, name, content, sizeof content - 1);
+        if (r < 0) return r;
+        content[r] = 0;
+        r = sys(symlinkat, content, to, name);
+    } else {
+        uint major = st->stx_rdev_major, minor = st->stx_rdev_minor;
+        r = sys(mknodat, to, name, st->stx_mode, (major & 0xfff) << 8 | (minor & 0xff) | (minor & 0xfff00) << 12);
+    }
+    return r < 0 ? r : sys(fchownat, to, name, st->stx_uid, st->stx_gid, AT_SYMLINK_NOFOLLOW);
+}
+
+struct entry { ulong inode, offset; unsigned short size; unsigned char type; char name[]; };
+
+/* What lies in the directory `from` (an O_PATH fd will do) into `to`, at most 64 directories deep. */
+static long copy_entries(int from, int to, int depth) {
+    char entries[2048];
+    if (depth > 64) return -ELOOP;
+    int list = (int)open_at(from, ".", O_RDONLY | O_DIRECTORY, 0);
+    long n = list, r = list < 0 ? list : 0;
+    while (r == 0 && (n = sys(getdents64, list, entries, sizeof entries)) > 0)
+        for (long at = 0; r == 0 && at < n; at += ((struct entry *)(entries + at))->size) {
+            const char *name = ((struct entry *)(entries + at))->name;
+            struct statx st;
+            if (same(name, ".") || same(name, "..")) continue;
+            r = sys(statx, list, name, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &st);
+            if (r < 0) break;
+            uint kind = st.stx_mode & S_IFMT;
+            if (kind == S_IFREG) r = copy_file(list, to, name, &st);
+            else if (kind != S_IFDIR) r = copy_other(list, to, name, &st);
+            else {
+                r = sys(mkdirat, to, name, 0700);
+                int in = (int)open_at(list, name, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0);
+                int out = (int)open_at(to, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+                if (r == 0) r = in < 0 ? in : out < 0 ? out : copy_entries(in, out, depth + 1);
+                if (r == 0) r = sys(fchown, out, st.stx_uid, st.stx_gid);
+                if (r == 0) r = sys(fchmod, out, st.stx_mode & 07777);
+                shut(in);
+                shut(out);
+            }
+        }
+    shut(list);
+    return r < 0 ? r : n < 0 ? n : 0;
+}
+
+static long copy_directory(int from, int tree) {
+    struct statx st;
+    int to = (int)open_at(tree, ".", O_RDONLY | O_DIRECTORY, 0);
+    long r = to < 0 ? to : sys(statx, from, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &st);
+    if (r >= 0) r = copy_entries(from, to, 0);
+    shut(to);
+    return r;
+}
+
 static long set_attributes(int tree, ulong set, ulong clear, ulong propagation, int recursive) {
     struct mount_attr attr = {set, clear, propagation, 0};
     if (set & MOUNT_ATTR__ATIME) attr.attr_clr |= MOUNT_ATTR__ATIME;
     return sys(mount_setattr, tree, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &attr, sizeof attr);
 }
 
+/* Where a new procfs or sysfs goes: a directory as it stands, no link on the way (CVE-2019-19921, CVE-2023-27561). */
+static long plain_directory(struct state *s, const char *path) {
+    struct open_how how = {O_PATH | O_DIRECTORY | O_CLOEXEC, 0, RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS};
+    while (*path == '/') path++;
+    long fd = sys(openat2, s->slots[SLOT_ROOT], *path ? path : ".", &how, sizeof how);
+    if (fd != -ENOENT) return fd;
+    long r = make_directory(s, path, 0755, 0, 0);
+    return r < 0 ? r : sys(openat2, s->slots[SLOT_ROOT], path, &how, sizeof how);
+}
+
+static long change_tree(int tree, const struct argument *attributes, ulong propagation) {
+    long r = 0;
+    if (attributes[0].n || attributes[1].n) r = set_attributes(tree, attributes[0].n, attributes[1].n, 0, 0);
+    if (r == 0 && (attributes[2].n || attributes[3].n)) r = set_attributes(tree, attributes[2].n, attributes[3].n, 0, 1);
+    if (r == 0 && propagation) r = set_attributes(tree, 0, 0, propagation & ~(ulong)MS_REC, (propagation & MS_REC) != 0);
+    return r;
+}
+
 static long mount_at(struct state *s, const struct step *step) {
     ARGUMENTS(mount_at);
-    int at = (int)mount_point(s, a->target.s, 1);
+    int at = (int)(a->strict.n ? plain_directory(s, a->target.s) : mount_point(s, a->target.s, 1));
     if (at < 0) { s->argument = 2; return at; }
     int tree = (int)new_mount(a->fstype.s, a->source.s, a->options.s, a->options.n, (uint)a->attributes.n);
-    if (tree < 0) { shut(at); return tree; }
-    long r = move_into(tree, at);
+    long r = tree;
+    struct statx st;
+    if (r >= 0 && a->keep_mode.n) {
+        r = sys(statx, at, "", AT_EMPTY_PATH, STATX_MODE, &st);
+        if (r == 0) r = sys(fchmodat, tree, ".", st.stx_mode & 07777);
+    }
+    if (r >= 0 && a->copy_up.n) r = copy_directory(at, tree);
+    if (r >= 0) r = move_into(tree, at);
+    if (r >= 0 && a->propagation.n) r = set_attributes(tree, 0, 0, a->propagation.n & ~(ulong)MS_REC, (a->propagation.n & MS_REC) != 0);
     shut(at);
-    if (a->slot.n) s->slots[a->slot.n] = tree; else shut(tree);
+    if (a->slot.n && r >= 0) s->slots[a->slot.n] = tree; else shut(tree);
+    return r < 0 ? r : 0;
+}
+
+static long open_source(const char *source, ulong recursive) {
+    return sys(open_tree, AT_FDCWD, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (recursive ? AT_RECURSIVE : 0));
+}
+
+static long take_tree(struct state *s, const struct step *step) {
+    ARGUMENTS(open_tree);
+    int tree = (int)open_source(a->source.s, a->recursive.n);
+    if (tree < 0) return tree;
+    long r = 0;
+    if (a->id_map.n) {
+        struct mount_attr attr = {MOUNT_ATTR_IDMAP, 0, 0, (ulong)s->slots[a->id_map.n]};
+        int flags = AT_EMPTY_PATH | (a->id_map_recursive.n ? AT_RECURSIVE : 0);
+        r = sys(mount_setattr, tree, "", flags, &attr, sizeof attr);
+    }
+    if (r < 0) shut(tree); else s->slots[a->slot.n] = tree;
     return r;
 }
 
 static long bind_at(struct state *s, const struct step *step) {
     ARGUMENTS(bind_at);
-    int tree = (int)sys(open_tree, AT_FDCWD, a->source.s,
-                        OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (a->recursive.n ? AT_RECURSIVE : 0));
+    int tree = a->tree.n ? s->slots[a->tree.n] : (int)open_source(a->source.s, a->recursive.n);
     if (tree < 0) return tree;
-    long r = 0;
-    if (a->attributes.n || a->clear.n || a->propagation.n)
-        r = set_attributes(tree, a->attributes.n, a->clear.n, a->propagation.n & ~0x4000UL, a->recursive.n != 0);
-    int at = r < 0 ? (int)r : (int)mount_point(s, a->target.s, a->directory.n != 0);
-    if (at >= 0) r = move_into(tree, at); else { s->argument = 1; r = at; }
+    struct statx st;
+    long r = sys(statx, tree, "", AT_EMPTY_PATH, STATX_TYPE, &st);
+    if (r == 0) r = change_tree(tree, step->arguments + 4, a->propagation.n);
+    int at = r < 0 ? (int)r : (int)mount_point(s, a->target.s, (st.stx_mode & S_IFMT) == S_IFDIR);
+    if (at >= 0) r = move_into(tree, at); else if (r == 0) { s->argument = 1; r = at; }
     shut(at);
     shut(tree);
     return r;
@@ -150,10 +260,10 @@ static long symlink_at(struct state *s, const struct step *step) {
     const char *last;
     int dir = (int)parent_of(s, a->target.s, &last);
     if (dir < 0) return dir;
-    sys(unlinkat, dir, last, 0);
+    if (!a->keep.n) sys(unlinkat, dir, last, 0);
     long r = sys(symlinkat, a->content.s, dir, last);
     shut(dir);
-    return r;
+    return a->keep.n && r == -EEXIST ? 0 : r;
 }
 
 static long write_at(struct state *s, const struct step *step) {
@@ -175,6 +285,8 @@ static long write_at(struct state *s, const struct step *step) {
 
 static long mask_at(struct state *s, const struct step *step) {
     ARGUMENTS(mask_at);
+    static char options[1024] = "size=0k\0nr_inodes=1";
+    static const ulong fixed = sizeof "size=0k\0nr_inodes=1";
     int at = (int)resolve(s, a->target.s, O_PATH, 0);
     if (at == -ENOENT || at == -ENOTDIR) return 0;
     if (at < 0) return at;
@@ -182,8 +294,10 @@ static long mask_at(struct state *s, const struct step *step) {
     long r = sys(statx, at, "", AT_EMPTY_PATH, STATX_TYPE, &st);
     int tree = -1;
     if (r == 0 && (st.stx_mode & S_IFMT) == S_IFDIR) {
-        static const char options[] = "size=0k\0nr_inodes=1";
-        tree = (int)new_mount("tmpfs", "tmpfs", options, 2, MOUNT_ATTR_RDONLY);
+        ulong size = a->options.n ? length(a->options.s) + 1 : 0;
+        if (fixed + size > sizeof options || a->options.n > 1) return -ENAMETOOLONG;
+        memcpy(options + fixed, a->options.s, size);
+        tree = (int)new_mount("tmpfs", "tmpfs", options, 2 + a->options.n, MOUNT_ATTR_RDONLY);
     } else if (r == 0) {
         tree = (int)sys(open_tree, s->slots[SLOT_NULL], "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
     }
@@ -214,6 +328,19 @@ static long pivot(struct state *s) {
     return r;
 }
 
+/* For a root that is the initial ramfs, which cannot be pivoted: cover it. The old /proc and /sys must not be left. */
+static long move_root(struct state *s) {
+    long r = sys(fchdir, s->slots[SLOT_ROOT]);
+    if (r == 0) {
+        sys(umount2, "/proc", 2 /* MNT_DETACH */);
+        sys(umount2, "/sys", 2);
+        r = sys(mount, ".", "/", 0, 0x2000 /* MS_MOVE */, 0);
+    }
+    if (r == 0) r = sys(chroot, ".");
+    if (r == 0) r = sys(chdir, "/");
+    return r;
+}
+
 /* /dev/null as it is known to be: character device 1:3. */
 static long open_null(void) {
     int fd = (int)open_at(AT_FDCWD, "/dev/null", O_RDWR | O_NOCTTY, 0);
@@ -227,9 +354,21 @@ static long open_null(void) {
     return fd;
 }
 
+static long show_console(struct state *s, int slave) {
+    int tree = (int)sys(open_tree, slave, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+    int at = tree < 0 ? tree : (int)mount_point(s, "/dev/console", 0);
+    long r = at < 0 ? at : move_into(tree, at);
+    shut(tree);
+    shut(at);
+    return r;
+}
+
 static long open_pty(struct state *s, const struct step *step) {
     ARGUMENTS(open_pty);
-    int master = (int)open_at(s->slots[SLOT_DEVPTS], "ptmx", O_RDWR | O_NOCTTY, 0), zero = 0;
+    int devpts = s->slots[SLOT_DEVPTS]; /* else: a container that was joined, or has the host's /dev */
+    if (devpts < 0 && s->slots[SLOT_ROOT] >= 0) devpts = (int)resolve(s, "/dev/pts", O_PATH | O_DIRECTORY, 0);
+    else if (devpts < 0) devpts = (int)open_at(AT_FDCWD, "/dev/pts", O_PATH | O_DIRECTORY | O_NOFOLLOW, 0);
+    int master = devpts < 0 ? devpts : (int)open_at(devpts, "ptmx", O_RDWR | O_NOCTTY | O_NOFOLLOW, 0), zero = 0;
     if (master < 0) return master;
     struct statx st;
     long r = sys(statx, master, "", AT_EMPTY_PATH, STATX_TYPE, &st);
@@ -237,13 +376,11 @@ static long open_pty(struct state *s, const struct step *step) {
     if (r == 0) r = sys(ioctl, master, TIOCSPTLCK, &zero);
     int slave = r < 0 ? (int)r : (int)sys(ioctl, master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
     if (slave < 0) { shut(master); return slave; }
-    if (a->uid.n || a->gid.n) r = sys(fchown, slave, a->uid.n, a->gid.n);
-    int tree = (int)sys(open_tree, slave, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
-    int at = tree < 0 ? tree : (int)mount_point(s, "/dev/console", 0);
-    if (r == 0) r = at < 0 ? at : move_into(tree, at);
-    shut(tree);
-    shut(at);
-    if (r == 0) r = send_fd(s->peer, master);
+    struct { unsigned short rows, columns, x, y; } size = {(unsigned short)a->rows.n, (unsigned short)a->columns.n, 0, 0};
+    if (a->rows.n || a->columns.n) r = sys(ioctl, master, TIOCSWINSZ, &size);
+    if (r == 0 && (a->uid.n || a->gid.n)) r = sys(fchown, slave, a->uid.n, a->gid.n);
+    if (r == 0 && a->console.n) r = show_console(s, slave);
+    if (r == 0) r = send_fd(a->socket.n ? s->slots[a->socket.n] : s->peer, master);
     for (int fd = 0; r >= 0 && fd < 3; fd++) r = sys(dup3, slave, fd, 0);
     if (r >= 0) r = sys(ioctl, 0, TIOCSCTTY, 0);
     shut(master);
@@ -251,10 +388,35 @@ static long open_pty(struct state *s, const struct step *step) {
     return r < 0 ? r : 0;
 }
 
+/* With `parent`, of the mount that holds the path: pivot_root wants it not shared. */
+static long set_propagation(const struct step *step) {
+    ARGUMENTS(mount_propagation);
+    char path[4096];
+    ulong n = length(a->path.s);
+    if (n >= sizeof path) return -ENAMETOOLONG;
+    memcpy(path, a->path.s, n + 1);
+    for (;;) {
+        long r = sys(mount, 0, path, 0, a->flags.n, 0);
+        if (r != -EINVAL || !a->parent.n || n <= 1) return r;
+        while (n > 1 && path[n - 1] != '/') n--;
+        if (n > 1) n--;
+        path[n] = 0;
+    }
+}
+
+static long remount_at(struct state *s, const struct step *step) {
+    ARGUMENTS(remount_at);
+    int at = (int)resolve(s, a->target.s, O_PATH, 0);
+    long r = at < 0 ? at : set_attributes(at, a->attributes.n, 0, 0, 0);
+    shut(at);
+    return r;
+}
+
 long take_root_step(struct state *s, const struct step *step) {
     const struct argument *a = step->arguments;
     long r;
     switch (step->op) {
+    case OP_MOUNT_PROPAGATION: return set_propagation(step);
     case OP_OPEN_ROOT:
         r = open_null();
         if (r < 0) return r;
@@ -274,17 +436,16 @@ long take_root_step(struct state *s, const struct step *step) {
     case OP_WRITE_AT: return write_at(s, step);
     case OP_MASK_AT: return mask_at(s, step);
     case OP_READONLY_AT: return readonly_at(s, step);
-    case OP_READONLY_ROOT: {
-        int root = (int)resolve(s, "/", O_PATH | O_DIRECTORY, 0);
-        r = root < 0 ? root : set_attributes(root, MOUNT_ATTR_RDONLY, 0, 0, 0);
-        shut(root);
-        return r;
-    }
+    case OP_OPEN_TREE: return take_tree(s, step);
+    case OP_MOVE_TREE:
+        return sys(move_mount, s->slots[a[0].n], "", AT_FDCWD, a[1].s, MOVE_MOUNT_F_EMPTY_PATH);
+    case OP_REMOUNT_AT: return remount_at(s, step);
     case OP_PIVOT_ROOT: return pivot(s);
+    case OP_MOVE_ROOT: return move_root(s);
     case OP_CHROOT:
         r = sys(fchdir, s->slots[SLOT_ROOT]);
         if (r == 0) r = sys(chroot, ".");
-        return r;
+        return r == 0 ? sys(chdir, "/") : r;
     case OP_OPEN_PTY: return open_pty(s, step);
     }
     return -ENOSYS;

@@ -1,21 +1,11 @@
-/* From the command's start to the end of everything: exec, PID 1 reaper, supervisor, undo. */
+/* From the command's start to its end: exec, the PID 1 that reaps, and the supervisor on the host. */
 #include "launcher.h"
-
-#define ARGUMENTS(kind) const struct kind *a = (const struct kind *)step->arguments
-#define MAX_STRINGS 16384
 
 struct ending { int signo, error, code, pad, pid, uid, status; char rest[100]; };
 struct usage { long utime_s, utime_us, stime_s, stime_us, maxrss_kib, rest[13]; };
+struct signal_info { uint number; char rest[124]; };
 
 static char *argv[MAX_STRINGS + 1], *envp[MAX_STRINGS + 1];
-
-static long strings(const struct argument *list, char **out) {
-    if (list->n > MAX_STRINGS) return -E2BIG;
-    const char *at = list->s;
-    for (ulong i = 0; i < list->n; i++, at += length(at) + 1) out[i] = (char *)at;
-    out[list->n] = 0;
-    return 0;
-}
 
 /* execve, trying each directory of `search` for a bare name, as execvp(3) does. */
 static long exec_search(const char *search) {
@@ -53,7 +43,7 @@ __attribute__((noreturn)) static void reap(int child) {
         struct ending info;
         memset(&info, 0, sizeof info);
         if (sys(waitid, 0 /* P_ALL */, 0, &info, WNOHANG | WEXITED, 0) == 0 && info.pid) {
-            if (info.pid == child) sys(exit_group, exit_code(&info));
+            if (info.pid == child) leave(exit_code(&info));
             continue;
         }
         long n = sys(rt_sigtimedwait, &all, 0, 0, 8);
@@ -64,10 +54,11 @@ __attribute__((noreturn)) static void reap(int child) {
 long become_command(struct state *s, const struct step *step) {
     ARGUMENTS(exec);
     uint word = SAYS_STARTED;
-    long r = strings(&a->argv, argv);
-    if (r == 0) r = strings(&a->env, envp);
-    if (r == 0) r = sys(close_range, (uint)a->close_from.n, ~0U, 4 /* CLOSE_RANGE_CLOEXEC */);
-    if (r == 0) r = sys(sendto, s->peer, &word, 4, MSG_NOSIGNAL, 0, 0);
+    long r = list_strings(&a->argv, argv, MAX_STRINGS);
+    if (r >= 0) r = list_strings(&a->env, envp, MAX_STRINGS);
+    if (r >= 0) r = sys(close_range, (uint)a->close_from.n, ~0U, 4 /* CLOSE_RANGE_CLOEXEC */);
+    for (uint fd = 3; r >= 0 && fd < a->close_from.n; fd++) sys(fcntl, fd, F_SETFD, 0);
+    if (r >= 0 && s->peer >= 0) r = sys(sendto, s->peer, &word, 4, MSG_NOSIGNAL, 0, 0);
     if (r < 0) return r;
     if (a->reaper.n) {
         struct clone_args args;
@@ -81,45 +72,44 @@ long become_command(struct state *s, const struct step *step) {
     ulong none = 0;
     sys(rt_sigprocmask, 2 /* SIG_SETMASK */, &none, 0, 8);
     r = exec_search(a->search.s);
-    if (a->reaper.n) { /* PID 1 no longer listens: report from here */
-        uint words[] = {SAYS_FAILED, s->step, (uint)-r, 0};
-        sys(sendto, s->peer, words, sizeof words, MSG_NOSIGNAL, 0, 0);
-        sys(exit_group, 127);
+    if (s->peer < 0) { /* started by somebody who is not there any more: say it where the command's errors go */
+        static const char text[] = "kist: the command could not be executed\n";
+        sys(write, 2, text, sizeof text - 1);
     }
-    return r;
+    return r; /* with a reaper, PID 1 no longer listens: whoever called us reports from here */
 }
 
-void kill_init(struct state *s) {
-    if (s->init_fd < 0) return;
+static void kill_init(struct state *s) {
     sys(pidfd_send_signal, s->init_fd, SIGKILL, 0, 0);
-    sys(wait4, s->init_pid, 0, 0, 0);
+}
+
+void kill_children(struct state *s) {
+    if (s->init_fd < 0) return;
+    kill_init(s);
+    sys(wait4, s->init_pid, 0, 0x40000000 /* __WALL */, 0);
+    if (s->stage_pid) sys(wait4, s->stage_pid, 0, 0x40000000, 0);
+    shut(s->init_fd);
     s->init_fd = -1;
 }
 
-static void freeze(const char *file, int on) {
-    if (!*file) return;
-    int fd = (int)open_at(AT_FDCWD, file, O_WRONLY, 0);
-    if (fd < 0) return;
-    ulong n = length(file);
-    int v1 = n > 6 && same(file + n - 6, ".state");
-    if (v1) sys(write, fd, on ? "FROZEN" : "THAWED", 6);
-    else sys(write, fd, on ? "1" : "0", 1);
-    shut(fd);
-}
+struct watch {
+    ulong deadline;
+    const struct supervise *plan;
+    struct termios saved;
+    int signals, terminal;  /* signalfd; whether the caller's terminal is ours to set */
+    uint timed_out, killed_by;
+    ulong ignored;          /* signals that our caller ignores, as nohup(1) has it */
+};
 
-/* What the caller wants. 0: the caller is gone. */
-static int obey(struct state *s, const char *freezer) {
-    uint words[2] = {0, 0};
-    long n = sys(recvfrom, CONTROL_FD, words, sizeof words, 0x40 /* MSG_DONTWAIT */, 0, 0);
-    if (n == 0 || (n < 0 && n != -EAGAIN && n != -EINTR)) return 0;
-    if (n < 4) return 1;
-    if (words[0] == ORDER_FREEZE || words[0] == ORDER_THAW) {
-        freeze(freezer, words[0] == ORDER_FREEZE);
-        if (!*freezer) sys(kill, -s->init_pid, words[0] == ORDER_FREEZE ? SIGSTOP : SIGCONT);
-    } else {
-        sys(pidfd_send_signal, s->init_fd, words[0] == ORDER_KILL ? SIGKILL : words[1], 0, 0);
-    }
-    return 1;
+static void raw_terminal(struct watch *w) {
+    struct termios t = w->saved;
+    t.c_iflag &= ~(uint)(IGNBRK | BRKINT | PARMRK | ISTRIP | INLCR | IGNCR | ICRNL | IXON);
+    t.c_oflag &= ~(uint)OPOST;
+    t.c_lflag &= ~(uint)(ECHO | ECHONL | ICANON | ISIG | IEXTEN);
+    t.c_cflag = (t.c_cflag & ~(uint)(CSIZE | PARENB)) | CS8;
+    t.c_cc[VMIN] = 1;
+    t.c_cc[VTIME] = 0;
+    sys(ioctl, 0, TCSETSW, &t);
 }
 
 static void copy_window(int pty) {
@@ -127,217 +117,257 @@ static void copy_window(int pty) {
     if (sys(ioctl, 0, TIOCGWINSZ, &size) == 0) sys(ioctl, pty, TIOCSWINSZ, &size);
 }
 
-static void make_raw(struct termios *t) {
-    t->c_iflag &= ~(uint)(IGNBRK | BRKINT | PARMRK | ISTRIP | INLCR | IGNCR | ICRNL | IXON);
-    t->c_oflag &= ~(uint)OPOST;
-    t->c_lflag &= ~(uint)(ECHO | ECHONL | ICANON | ISIG | IEXTEN);
-    t->c_cflag = (t->c_cflag & ~(uint)(CSIZE | PARENB)) | CS8;
-    t->c_cc[VMIN] = 1;
-    t->c_cc[VTIME] = 0;
+/* Whether the first process looks after this signal itself: it catches, blocks (to wait for it) or ignores it. For a
+ * PID 1 the default action is to do nothing; as the command of a container it is to end. */
+static int looks_after(struct state *s, uint number) {
+    char path[64], text[4096];
+    static const char *const sets[] = {"SigBlk:\t", "SigIgn:\t", "SigCgt:\t"};
+    ulong mask = 0, found = 0;
+    expand(s, "/proc/$init_pid/status", path, sizeof path);
+    int fd = (int)open_at(AT_FDCWD, path, O_RDONLY, 0);
+    long n = fd < 0 ? 0 : sys(read, fd, text, sizeof text - 1);
+    shut(fd);
+    text[n < 0 ? 0 : n] = 0;
+    for (const char *line = text; line && *line; line = find(line, '\n'), line = line ? line + 1 : 0)
+        for (int i = 0; i < 3; i++) {
+            ulong k = 0, value = 0;
+            while (sets[i][k] && line[k] == sets[i][k]) k++;
+            if (sets[i][k]) continue;
+            for (const char *c = line + k; *c && *c != '\n'; c++)
+                value = value << 4 | (ulong)(*c <= '9' ? *c - '0' : *c - 'a' + 10);
+            mask |= value;
+            found++;
+        }
+    return found < 3 || mask >> (number - 1) & 1;
 }
 
-/* Copy once; 0 at the end of the source. */
-static int copy(int from, int to) {
-    static char buffer[16384];
-    long n = sys(read, from, buffer, sizeof buffer);
-    if (n == -EAGAIN || n == -EINTR) return 1;
-    if (n <= 0) return 0;
-    for (long done = 0; done < n;) {
-        long r = sys(write, to, buffer + done, n - done);
-        if (r == -EINTR) continue;
-        if (r == -EAGAIN) {
-            struct pollfd wait = {to, POLLOUT, 0};
-            sys(ppoll, &wait, 1, 0, 0, 8);
-            continue;
-        }
-        if (r < 0) return 0;
-        done += r;
+static int ends_by_default(uint n) {
+    return n != SIGCHLD && n != SIGCONT && n != SIGURG && n != SIGWINCH && n != SIGTSTP && n != SIGTTIN && n != SIGTTOU;
+}
+
+static void pass_on(struct state *s, struct watch *w, uint number) {
+    if (number < 1 || number > 64) return;
+    if (s->started && ends_by_default(number) && !looks_after(s, number)) {
+        w->killed_by = number;
+        number = SIGKILL;
     }
+    sys(pidfd_send_signal, s->init_fd, number, 0, 0);
+    if (number == SIGKILL) freeze(w->plan->freezer.s, 0);
+}
+
+static void stand_still(struct state *s, struct watch *w, int on) {
+    if (*w->plan->freezer.s) freeze(w->plan->freezer.s, on);
+    else sys(pidfd_send_signal, s->init_fd, on ? SIGSTOP : SIGCONT, 0, 0);
+}
+
+/* Ctrl-Z: the container stands still as long as we do. */
+static void stop_and_go(struct state *s, struct watch *w) {
+    stand_still(s, w, 1);
+    if (w->terminal) sys(ioctl, 0, TCSETSW, &w->saved);
+    sys(kill, sys(getpid), SIGSTOP);
+    if (w->terminal) raw_terminal(w);
+    if (s->slots[SLOT_PTY] >= 0) copy_window(s->slots[SLOT_PTY]);
+    stand_still(s, w, 0);
+}
+
+static void take_signal(struct state *s, struct watch *w) {
+    struct signal_info info;
+    while (sys(read, w->signals, &info, sizeof info) == sizeof info) {
+        if (info.number == SIGWINCH && s->slots[SLOT_PTY] >= 0) copy_window(s->slots[SLOT_PTY]);
+        else if (info.number == SIGTSTP) stop_and_go(s, w);
+        else if (!(w->ignored >> (info.number - 1) & 1)) pass_on(s, w, info.number);
+    }
+}
+
+/* What the caller wants. 0: the caller is gone. */
+static int obey(struct state *s, struct watch *w) {
+    uint words[2] = {0, 0};
+    long n = sys(read, s->orders, words, sizeof words);
+    if (n == 0 || (n < 0 && n != -EAGAIN && n != -EINTR)) return 0;
+    if (n < 4) return 1;
+    if (words[0] == ORDER_FREEZE || words[0] == ORDER_THAW) stand_still(s, w, words[0] == ORDER_FREEZE);
+    else pass_on(s, w, words[0] == ORDER_KILL ? SIGKILL : words[1]);
     return 1;
 }
 
-static void end_relay(struct state *s, uint i) {
-    int from = s->relays[i].from, to = s->relays[i].to;
-    s->relays[i].from = -1;
-    if (to == s->slots[SLOT_IN_WRITE]) shut(to); /* the command sees the end of its input */
-    else if (to == s->slots[SLOT_PTY]) sys(write, to, "\4", 1);
-    if (from > 2 && from != s->slots[SLOT_PTY]) shut(from);
+static void end_relay(struct state *s, struct channel *relay) {
+    if (relay->to == s->slots[SLOT_IN_WRITE]) { /* the command sees the end of its input */
+        shut(relay->to);
+        s->slots[SLOT_IN_WRITE] = -1;
+    } else if (relay->to >= 0 && relay->to == s->slots[SLOT_PTY]) {
+        sys(write, relay->to, "\4", 1);
+    }
+    relay->from = relay->to = -1;
 }
 
-struct watch { ulong deadline; uint timed_out; const char *freezer; int signals; };
-
-enum { WATCH_INIT, WATCH_CONTROL, WATCH_PEER, WATCH_SIGNALS, WATCH_RELAYS };
-
-/* One round of the supervisor's loop: 1 when the command has ended. */
-static int watch_once(struct state *s, struct watch *w, int drain) {
-    struct pollfd fds[WATCH_RELAYS + 4] = {
-        {s->init_fd, POLLIN, 0}, {CONTROL_FD, POLLIN, 0}, {s->peer, POLLIN, 0}, {w->signals, POLLIN, 0}};
-    for (uint i = 0; i < s->relay_count; i++) {
-        fds[WATCH_RELAYS + i].fd = s->relays[i].from;
-        fds[WATCH_RELAYS + i].events = POLLIN;
+/* Move what can be moved without waiting. */
+static void run_relay(struct state *s, struct watch *w, struct channel *relay, int readable, int writable) {
+    if (readable && relay->start == relay->end) {
+        long n = sys(read, relay->from, relay->data, sizeof relay->data);
+        if (n == -EAGAIN || n == -EINTR) return;
+        if (n == -EIO && relay->from == 0 && s->on_failure && relay->to != s->slots[SLOT_PTY]) {
+            stop_and_go(s, w); /* a background process that wants to read the terminal: SIGTTIN, which we block */
+            return;
+        }
+        if (n <= 0) {
+            end_relay(s, relay);
+            return;
+        }
+        relay->start = 0;
+        relay->end = (uint)n;
     }
-    if (drain) fds[WATCH_INIT].fd = fds[WATCH_PEER].fd = -1;
+    if (relay->start < relay->end && (readable || writable)) {
+        long n = sys(write, relay->to, relay->data + relay->start, relay->end - relay->start);
+        if (n > 0) relay->start += (uint)n;
+        else if (n != -EAGAIN && n != -EINTR) end_relay(s, relay);
+    }
+}
+
+/* One round; 1 when the command has ended, or in the final rounds (`drain`) when nothing is left to copy. */
+static long watch_once(struct state *s, struct watch *w, int drain) {
+    struct pollfd fds[7] = {{s->init_fd, POLLIN, 0}, {s->orders, POLLIN, 0}, {s->peer, POLLIN, 0}, {w->signals, POLLIN, 0}};
+    uint count = 4;
+    for (uint i = 0; i < s->relay_count; i++, count++) {
+        struct channel *relay = &s->relays[i];
+        int full = relay->start < relay->end;
+        fds[count].fd = full ? relay->to : relay->from;
+        fds[count].events = full ? POLLOUT : POLLIN;
+        if (drain && relay->from == 0) fds[count].fd = -1;
+    }
+    if (drain) fds[0].fd = fds[2].fd = -1;
     struct __kernel_timespec left = {0, 0}, *limit = drain ? &left : 0;
+    if (drain > 1) left.tv_nsec = 100000000; /* a full terminal: wait a little for it */
     if (w->deadline && !drain) {
         ulong now = now_ns(), ns = now < w->deadline ? w->deadline - now : 0;
         left.tv_sec = (long)(ns / 1000000000UL);
         left.tv_nsec = (long)(ns % 1000000000UL);
         limit = &left;
     }
-    long ready = sys(ppoll, fds, WATCH_RELAYS + s->relay_count, limit, 0, 8);
+    long ready = sys(ppoll, fds, count, limit, 0, 8);
     if (ready == 0 && drain) return 1;
     if (ready == 0) {
         w->timed_out = 1;
         w->deadline = 0;
-        sys(pidfd_send_signal, s->init_fd, SIGKILL, 0, 0);
-        freeze(w->freezer, 0);
+        pass_on(s, w, SIGKILL);
     }
     for (uint i = 0; ready > 0 && i < s->relay_count; i++)
-        if (fds[WATCH_RELAYS + i].revents && !copy(s->relays[i].from, s->relays[i].to)) end_relay(s, i);
-    if (fds[WATCH_CONTROL].revents && !obey(s, w->freezer)) {
-        sys(pidfd_send_signal, s->init_fd, SIGKILL, 0, 0);
-        freeze(w->freezer, 0);
-        shut(CONTROL_FD);
+        if (fds[4 + i].revents) run_relay(s, w, &s->relays[i], fds[4 + i].events == POLLIN, fds[4 + i].events == POLLOUT);
+    if (drain) return 0;
+    if (fds[1].revents && !obey(s, w)) {
+        shut(s->orders);
+        s->orders = -1;
+        pass_on(s, w, SIGKILL);
     }
-    if (fds[WATCH_SIGNALS].revents) {
-        char info[128];
-        if (sys(read, w->signals, info, sizeof info) > 0 && s->slots[SLOT_PTY] >= 0) copy_window(s->slots[SLOT_PTY]);
-    }
-    if (fds[WATCH_PEER].revents) { /* the word that exec is next, an error, or (closed) that it is done */
-        uint words[4];
-        long n = sys(recvfrom, s->peer, words, sizeof words, 0x40, 0, 0);
-        if (n == 4) s->started = 1;
-        if (n == 16) {
-            s->step = words[1];
-            s->argument = words[3];
-            return -(int)words[2];
-        }
-        if (n <= 0) {
+    if (fds[3].revents) take_signal(s, w);
+    if (fds[2].revents) {
+        uint words[1];
+        long n = hear(s, words, 1);
+        if (n < 0 && n != -ECHILD) return n;
+        if (n == 4 && words[0] == SAYS_STARTED) s->started = 1;
+        if (n < 0) { /* closed: it went through exec, or it died */
             uint started[] = {SAYS_STARTED, (uint)s->init_pid};
-            if (n == 0 && s->started) say(s, started, 2);
+            if (s->started) tell(s, started, 2);
             shut(s->peer);
             s->peer = -1;
         }
         return 0;
     }
-    return fds[WATCH_INIT].revents != 0;
+    return fds[0].revents != 0;
 }
 
-static void say_exited(struct state *s, struct watch *w, ulong began) {
+/* What the command wrote before it ended; bounded, for a process that lives on outside the PID namespace. */
+static void drain(struct state *s, struct watch *w) {
+    for (int round = 0, full; round < 10000 && s->relay_count; round++) {
+        full = 0;
+        for (uint i = 0; i < s->relay_count; i++) full |= s->relays[i].to >= 0 && s->relays[i].start < s->relays[i].end;
+        if (watch_once(s, w, full ? 2 : 1) && (!full || (round += 500) > 10000)) break;
+    }
+}
+
+static void record_end(struct state *s, struct watch *w, ulong began) {
     struct ending info;
     struct usage usage;
     memset(&info, 0, sizeof info);
     memset(&usage, 0, sizeof usage);
-    sys(waitid, 1 /* P_PID */, s->init_pid, &info, WEXITED, &usage);
+    sys(waitid, 1 /* P_PID */, s->init_pid, &info, WEXITED | 0x40000000, &usage);
+    shut(s->init_fd);
     s->init_fd = -1;
+    s->exit_code = w->killed_by ? 128 + w->killed_by : (uint)exit_code(&info);
     ulong wall = now_ns() - began;
     ulong user = (ulong)usage.utime_s * 1000000 + (ulong)usage.utime_us;
     ulong system = (ulong)usage.stime_s * 1000000 + (ulong)usage.stime_us;
-    uint words[] = {SAYS_EXITED, (uint)exit_code(&info), info.code != 1, w->timed_out,
+    uint words[] = {SAYS_EXITED, s->exit_code, info.code != 1, w->timed_out,
                     (uint)wall, (uint)(wall >> 32), (uint)user, (uint)(user >> 32),
                     (uint)system, (uint)(system >> 32), (uint)usage.maxrss_kib, s->started};
-    say(s, words, 12);
+    tell(s, words, 12);
+    if (w->timed_out && s->on_failure) sys(write, 2, w->plan->timeout_text.s, w->plan->timeout_text.n);
+}
+
+/* In the caller's place we get the caller's signals, all but those it ignores; else orders come through the pipe. */
+static void watch_signals(struct state *s, struct watch *w) {
+    ulong wanted = SIGBIT(SIGWINCH);
+    if (s->on_failure) {
+        wanted = ~(SIGBIT(SIGCHLD) | SIGBIT(SIGPIPE) | SIGBIT(SIGURG) | SIGBIT(SIGCONT) | SIGBIT(SIGTTIN) | SIGBIT(SIGTTOU));
+        for (uint n = 1; n <= 31; n++) {
+            struct { ulong handler, flags, restorer, mask; } action = {0, 0, 0, 0};
+            if (sys(rt_sigaction, n, 0, &action, 8) == 0 && action.handler == 1) w->ignored |= SIGBIT(n);
+        }
+    }
+    w->signals = (int)sys(signalfd4, -1, &wanted, 8, O_CLOEXEC | O_NONBLOCK);
+}
+
+/* Our own opening of a terminal, so that a full one (Ctrl-S) does not keep us from everything else. */
+static int reopen(int fd, int flags) {
+    char path[] = "/proc/self/fd/0";
+    path[14] = (char)('0' + fd);
+    int own = fd < 0 || fd > 2 ? -1 : (int)open_at(AT_FDCWD, path, flags | O_NOCTTY | O_NONBLOCK, 0);
+    return own < 0 ? fd : own;
 }
 
 long supervise(struct state *s, const struct step *step) {
     ARGUMENTS(supervise);
-    ulong began = now_ns(), winch = SIGBIT(SIGWINCH);
-    struct watch w = {a->timeout_ms.n ? began + a->timeout_ms.n * 1000000UL : 0, 0, a->freezer.s, -1};
-    static const enum slot ours[] = {SLOT_IN_READ, SLOT_OUT_WRITE, SLOT_ERR_WRITE};
-    for (uint i = 0; i < 3; i++) { shut(s->slots[ours[i]]); s->slots[ours[i]] = -1; } /* the command has its copy */
-    struct termios saved, raw;
-    int pty = s->slots[SLOT_PTY], terminal = pty >= 0 && sys(ioctl, 0, TCGETS, &saved) == 0;
-    if (pty >= 0) {
-        copy_window(pty);
-        w.signals = (int)sys(signalfd4, -1, &winch, 8, O_CLOEXEC | O_NONBLOCK);
-    }
-    if (terminal) {
-        raw = saved;
-        make_raw(&raw);
-        sys(ioctl, 0, TCSETS, &raw);
-    }
-    int end;
+    ulong began = now_ns();
+    struct watch w;
+    memset(&w, 0, sizeof w);
+    w.plan = a;
+    w.deadline = a->timeout_ms.n ? began + a->timeout_ms.n * 1000000UL : 0;
+    static const uint theirs[] = {SLOT_IN_READ, SLOT_OUT_WRITE, SLOT_ERR_WRITE};
+    for (uint i = 0; i < 3; i++) { shut(s->slots[theirs[i]]); s->slots[theirs[i]] = -1; } /* the command has its copy */
+    for (uint i = 0; i < s->relay_count; i++) s->relays[i].to = reopen(s->relays[i].to, O_WRONLY);
+    watch_signals(s, &w);
+    int pty = s->slots[SLOT_PTY];
+    if (pty >= 0) copy_window(pty);
+    w.terminal = pty >= 0 && s->on_failure && sys(ioctl, 0, TCGETS, &w.saved) == 0;
+    for (uint i = 0; i < s->relay_count && w.terminal; i++)
+        if (s->relays[i].from == 0) { raw_terminal(&w); w.terminal = 2; }
+    w.terminal = w.terminal == 2;
+    long end;
     while (!(end = watch_once(s, &w, 0)));
     if (end > 0) {
-        while (s->peer >= 0) { /* what it said last: a failure, or that it went through exec */
-            uint words[4];
-            long n = sys(recvfrom, s->peer, words, sizeof words, 0x40, 0, 0);
-            if (n == 16) { s->step = words[1]; s->argument = words[3]; end = -(int)words[2]; }
-            if (n == 4) s->started = 1;
-            if (n <= 0 || n == 16) { shut(s->peer); s->peer = -1; }
-        }
-        while (s->relay_count && !watch_once(s, &w, 1));
+        long n = 0; /* what it said last: a failure, or that it went through exec */
+        uint words[1];
+        while (s->peer >= 0 && (n = hear(s, words, 1)) > 0) s->started |= words[0] == SAYS_STARTED;
+        if (s->peer >= 0 && n != -ECHILD) end = n;
+        drain(s, &w);
     }
-    if (terminal) sys(ioctl, 0, TCSETSF, &saved);
+    if (w.terminal) sys(ioctl, 0, TCSETSW, &w.saved);
     if (end < 0) return end;
-    say_exited(s, &w, began);
+    record_end(s, &w, began);
     return 0;
 }
 
-static int path_in(char *to, const char *directory, const char *name) {
-    ulong n = length(directory), m = length(name);
-    if (n + m + 2 > 4096) return 0;
-    memcpy(to, directory, n);
-    to[n] = '/';
-    memcpy(to + n + 1, name, m + 1);
-    return 1;
-}
-
-/* Kill what still runs in a cgroup: one write on v2; on v1 process by process, thawed, since the frozen don't die. */
-static void empty_cgroup(const char *path) {
-    static char text[65536];
-    char name[4096];
-    if (!path_in(name, path, "cgroup.kill")) return;
-    int fd = (int)open_at(AT_FDCWD, name, O_WRONLY, 0);
-    if (fd >= 0) {
-        sys(write, fd, "1", 1);
-        shut(fd);
-        return;
+/* Until the first process waits for its start, or has become the command. */
+long await_ready(struct state *s, uint running) {
+    uint words[1];
+    long n;
+    while ((n = hear(s, words, 1)) > 0) {
+        if (!running) return 0;
+        s->started |= words[0] == SAYS_STARTED;
     }
-    if (!path_in(name, path, "cgroup.procs")) return;
-    fd = (int)open_at(AT_FDCWD, name, O_RDONLY, 0);
-    long size = fd < 0 ? 0 : sys(read, fd, text, sizeof text);
-    shut(fd);
-    int pid = 0, me = (int)sys(getpid);
-    for (long i = 0; i < size; i++) {
-        if (text[i] >= '0' && text[i] <= '9') pid = pid * 10 + text[i] - '0';
-        else { if (pid > 1 && pid != me) sys(kill, pid, SIGKILL); pid = 0; }
-    }
-    if (path_in(name, path, "freezer.state")) freeze(name, 0);
-}
-
-struct entry { ulong inode, offset; unsigned short size; unsigned char type; char name[]; };
-
-/* Remove a cgroup and those that the container made below it, deepest first; 0 when all are gone. */
-static long remove_cgroup_tree(const char *path, int depth) {
-    long r = sys(unlinkat, AT_FDCWD, path, 0x200 /* AT_REMOVEDIR */);
-    if (r != -EBUSY && r != -ENOTEMPTY) return r == -ENOENT ? 0 : r;
-    empty_cgroup(path);
-    int fd = depth < 16 ? (int)open_at(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0) : -1;
-    char entries[2048];
-    for (long n; fd >= 0 && (n = sys(getdents64, fd, entries, sizeof entries)) > 0;) {
-        for (long at = 0; at < n; at += ((struct entry *)(entries + at))->size) {
-            struct entry *entry = (struct entry *)(entries + at);
-            char below[4096];
-            if (entry->type != 4 /* DT_DIR */ || same(entry->name, ".") || same(entry->name, "..")) continue;
-            if (path_in(below, path, entry->name)) remove_cgroup_tree(below, depth + 1);
-        }
-    }
-    shut(fd);
-    r = sys(unlinkat, AT_FDCWD, path, 0x200);
-    return r == -ENOENT ? 0 : r;
-}
-
-static void remove_cgroup(const char *path) {
-    for (ulong waited = 0; remove_cgroup_tree(path, 0) == -EBUSY && waited < 5000; waited += waited < 10 ? 1 : 10)
-        nap_ms(waited < 10 ? 1 : 10);
-}
-
-void undo_all(struct state *s) {
-    struct step step;
-    while (s->undo_count) {
-        decode_step(&s->plan, s->undo[--s->undo_count], &step);
-        if (step.op == OP_CGROUP_MAKE) remove_cgroup(step.arguments[0].s);
-        else sys(unlinkat, AT_FDCWD, step.arguments[0].s, 0x200);
-    }
+    if (n != -ECHILD || !s->started) return n;
+    shut(s->peer);
+    s->peer = -1;
+    uint started[] = {SAYS_STARTED, (uint)s->init_pid};
+    tell(s, started, 2);
+    return 0;
 }

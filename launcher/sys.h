@@ -24,6 +24,7 @@
 #include <linux/types.h>
 #include <linux/wait.h>
 
+
 typedef unsigned long ulong;
 typedef unsigned int uint;
 
@@ -72,7 +73,7 @@ static inline ulong now_ns(void) {
     return (ulong)t.tv_sec * 1000000000UL + (ulong)t.tv_nsec;
 }
 static inline void nap_ms(ulong ms) {
-    struct __kernel_timespec t = {ms / 1000, (ms % 1000) * 1000000};
+    struct __kernel_timespec t = {(long)(ms / 1000), (long)(ms % 1000) * 1000000};
     sys(nanosleep, &t, 0);
 }
 #define MSG_NOSIGNAL 0x4000

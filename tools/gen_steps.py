@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from kist.plan.encode import signature, table
-from kist.plan.steps import STEPS, Actor, Slot
+from kist.plan.steps import ACTORS, SLOT_NAMES, STEPS
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTE = "Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit."
@@ -32,18 +32,21 @@ def header() -> str:
         "",
         "struct argument { unsigned long n; const char *s; };  /* a number or slot; else length or count, and bytes */",
         "",
-        "enum actor { " + ", ".join(f"ACTOR_{a.name} = {a.value}" for a in Actor) + ", ACTOR_COUNT };",
-        "enum slot { " + ", ".join(f"SLOT_{s.name} = {s.value}" for s in Slot) + ", SLOT_COUNT };",
+        "enum actor { "
+        + ", ".join(f"ACTOR_{name.upper()} = {i}" for i, name in enumerate(ACTORS))
+        + ", ACTOR_COUNT };",
+        "enum slot { " + ", ".join(f"SLOT_{name} = {number}" for number, name in SLOT_NAMES.items()) + " };",
         "enum op {",
         *(f"    OP_{name.upper()} = {cls.op}," for cls, name in names),
         "};",
-        "static const char *const op_signature[OP_COUNT] = {",
-        *(f'    [OP_{name.upper()}] = "{signature(cls)}",' for cls, name in names),
-        "};",
+        "extern const char *const op_signature[OP_COUNT];",
+        "#define OP_SIGNATURES \\",
+        *(f'    [OP_{name.upper()}] = "{signature(cls)}", \\' for cls, name in names),
+        "",
         "",
     ]
     for cls, name in names:
-        if fields := cls.__struct_fields__:
+        if fields := cls.__fields__:
             lines.append(f"struct {name} {{ struct argument {', '.join(fields)}; }};")
     return "\n".join([*lines, "#endif", ""])
 
@@ -56,7 +59,7 @@ def main() -> int:
     stale = [path for path, text in files.items() if not path.exists() or path.read_text() != text]
     if "--check" in sys.argv:
         for path in stale:
-            print(f"stale: {path.relative_to(ROOT)}; run: make generate")
+            sys.stdout.write(f"stale: {path.relative_to(ROOT)}; run: make generate\n")
         return 1 if stale else 0
     for path in stale:
         path.write_text(files[path])

@@ -16,7 +16,7 @@ from kist.kernel.cgroup import Usage, parse_usage, remove_cgroups
 from kist.kernel.probe import probe
 from kist.plan.cgroup import CgroupPlan, cgroup_paths, plan_cgroup
 from kist.plan.facts import HostFacts
-from kist.plan.steps import CgroupDevices, CgroupJoin, CgroupMake, Mkdir, OpenDir, ReportFile, Step, WriteFile
+from kist.plan.steps import CgroupDevices, CgroupJoin, CgroupMake, Mkdir, Open, ReportFile, Step, WriteFile
 from kist.spec.runtime import Resources
 
 BPF_SYSCALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280}.get(platform.machine(), 0)
@@ -118,7 +118,7 @@ def execute(step: Step) -> None:
             write(f"{path}/tasks" if os.path.exists(f"{path}/tasks") else f"{path}/cgroup.procs", "0")
         case CgroupDevices(path=path, program=program):
             attach_device_program(path, program)
-        case OpenDir():
+        case Open():
             pass
         case _:
             raise AssertionError(step)

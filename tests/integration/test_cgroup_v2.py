@@ -5,10 +5,10 @@ import signal
 
 import pytest
 from cgroups import EAT, FORK, OPEN, made, needs, read, write
-from msgspec.structs import replace
 
 from kist.plan.facts import HostFacts
 from kist.spec.runtime import BlockIO, Cpu, DeviceCgroup, Memory, Pids, Resources, ThrottleDevice
+from kist.value import replace
 
 MIB = 1 << 20
 DENY = DeviceCgroup(allow=False, access="rwm")

@@ -9,20 +9,20 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 
+from kist.codec import decode_text
 from kist.kernel.cgroup import remove_cgroups
 from kist.kernel.probe import probe
 from kist.plan.facts import CAPABILITIES, HostFacts
 
 # Everything is imported before the user is left with what 12345 may read.
 SCRIPT = """
-import os, sys, pwd
-import msgspec
+import _json, os, sys, pwd
+from kist.codec import dumps
 from kist.kernel.probe import probe
 {}
-sys.stdout.buffer.write(msgspec.json.encode(probe()))
+sys.stdout.write(dumps(probe()))
 """
 AS_USER = "os.setgroups([7, 12345])\nos.setgid(12345)\nos.setuid(12345)"
 
@@ -33,7 +33,7 @@ def probe_after(statements: str, *wrapper: str) -> HostFacts:
     argv = [*wrapper, sys.executable, "-I", "-S", "-c", script]
     done = subprocess.run(argv, capture_output=True, timeout=60)
     assert done.returncode == 0, done.stderr.decode()
-    return msgspec.json.decode(done.stdout, type=HostFacts)
+    return decode_text(HostFacts, done.stdout)
 
 
 def output(*argv: str) -> str:

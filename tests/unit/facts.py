@@ -1,9 +1,8 @@
 """Hosts to compile for: root on cgroup v2 and v1, an ordinary user with subordinate ids and one without.
-Vary them with msgspec.structs.replace(ROOT_V2, kernel=(5, 12))."""
-
-from msgspec.structs import replace
+Vary them with replace(ROOT_V2, kernel=(5, 12))."""
 
 from kist.plan.facts import CAPABILITIES, CgroupFacts, CgroupV1, CgroupV2, HostFacts, IdRange
+from kist.value import replace
 
 CONTROLLERS = frozenset({"cpuset", "cpu", "io", "memory", "pids"})
 

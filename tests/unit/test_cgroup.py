@@ -2,24 +2,25 @@
 
 import pytest
 from facts import ROOT_V1, ROOT_V2, USER_V2
-from msgspec.structs import replace
 
 from kist.errors import InvalidInput, Refused, Unsupported
 from kist.plan.cgroup import CgroupPlan, cgroup_paths, check_path, plan_cgroup
 from kist.plan.cgroup_devices import device_program, device_rules
 from kist.plan.facts import CgroupFacts, CgroupV1
 from kist.plan.steps import (
-    Actor,
+    HOST,
+    INIT,
     CgroupDevices,
     CgroupJoin,
     CgroupMake,
     Mkdir,
-    OpenDir,
+    Open,
     ReportFile,
-    Slot,
+    Slots,
     WriteFile,
 )
 from kist.spec.runtime import Cpu, DeviceCgroup, Memory, Pids, Resources
+from kist.value import replace
 
 FS = "/sys/fs/cgroup"
 USUAL = Resources(memory=Memory(limit=1 << 20), pids=Pids(limit=100))
@@ -61,8 +62,8 @@ def test_v1_uses_the_trees_it_needs():
     ]
     assert made.paths == tuple(f"{FS}/{tree}/kist/ab12" for tree in ("memory", "pids", "cpuacct", "freezer"))
     assert steps(made.join) == [CgroupJoin(path) for path in made.paths]
-    assert {entry.actor for entry in made.before + made.after} == {Actor.HOST}
-    assert {entry.actor for entry in made.join} == {Actor.INIT}
+    assert {entry.actor for entry in made.before + made.after} == {HOST}
+    assert {entry.actor for entry in made.join} == {INIT}
     assert made.freezer == f"{FS}/freezer/kist/ab12/freezer.state"
     assert not made.uses_clone_into
     assert made.not_enforced == ()
@@ -180,7 +181,7 @@ def test_v2_as_root():
         WriteFile(f"{directory}/memory.max", "1048576"),
         WriteFile(f"{directory}/pids.max", "100"),
         CgroupDevices(directory, device_program(device_rules((DENY, NULL)))),
-        OpenDir(directory, Slot.CGROUP),
+        Open(directory, 0o2200000, Slots.CGROUP),
     ]
     assert made.join == ()
     assert made.uses_clone_into
@@ -222,7 +223,7 @@ def test_v2_delegated_scope_is_emptied_first():
         WriteFile(f"{base}/cgroup.subtree_control", "+memory +pids"),
         Mkdir(f"{base}/kist", keep=1),
     ]
-    assert made.before[1].actor == Actor.HOST
+    assert made.before[1].actor == HOST
     assert made.leaf == f"{base}/kist-supervisor"
     assert made.paths == (f"{base}/kist/ab12",)
 
@@ -236,7 +237,7 @@ def test_v2_moves_nobody_twice_and_not_for_usage_alone():
     assert steps(more.before)[0] == WriteFile(f"{FS}{SCOPE}/cgroup.subtree_control", "+memory")
     for_usage = plan(None, delegated())
     assert for_usage.leaf == ""
-    assert [type(step) for step in steps(for_usage.before)] == [Mkdir, CgroupMake, OpenDir]
+    assert [type(step) for step in steps(for_usage.before)] == [Mkdir, CgroupMake, Open]
     assert [step.label for step in steps(for_usage.after)] == ["cpu.stat"]
 
 

@@ -4,7 +4,6 @@ import pytest
 from facts import ROOT_V1, ROOT_V2
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 from kist.errors import InvalidInput
 from kist.plan.cgroup_limits import limits, v2_cpu_weight, v2_io_weight, v2_swap
@@ -21,6 +20,7 @@ from kist.spec.runtime import (
     ThrottleDevice,
     WeightDevice,
 )
+from kist.value import replace
 
 CPUSET = {"cpuset_cpus": "0-3", "cpuset_mems": "0"}
 V1 = replace(ROOT_V1, cgroup=replace(ROOT_V1.cgroup, io_weight="blkio.bfq.weight", realtime=True, **CPUSET))

@@ -5,9 +5,9 @@ import os
 import tarfile
 from pathlib import Path
 
-import msgspec
 import pytest
 
+from kist.codec import loads
 from kist.faces.cli import __main__ as cli
 from kist.faces.cli.images import size_words
 
@@ -33,7 +33,7 @@ def test_import_list_remove(archive: str, capsys: pytest.CaptureFixture[str]) ->
     assert cli.run(["images", "-q"]) == 0
     assert capsys.readouterr().out == "box:1\n"
     assert cli.run(["images", "--format", "json"]) == 0
-    assert [image["name"] for image in msgspec.json.decode(capsys.readouterr().out)] == ["box:1"]
+    assert [image["name"] for image in loads(capsys.readouterr().out)] == ["box:1"]
     assert cli.run(["rmi", "box:1"]) == 0
     assert capsys.readouterr().out == "removed box:1\n"
     assert cli.run(["images", "-q"]) == 0

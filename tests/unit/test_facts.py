@@ -1,14 +1,14 @@
 import facts
-import msgspec
 import pytest
-from msgspec.structs import replace
 
+from kist.codec import decode_text, dumps
 from kist.plan.facts import CAPABILITIES, HostFacts
+from kist.value import replace
 
 
 @pytest.mark.parametrize("host", [facts.ROOT_V1, facts.ROOT_V2, facts.USER_V2, facts.USER_ONE_ID])
 def test_facts_survive_json(host: HostFacts):
-    assert msgspec.json.decode(msgspec.json.encode(host), type=HostFacts) == host
+    assert decode_text(HostFacts, dumps(host).encode()) == host
 
 
 def test_facts_are_frozen():

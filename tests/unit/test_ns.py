@@ -1,15 +1,14 @@
 """`kist ns` and what it compares."""
 
 import os
-import sys
-import types
 from pathlib import Path
 
-import msgspec
 import pytest
 
+from kist.codec import loads
 from kist.engine import ns
 from kist.engine.ns import ISOLATES, Comparison, Namespace, compare, find_pid
+from kist.engine.state import Record, StateDirectory
 from kist.errors import InvalidInput, NotFound
 from kist.faces.cli import __main__ as cli
 
@@ -43,17 +42,13 @@ def test_a_process_that_is_not_there() -> None:
 
 @pytest.fixture
 def records(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Record(msgspec.Struct):
-        pid: int
-
-    def find(name: str) -> Record:
+    def find(self: StateDirectory, name: str) -> Record:
         if name in ("web", "99"):
-            return Record(4321)
+            return Record(id="99")
         raise NotFound(f"no container {name}")
 
-    module = types.ModuleType("kist.engine.records")
-    module.find = find  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "kist.engine.records", module)
+    monkeypatch.setattr(StateDirectory, "find", find)
+    monkeypatch.setattr(StateDirectory, "pid", lambda self, id: 4321)
 
 
 @pytest.mark.usefixtures("records")
@@ -90,7 +85,7 @@ def test_the_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
 def test_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(ns, "compare", lambda _pid: SAMPLE)
     assert cli.run(["ns", "--format", "json"]) == 0
-    decoded = msgspec.json.decode(capsys.readouterr().out)
+    decoded = loads(capsys.readouterr().out)
     assert [row["same"] for row in decoded["namespaces"]] == [False, True]
     assert decoded["namespaces"][0]["host"] == 4026531836
 

@@ -4,11 +4,11 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kist.codec import decode, plain
 from kist.errors import InvalidInput, KistError, NotFound
 from kist.faces.cli.flags import LATER, RUN_GROUPS
 from kist.faces.cli.parse import HelpAsked, flags_of, parse
@@ -129,13 +129,13 @@ def test_every_flag_reaches_its_field() -> None:
         without=("pidns", "netns"),
     )
     default = RunRequest(image="host")
-    unset = {f for f in RunRequest.__struct_fields__ if getattr(made, f) == getattr(default, f)}
+    unset = {f for f in RunRequest.__fields__ if getattr(made, f) == getattr(default, f)}
     assert unset == {"image", "rootfs", "command", "cpus"}  # the rest were all set by a flag
     assert request("--cpus", "1.5", "host").cpus == 1.5
 
 
 def test_every_flag_has_a_field_and_every_field_a_flag() -> None:
-    assert {flag.request_field for flag in FLAGS} == set(RunRequest.__struct_fields__) - {"image", "command"}
+    assert {flag.request_field for flag in FLAGS} == set(RunRequest.__fields__) - {"image", "command"}
 
 
 def test_flag_names_are_unique() -> None:
@@ -255,4 +255,4 @@ def test_any_flags_end_in_a_request_or_an_error_of_ours(given_: list[tuple[objec
         made = request(*argv, "host", files=dict.fromkeys((text for _, text in given_), "{}"))
     except (KistError, HelpAsked):
         return
-    assert msgspec.convert(msgspec.to_builtins(made), RunRequest) == made
+    assert decode(RunRequest, plain(made)) == made

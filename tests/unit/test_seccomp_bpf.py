@@ -92,7 +92,7 @@ COMPARE = {JEQ: lambda a, b: a == b, JGT: lambda a, b: a > b, JGE: lambda a, b: 
 
 
 @given(st.integers(0, 5), st.sampled_from([JEQ, JGT, JGE]), U64, U64, st.booleans(), st.booleans(), st.booleans(), U64)
-def test_condition(  # noqa: PLR0917
+def test_condition(
     arg: int, op: int, value: int, mask: int, negated: bool, wide: bool, big_endian: bool, actual: int
 ) -> None:
     full = ALL_64 if wide else 0xFFFF_FFFF

@@ -1,6 +1,7 @@
 """Our filters against libseccomp's, for the same policy and the same calls.
 
-50,000 random calls for the default policy, over its capability sets; a million for each set with KIST_LONG=1. libseccomp is fed as runc does it, and asked for what
+50,000 random calls for the default policy, over its capability sets; a million for each set with KIST_LONG=1.
+libseccomp is fed as runc does it, and asked for what
 we do on purpose: KILL_PROCESS for foreign architectures. Where a call is newer than the policy, runc does not ask
 libseccomp, so these tests don't either.
 
@@ -12,12 +13,12 @@ it has not loaded (2.5.4: the low one, after LT 5 failed, for LT 1 << 32), or ch
 import ctypes
 import os
 
-import msgspec
 import pytest
 from hypothesis import HealthCheck, given, reject, settings
 from test_seccomp_bpf import Program, decode, run
 from test_seccomp_meaning import Meaning, calls, policies
 
+from kist.codec import dumps
 from kist.plan._syscalls import ABIS, FAMILIES
 from kist.plan.facts import CAPABILITIES
 from kist.plan.seccomp import assemble
@@ -25,6 +26,7 @@ from kist.plan.seccomp_default import default_seccomp
 from kist.plan.seccomp_policy import action_value
 from kist.plan.seccomp_profile import decode_profile
 from kist.spec.runtime import Seccomp, Syscall
+from kist.value import replace
 
 CALLS = 1_000_000 if os.environ.get("KIST_LONG") else 12_500
 OPS = {f"SCMP_CMP_{name}": i for i, name in enumerate(["NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"], start=1)}
@@ -101,8 +103,8 @@ def known(library: ctypes.CDLL, seccomp: Seccomp) -> Seccomp:
     rules = []
     for rule in seccomp.syscalls:
         names = [name for name in rule.names if library.seccomp_syscall_resolve_name(name.encode()) != -1]
-        rules.append(msgspec.structs.replace(rule, names=tuple(names)))
-    return msgspec.structs.replace(seccomp, syscalls=tuple(rules))
+        rules.append(replace(rule, names=tuple(names)))
+    return replace(seccomp, syscalls=tuple(rules))
 
 
 def programs(library: ctypes.CDLL, seccomp: Seccomp, machine: str) -> tuple[Program, Program]:
@@ -204,7 +206,7 @@ DENYING = {
 @pytest.mark.parametrize("profile", [DOCKER_FORM, DENYING], ids=["allowing", "denying"])
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_profiles_in_docker_form(library: ctypes.CDLL, machine: str, profile: object, capability: str) -> None:
-    data = msgspec.json.encode(profile)
+    data = dumps(profile).encode()
     if machine == "aarch64":
         data = data.replace(b"SCMP_ARCH_X86_64", b"SCMP_ARCH_AARCH64").replace(b"SCMP_ARCH_X32", b"SCMP_ARCH_ARM")
     seccomp = decode_profile(data, capabilities=frozenset({capability}), native_arch=machine, kernel=(6, 1))

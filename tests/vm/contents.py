@@ -30,7 +30,7 @@ MODULES = """
 """
 
 # Distributions installed for the running interpreter; what they require comes along.
-DISTRIBUTIONS = "kist msgspec pytest hypothesis"
+DISTRIBUTIONS = "kist pytest hypothesis"
 
 # Left out: paths relative to the standard library, and to the repository.
 NOT_OF_PYTHON = """

@@ -1,25 +1,35 @@
 """`kist explain`: the same plan as `kist run`, rendered instead of executed."""
 
-from kist.engine.run import surroundings
-from kist.errors import InvalidInput, Unsupported
+from __future__ import annotations
+
+import os
+
+from kist.engine.prepare import Prepared, Source, setting_for
+from kist.engine.state import run_directory
 from kist.kernel.probe import probe
 from kist.plan import render
-from kist.plan.compile import compile_run
-from kist.plan.request import RunRequest
+from kist.plan.setting import Stdio
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kist.plan.request import RunRequest
 
 ID = "0123456789abcdef" * 4
 
 
 def explain(request: RunRequest, format: str, step: int | None, colour: bool, width: int) -> str:
     """Raises what `kist run` would raise before its first step."""
-    around = surroundings(request, ID, f"/run/kist/{ID}/scratch", stdin="pass" if request.interactive else "null")
-    plan = compile_run(request, probe(), around).plan
+    path = f"{run_directory(os.environ)}/{ID}"
+    source = Source(request, f"{path}/scratch")
+    try:
+        stdio = Stdio(stdin="pass" if request.interactive else "null")
+        removals = (path, f"{path}/record", f"{path}/scratch")
+        setting = setting_for(request, ID, source, stdio, removals)
+        plan = Prepared(request, probe(), setting, source).compiled.plan
+    finally:
+        source.close()
     if step is not None:
-        if step >= len(plan):
-            raise InvalidInput(f"the plan has steps 0 to {len(plan) - 1}", path="--step")
-        return render.one(plan, step)
+        return render.one(plan, step, width=width)
     if format == "json":
         return render.as_json(plan)
-    if format == "script":
-        raise Unsupported("a script that runs is not built yet", next="kist explain prints every step as a command")
-    return render.text(plan)
+    return render.script(plan) if format == "script" else render.text(plan, width=width, colour=colour)

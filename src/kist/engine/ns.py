@@ -3,11 +3,13 @@
 Source: namespaces(7): two processes are in the same namespace if the links in /proc/PID/ns have the same inode.
 """
 
+from __future__ import annotations
+
 import os
 
-import msgspec
-
+from kist.engine.state import StateDirectory, run_directory
 from kist.errors import InvalidInput, NotFound, Refused
+from kist.value import Value
 
 # In the order in which `kist explain` tells them. Source: namespaces(7).
 ISOLATES = {
@@ -22,7 +24,7 @@ ISOLATES = {
 }
 
 
-class Namespace(msgspec.Struct, frozen=True):
+class Namespace(Value):
     """One line of the comparison. Inode numbers; 0 when this kernel has no such namespace."""
 
     name: str
@@ -32,7 +34,7 @@ class Namespace(msgspec.Struct, frozen=True):
     isolates: str
 
 
-class Comparison(msgspec.Struct, frozen=True):
+class Comparison(Value):
     """`host_is_pid_1` is False where only root may look at PID 1: then "host" is the caller's own namespaces."""
 
     pid: int
@@ -56,10 +58,9 @@ def find_pid(container_or_pid: str) -> int:
 
     Raises NotFound, InvalidInput.
     """
-    from kist.engine.records import find
-
+    states = StateDirectory(run_directory(os.environ))
     try:
-        return find(container_or_pid).pid
+        return states.pid(states.find(container_or_pid).id)
     except NotFound:
         if not (container_or_pid.isascii() and container_or_pid.isdigit()):
             raise

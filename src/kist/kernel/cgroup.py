@@ -4,17 +4,21 @@ Making them is the launcher's work (plan.cgroup). Source: cgroups(7); kernel cgr
 cgroup-v1/freezer-subsystem.rst.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-
-import msgspec
 
 from kist.errors import Conflict
+from kist.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(Value):
     """What a container used. None: this kernel does not count it, or the controller is not there."""
 
     cpu_total_ns: int | None = None

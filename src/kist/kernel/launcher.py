@@ -1,22 +1,36 @@
-"""Start the launcher and talk with it. Messages: launcher/launcher.h."""
+"""Start the launcher and talk with it, or become it. Messages: launcher/launcher.h.
+
+The launcher runs from a sealed memfd: no file of the host is reachable as the container's /proc/self/exe
+(CVE-2019-5736). Words travel in packet pipes (pipe(7), O_DIRECT): `socket` takes 4 ms to import.
+"""
+
+from __future__ import annotations
 
 import errno as errnos
+import fcntl
 import os
-import socket
 from struct import unpack
-
-import msgspec
 
 from kist.errors import KistError, StepFailed
 from kist.plan.encode import encode
-from kist.plan.steps import Exec, Plan, ReportFile
+from kist.plan.steps import Exec, FindCommand, Mount, MountAt, ReportFile
+from kist.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+    from kist.plan.steps import Plan
 
 STARTED, FAILED, EXITED, REPORT, DONE = 1, 2, 3, 4, 5
 SIGNAL, KILL, FREEZE, THAW = 1, 2, 3, 4
 _BINARY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_launcher")
+_F_SETPIPE_SZ = 1031
+_F_ADD_SEALS, _ALL_SEALS = 1033, 0xF  # seal, shrink, grow, write
 
 
-class Ending(msgspec.Struct, frozen=True):
+class Ending(Value):
     """How the command ended. `status` is its exit status, or 128 and the signal's number."""
 
     status: int
@@ -32,79 +46,74 @@ class Ending(msgspec.Struct, frozen=True):
 def _sealed(name: str, data: bytes) -> int:
     """A memfd nobody can change any more. Raises OSError."""
     fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    import fcntl
-
-    os.write(fd, data) if len(data) < 1 << 20 else _write_all(fd, data)
-    fcntl.fcntl(fd, 1033, 0xF)  # F_ADD_SEALS: seal, shrink, grow, write
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        fcntl.fcntl(fd, _F_ADD_SEALS, _ALL_SEALS)
+    except BaseException:
+        os.close(fd)
+        raise
     return fd
 
 
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+def open_program() -> int:
+    """The launcher as a sealed memfd; may be used for any number of containers. Close it after use."""
+    try:
+        with open(_BINARY, "rb", buffering=0) as file:
+            binary = file.read()
+    except FileNotFoundError as e:
+        raise KistError("kist's launcher was not built", next="pip install . (it needs a C compiler)") from e
+    return _sealed("kist-launcher", binary)
 
 
 class Launcher:
-    """One container under way. Not dead until `wait` has returned; `close` kills what still runs."""
+    """One container under way. Not over until `wait` has returned; `close` kills what still runs.
 
-    def __init__(self, plan: Plan, stdin: int = 0, stdout: int = 1, stderr: int = 2) -> None:
+    `keep`: fds that stay open until the end, such as locks; they are not given away here.
+    """
+
+    def __init__(
+        self, plan: Plan, program: int, stdio: tuple[int, int, int] = (0, 1, 2), keep: Sequence[int] = ()
+    ) -> None:
         self.plan = plan
         self.pid = 0
         self.init_pid = 0
         self._failure: KistError | None = None
         self._fields: tuple[int, ...] = ()
         self._reports: dict[str, str] = {}
-        self.done = False
+        opened: list[int] = []
         try:
-            with open(_BINARY, "rb") as file:
-                binary = file.read()
-        except FileNotFoundError as e:
-            raise KistError("kist's launcher was not built", next="pip install . (it needs a C compiler)") from e
-        program = plan_fd = -1
-        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            program, plan_fd = _sealed("kist-launcher", binary), _sealed("kist-plan", encode(plan))
-            self.pid = self._spawn(program, (stdin, stdout, stderr, theirs.fileno(), plan_fd))
+            opened.append(_sealed("kist-plan", encode(plan)))
+            opened += os.pipe2(os.O_CLOEXEC | os.O_DIRECT)  # their orders, our end
+            opened += os.pipe2(os.O_CLOEXEC | os.O_DIRECT)  # our end, their reports
+            plan_fd, orders, self._orders, self._heard, reports = opened
+            fcntl.fcntl(reports, _F_SETPIPE_SZ, 1 << 18)  # a packet takes a page: all reports fit without a reader
+            self.pid = _spawn(program, stdio, (plan_fd, orders, reports, *keep))
         except BaseException:
-            self.socket.close()
+            for fd in opened:
+                os.close(fd)
             raise
-        finally:
-            theirs.close()
-            for fd in (program, plan_fd):
-                if fd >= 0:
-                    os.close(fd)
-
-    @staticmethod
-    def _spawn(program: int, fds: tuple[int, ...]) -> int:
-        # High copies first, so that no dup2 overwrites a source that is still needed.
-        copies = [_high(fd) for fd in fds]
-        try:
-            actions = [(os.POSIX_SPAWN_DUP2, copy, number) for number, copy in enumerate(copies)]
-            return os.posix_spawn(f"/proc/self/fd/{program}", ["kist-launcher"], {}, file_actions=actions)
-        finally:
-            for copy in copies:
-                os.close(copy)
+        for fd in (plan_fd, orders, reports):
+            os.close(fd)
 
     def order(self, kind: int, value: int = 0) -> None:
         """Ask for something; a launcher that is gone already needs nothing."""
         try:
-            self.socket.send(kind.to_bytes(4, "little") + value.to_bytes(4, "little"))
+            os.write(self._orders, kind.to_bytes(4, "little") + value.to_bytes(4, "little"))
         except OSError:
             pass
 
     def receive(self) -> bool:
         """Take one message; False when the launcher has ended."""
-        data = self.socket.recv(8192)
+        data = os.read(self._heard, 8192)
         if not data:
-            self.done = True
             return False
         kind = int.from_bytes(data[:4], "little")
         if kind == STARTED:
             self.init_pid = int.from_bytes(data[4:8], "little")
         elif kind == FAILED:
-            step, error, argument = unpack("<III", data[4:16])
-            self._failure = self._explain(step, error, argument)
+            self._failure = explain(self.plan, *unpack("<III", data[4:16]))
         elif kind == EXITED:
             self._fields = unpack("<IIIIIIIIIII", data[4:48])
         elif kind == REPORT:
@@ -113,17 +122,25 @@ class Launcher:
             self._reports[step.label] = data[8:].decode(errors="replace")
         return True
 
-    def wait(self) -> Ending:
-        """Until everything is gone. Raises StepFailed, or KistError when the launcher was killed."""
-        while self.receive():
-            pass
-        _, status = os.waitpid(self.pid, 0)
-        self.pid = 0
-        self.socket.close()
+    def end(self) -> None:
+        """Until everything is gone or, for a container that lives on, in place. Raises what went wrong."""
+        if self.pid:
+            while self.receive():
+                pass
+            _, self._status = os.waitpid(self.pid, 0)
+            self.pid = 0
+            os.close(self._heard)
+            os.close(self._orders)
         if self._failure:
             raise self._failure
+        if self._status:
+            raise KistError("the launcher was killed", why=f"wait status {self._status}", code="launcher-killed")
+
+    def wait(self) -> Ending:
+        """The same, for a container that was supervised to its end."""
+        self.end()
         if not self._fields:
-            raise KistError("the launcher was killed", why=f"wait status {status}", code="launcher-killed")
+            raise KistError("the launcher ended without a word", code="launcher-killed")
         code, signaled, timed_out, w0, w1, u0, u1, s0, s1, rss, _ = self._fields
         return Ending(code, bool(signaled), bool(timed_out), w0 | w1 << 32, u0 | u1 << 32, s0 | s1 << 32, rss << 10,
                       self._reports)  # fmt: skip
@@ -132,33 +149,71 @@ class Launcher:
         if self.pid:
             self.order(KILL)
             try:
-                self.wait()
+                self.end()
             except KistError:
                 pass
 
-    def _explain(self, index: int, error: int, argument: int) -> KistError:
-        name = errnos.errorcode.get(error, str(error))
-        if index >= len(self.plan):
-            return KistError(f"the launcher refused the plan: {name}", next="reinstall kist: its parts differ in version")
-        step = self.plan[index].step
-        if isinstance(step, Exec):
-            return _not_executable(step.argv[0], index, error, name)
-        fields = step.__struct_fields__
-        subject = getattr(step, fields[argument], "") if fields else ""
-        what = f"step {index}, {type(step).__name__}" + (f" {subject}" if subject != "" else "") + f": {name}"
-        return StepFailed(what, step=index, errno=error, why=f"{self.plan[index].why} ({os.strerror(error)})",
-                          next=f"kist explain --step {index} ... shows the step; kist doctor what this host allows")  # fmt: skip
+
+def _spawn(program: int, stdio: tuple[int, int, int], given: Sequence[int]) -> int:
+    # High copies first, so that no dup2 overwrites a source that is still needed. dup2 to itself clears close-on-exec.
+    copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in stdio]
+    try:
+        actions = [(os.POSIX_SPAWN_DUP2, copy, number) for number, copy in enumerate(copies)]
+        actions += [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in given]
+        argv = ["kist-launcher", *map(str, given)]
+        return os.posix_spawn(f"/proc/self/fd/{program}", argv, {}, file_actions=actions)
+    finally:
+        for copy in copies:
+            os.close(copy)
+
+
+def become(plan: Plan, program: int, keep: Sequence[int], explainer: Sequence[str]) -> NoReturn:
+    """Give this process's place to the launcher: signals, terminal and exit status are its own from here on.
+
+    If a step fails it becomes `explainer`, with PLAN-FD STEP ERRNO ARGUMENT added: see `explain_failure`.
+    Raises OSError.
+    """
+    plan_fd = _sealed("kist-plan", encode(plan))
+    for fd in (plan_fd, *keep):
+        os.set_inheritable(fd, True)
+    argv = ["kist-launcher", str(plan_fd), "-", "-", *map(str, keep), "--", *explainer]
+    os.execve(f"/proc/self/fd/{program}", argv, os.environ)  # noqa: S606
+
+
+def explain_failure(words: Sequence[str]) -> KistError:
+    """What the launcher has left to say: PLAN-FD STEP ERRNO ARGUMENT."""
+    from kist.plan.encode import decode
+
+    fd, step, error, argument = map(int, words)
+    size = os.fstat(fd).st_size
+    return explain(decode(os.pread(fd, size, 0)), step, error, argument)
+
+
+def explain(plan: Plan, index: int, error: int, argument: int) -> KistError:
+    """The error for a step that failed with `error`, about its argument number `argument`."""
+    name = errnos.errorcode.get(error, str(error))
+    if index >= len(plan):
+        return KistError(f"the launcher refused the plan: {name}", next="reinstall kist: its parts differ in version")
+    entry = plan[index]
+    step = entry.step
+    if isinstance(step, Exec):
+        return _not_executable(step.argv[0], index, error, name)
+    if isinstance(step, FindCommand):
+        return _not_executable(step.name, index, error, name)
+    fields = step.__fields__
+    subject = getattr(step, fields[argument]) if fields else ""
+    subject = subject if isinstance(subject, str) else ""
+    what = f"cannot take step {index}, {type(step).__name__}{' ' + subject if subject else ''}: {name}"
+    next_ = f"kist explain --step {index} ... shows the step; kist doctor what this host allows"
+    why = f"{os.strerror(error)}; the step is for: {entry.why}"
+    if error == errnos.ENOMEM and isinstance(step, (Mount, MountAt)):
+        next_ = "give it more memory: what it writes counts"
+    return StepFailed(what, step=index, errno=error, why=why, next=next_)
 
 
 def _not_executable(command: str, index: int, error: int, name: str) -> StepFailed:
     if error in (errnos.ENOENT, errnos.ENOTDIR):
         return StepFailed(f"command not found in the container: {command}", step=index, errno=error, exit_code=127,
                           code="command-not-found", next="check the name, --rootfs and PATH")  # fmt: skip
-    return StepFailed(f"cannot execute {command}: {name}", step=index, errno=error, why=os.strerror(error), exit_code=126,
-                      code="command-not-executable")  # fmt: skip
-
-
-def _high(fd: int) -> int:
-    import fcntl
-
-    return int(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10))
+    return StepFailed(f"cannot execute {command}: {name}", step=index, errno=error, why=os.strerror(error),
+                      exit_code=126, code="command-not-executable")  # fmt: skip

@@ -4,13 +4,17 @@ On the path of every `kist run`: few files, no subprocess, nothing slow imported
 what can't be read counts as missing. What only `kist doctor` asks is in engine/doctor.py.
 """
 
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from __future__ import annotations
 
-import msgspec
+import os
 
 from kist.kernel.subids import find_id_mapper, parse_subids, parse_user_name
 from kist.plan.facts import CAPABILITIES, CGROUP_LEAF, CgroupFacts, CgroupV1, CgroupV2, HostFacts
+from kist.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
 # The lines of /proc/self/limits are in the order of the numbers in asm-generic/resource.h. Importing `resource` instead
 # costs 0.3 ms.
@@ -37,7 +41,7 @@ _WHOLE_ID_SPACE = ["0", "0", "4294967295"]  # uid_map of the initial user namesp
 _UNSCHEDULED = ("loop", "ram", "zram", "dm-", "md", "nbd", "sr")  # block devices without an I/O scheduler of their own
 
 
-class Mount(msgspec.Struct, frozen=True):
+class Mount(Value):
     """A line of /proc/self/mountinfo, proc_pid_mountinfo(5)."""
 
     point: str
@@ -46,7 +50,7 @@ class Mount(msgspec.Struct, frozen=True):
     options: tuple[str, ...]  # of the superblock
 
 
-class Place(msgspec.Struct, frozen=True):
+class Place(Value):
     """A cgroup tree: where it is mounted, and the own cgroup below that ("" if it lies outside)."""
 
     mount: str

@@ -1,11 +1,11 @@
 """System call numbers by ABI. The tables, _syscalls_<abi>.py, are generated; only those a filter needs are imported."""
 
-from importlib import import_module
+from __future__ import annotations
 
-import msgspec
+from kist.value import Value
 
 
-class Abi(msgspec.Struct, frozen=True):
+class Abi(Value):
     """One way to call the kernel, as seccomp(2) sees it."""
 
     name: str  # as in _syscalls_<name>.py
@@ -66,11 +66,15 @@ def parse(text: str) -> dict[str, int]:
 
 def numbers(abi: str) -> dict[str, int]:
     """The system calls of an ABI: number by name. x32's are without X32_BIT."""
-    calls: str = import_module(f"kist.plan._syscalls_{abi}").CALLS
-    return parse(calls)
+    return parse(_table(abi, "CALLS"))
 
 
 def elsewhere(abi: str) -> frozenset[str]:
     """Names of system calls that other ABIs have, and this one has not."""
-    names: str = import_module(f"kist.plan._syscalls_{abi}").ELSEWHERE
-    return frozenset(names.split())
+    return frozenset(_table(abi, "ELSEWHERE").split())
+
+
+def _table(abi: str, name: str) -> str:
+    # Not importlib: `kist run` does without it.
+    text: str = getattr(__import__(f"kist.plan._syscalls_{abi}", fromlist=[name]), name)
+    return text

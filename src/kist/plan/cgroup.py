@@ -5,35 +5,40 @@ to make, join and remove, so only those that are needed are used. v2 has one tre
 Source: cgroups(7); kernel cgroup-v1/cgroups.rst, cgroup-v2.rst.
 """
 
-from collections.abc import Iterable, Sequence
-
-import msgspec
+from __future__ import annotations
 
 from kist.errors import InvalidInput, Refused, Unsupported
 from kist.plan.cgroup_devices import DeviceRules, device_program, device_rules, device_writes
 from kist.plan.cgroup_limits import Limit, limits
 from kist.plan.facts import CGROUP_LEAF, CgroupV1, CgroupV2, HostFacts
 from kist.plan.steps import (
-    Actor,
+    HOST,
+    INIT,
     CgroupDevices,
     CgroupJoin,
     CgroupMake,
     Entry,
-    Group,
     Mkdir,
-    OpenDir,
-    Plan,
+    Open,
     ReportFile,
-    Slot,
+    Slots,
     Step,
     WriteFile,
-)
+)  # fmt: skip
 from kist.spec.runtime import Resources
+from kist.value import Value, replace
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from kist.plan.steps import Plan
+
+_O_DIRECTORY = 0o2200000  # O_RDONLY | O_DIRECTORY | O_CLOEXEC
 PARENT = "kist"  # the parent directory that is kist's own
 
 
-class CgroupPlan(msgspec.Struct, frozen=True):
+class CgroupPlan(Value):
     """Steps for `plan_cgroup`'s cgroup, to be put where they belong.
 
     `before`: by the supervisor, before Clone. `join`: by the container's first process, while it is still the host's
@@ -43,14 +48,15 @@ class CgroupPlan(msgspec.Struct, frozen=True):
     before: Plan = ()
     join: Plan = ()
     after: Plan = ()
-    uses_clone_into: bool = False  # Clone needs cgroup=Slot.CGROUP
+    uses_clone_into: bool = False  # Clone needs cgroup=Slots.CGROUP
     freezer: str = ""  # v1 .../freezer.state (FROZEN, THAWED), v2 .../cgroup.freeze (1, 0)
     not_enforced: tuple[str, ...] = ()  # names below linux.resources: "memory.limit", "devices"
     paths: tuple[str, ...] = ()  # every directory made, absolute
+    oom_counter: tuple[str, str] | None = None  # (file, key) of the number of processes that the OOM killer ended
     leaf: str = ""  # the cgroup that the calling process must move to first (kernel.cgroup.enter); see _v2
 
 
-class _Problem(msgspec.Struct, frozen=True):
+class _Problem(Value):
     """Something asked for that can't be enforced."""
 
     name: str
@@ -73,8 +79,11 @@ def check_path(path: str) -> tuple[str, ...]:
     return tuple(parts)
 
 
-def plan_cgroup(resources: Resources | None, path: str, facts: HostFacts, *, allow_unenforced: bool) -> CgroupPlan:
-    """The cgroup at `path` with these limits. An empty plan when none can be made and none is asked for.
+def plan_cgroup(
+    resources: Resources | None, path: str, facts: HostFacts, *, allow_unenforced: bool, exclusive: bool = True
+) -> CgroupPlan:
+    """The cgroup at `path` with these limits. An empty plan when none can be made and none is asked for. It must not
+    exist yet if `exclusive`.
 
     Raises InvalidInput for a malformed path or value; Refused when this user may not enforce a limit and Unsupported
     when this kernel can't, unless `allow_unenforced`: then they are left out and named in `not_enforced`.
@@ -82,12 +91,12 @@ def plan_cgroup(resources: Resources | None, path: str, facts: HostFacts, *, all
     parts = check_path(path)
     resources = resources or Resources()
     if facts.cgroup.version == 1:
-        plan, problems = _v1(resources, parts, facts)
+        plan, problems = _v1(resources, parts, facts, int(not exclusive))
     else:
-        plan, problems = _v2(resources, parts, facts)
+        plan, problems = _v2(resources, parts, facts, int(not exclusive))
     if problems and not allow_unenforced:
         raise _error(problems)
-    return msgspec.structs.replace(plan, not_enforced=_unique(problem.name for problem in problems))
+    return replace(plan, not_enforced=_unique(problem.name for problem in problems))
 
 
 def cgroup_paths(path: str, facts: HostFacts) -> tuple[str, ...]:
@@ -124,7 +133,7 @@ def _join(*parts: str) -> str:
 
 
 def _host(step: Step, why: str) -> Entry:
-    return Entry(step, Actor.HOST, Group.CGROUP, why)
+    return Entry(step, HOST, "cgroup", why)
 
 
 def _is_host_root(facts: HostFacts) -> bool:
@@ -191,7 +200,7 @@ def _v1_missing(controller: str, facts: HostFacts) -> tuple[str, str, bool] | No
     return None
 
 
-def _v1(resources: Resources, parts: tuple[str, ...], facts: HostFacts) -> tuple[CgroupPlan, list[_Problem]]:
+def _v1(resources: Resources, parts: tuple[str, ...], facts: HostFacts, keep: int) -> tuple[CgroupPlan, list[_Problem]]:
     asked = list(limits(resources, facts))
     problems: list[_Problem] = []
     devices = device_rules(resources.devices)
@@ -224,18 +233,22 @@ def _v1(resources: Resources, parts: tuple[str, ...], facts: HostFacts) -> tuple
     for base, names in trees.items():
         directory = _join(base, *parts)
         tree_limits = [limit for limit in kept if limit.controller in names]
-        before += _v1_tree(base, parts, names, tree_limits, facts)
+        before += _v1_tree(base, parts, names, tree_limits, facts, keep)
         words = " and ".join(names)
-        join.append(Entry(CgroupJoin(directory), Actor.INIT, Group.CGROUP, f"its place in the {words} hierarchy"))
+        join.append(Entry(CgroupJoin(directory), INIT, "cgroup", f"its place in the {words} hierarchy"))
         after += _report(directory, [file for name in names for file in _V1_REPORT.get(name, ())], facts)
     paths = tuple(_join(base, *parts) for base in trees)
     freezers = [f"{_join(base, *parts)}/freezer.state" for base, names in trees.items() if "freezer" in names]
-    plan = CgroupPlan(tuple(before), tuple(join), tuple(after), freezer="".join(freezers), paths=paths)
+    memory = [_join(base, *parts) for base, names in trees.items() if "memory" in names]
+    plan = CgroupPlan(
+        tuple(before), tuple(join), tuple(after), freezer="".join(freezers), paths=paths,
+        oom_counter=(f"{memory[0]}/memory.oom_control", "oom_kill") if memory else None,
+    )  # fmt: skip
     return plan, problems
 
 
 def _v1_tree(
-    base: str, parts: tuple[str, ...], names: list[str], tree_limits: list[Limit], facts: HostFacts
+    base: str, parts: tuple[str, ...], names: list[str], tree_limits: list[Limit], facts: HostFacts, keep: int
 ) -> list[Entry]:
     """Directories and values in one hierarchy."""
     entries = []
@@ -251,7 +264,7 @@ def _v1_tree(
             entries += [_host(WriteFile(f"{parent}/{file}", data), why) for file, data in whole.items() if data]
     directory = _join(base, *parts)
     why = "; ".join(_V1_WHY.get(name, f"the {name} controller") for name in names)
-    entries.append(_host(CgroupMake(directory), why))
+    entries.append(_host(CgroupMake(directory, keep), why))
     given = {limit.file for limit in tree_limits}
     fill = [(file, data) for file, data in whole.items() if data and file not in given]
     entries += [_host(WriteFile(f"{directory}/{file}", data), "a v1 cpuset starts empty") for file, data in fill]
@@ -299,7 +312,7 @@ def _v2_missing(controllers: frozenset[str], facts: HostFacts) -> tuple[str, str
     return None
 
 
-def _v2(resources: Resources, parts: tuple[str, ...], facts: HostFacts) -> tuple[CgroupPlan, list[_Problem]]:
+def _v2(resources: Resources, parts: tuple[str, ...], facts: HostFacts, keep: int) -> tuple[CgroupPlan, list[_Problem]]:
     """When kist lives in `base` itself (an ordinary user in a scope of its own), base must be empty before it can give
     limits to children. The plan moves the supervisor to a leaf beside the containers; the calling process must have
     gone there before (`CgroupPlan.leaf`)."""
@@ -334,11 +347,11 @@ def _v2(resources: Resources, parts: tuple[str, ...], facts: HostFacts) -> tuple
     # Usage alone is no reason to move: it is counted where the controllers are there, or are being enabled anyway.
     wanted |= _V2_ALWAYS & (v2.available if v2.base_is_root or not wanted <= v2.enabled else v2.enabled)
     before = _v2_parents(v2, parts, leaf, wanted)
-    before.append(_host(CgroupMake(directory), "the container's own cgroup"))
+    before.append(_host(CgroupMake(directory, keep), "the container's own cgroup"))
     before += [_write(directory, limit) for limit in kept]
     if program:
         before.append(_host(CgroupDevices(directory, program), "which devices it may open or make"))
-    before.append(_host(OpenDir(directory, Slot.CGROUP), "clone3 starts the first process inside it"))
+    before.append(_host(Open(directory, _O_DIRECTORY, Slots.CGROUP), "clone3 starts the first process inside it"))
     files = [file for name, names in _V2_REPORT.items() if name in wanted | {""} for file in names]
     plan = CgroupPlan(
         tuple(before),
@@ -346,6 +359,7 @@ def _v2(resources: Resources, parts: tuple[str, ...], facts: HostFacts) -> tuple
         uses_clone_into=True,
         freezer=f"{directory}/cgroup.freeze",
         paths=(directory,),
+        oom_counter=(f"{directory}/memory.events", "oom_kill") if "memory" in wanted else None,
         leaf=leaf,
     )
     return plan, problems

@@ -5,13 +5,17 @@ a bit decides about it. Source: OCI config-linux.md, "Allowed Device list"; kern
 "Device controller".
 """
 
-from collections.abc import Sequence
-from struct import pack
+from __future__ import annotations
 
-import msgspec
+from struct import pack
 
 from kist.errors import InvalidInput, Unsupported
 from kist.spec.runtime import DeviceCgroup
+from kist.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # uapi/linux/bpf.h: BPF_DEVCG_ACC_*, BPF_DEVCG_DEV_*
 ACCESS = {"m": 1, "r": 2, "w": 4}
@@ -23,7 +27,7 @@ MAX_RULES = 2048  # keeps every jump of the program within 16 bits
 _Key = tuple[str, int, int]  # "b", "c" or "a" for both; major and minor or ANY
 
 
-class DeviceRule(msgspec.Struct, frozen=True):
+class DeviceRule(Value):
     """One checked rule."""
 
     allow: bool
@@ -31,7 +35,7 @@ class DeviceRule(msgspec.Struct, frozen=True):
     access: int  # bits of ACCESS
 
 
-class DeviceRules(msgspec.Struct, frozen=True):
+class DeviceRules(Value):
     """A checked list. What stood before a rule that speaks of everything has no effect and is left out."""
 
     default: bool  # what holds where no rule speaks

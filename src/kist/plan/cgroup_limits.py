@@ -5,19 +5,23 @@ for values that no kernel accepts. 0 means "not set" and -1 "no limit", as in ru
 fresh cgroup has no limit.
 """
 
-import math
-from collections.abc import Iterator
+from __future__ import annotations
 
-import msgspec
+import math
 
 from kist.errors import InvalidInput
 from kist.plan.facts import HostFacts
 from kist.spec.runtime import BlockIO, Cpu, Memory, Network, Resources
+from kist.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 WHERE = "$.linux.resources"
 
 
-class Limit(msgspec.Struct, frozen=True):
+class Limit(Value):
     """One value for one file."""
 
     name: str  # below linux.resources, "memory.limit": what an error and `not_enforced` call it

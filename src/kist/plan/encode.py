@@ -1,41 +1,39 @@
-"""A plan as bytes for the launcher.
+"""A plan as bytes for the launcher, and back.
 
     header  magic "KISTPLAN", u64 table, u32 total size, u32 steps
-    step    u16 op, u8 actor, u8 arguments, u32 size with this header
+    step    u16 op, u8 actor, u8 arguments, u32 size with this header; then the arguments, then why (a str) and group
     int,Slot u64        str, bytes  u64 length, bytes, NUL        strs  u64 count, u64 length, NUL-ended strings
 
-All little endian on every supported machine's own order; everything is padded to 8 bytes. `table` is a digest of the
-step table: a launcher built from another one refuses the plan.
+All little endian, the order of every machine the launcher knows; everything is padded to 8 bytes. `table` is a digest
+of the step table: a launcher built from another one refuses the plan.
 """
 
-from struct import pack
-from typing import get_args, get_origin
+from __future__ import annotations
 
-import msgspec
+from struct import pack, unpack_from
 
 from kist.errors import InvalidInput
-from kist.plan.steps import STEPS, Plan, Slot, Step
+from kist.plan.steps import GROUPS, SLOT_NAMES, STEPS, Entry, Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kist.plan.steps import Plan
 
 MAGIC = b"KISTPLAN"
 MAX_PLAN_BYTES = 16 << 20
+_LETTERS = {"int": "n", "Slot": "f", "str": "s", "bytes": "b", "tuple[str, ...]": "l"}
+_CHAPTERS = tuple(GROUPS)
 
 
 def signature(step: type[Step]) -> str:
     """A letter per field: n number, f slot, s string, b bytes, l list of strings."""
-    letters = ""
-    for field in msgspec.structs.fields(step):
-        kind = field.type
-        if get_origin(kind) is tuple and get_args(kind)[0] is str:
-            letters += "l"
-        else:
-            letters += {int: "n", Slot: "f", str: "s", bytes: "b"}[kind]
-    return letters
+    return "".join([_LETTERS[step.__annotations__[name]] for name in step.__fields__])
 
 
 def table() -> str:
     """The step table as text: what the C side and this side must agree on."""
-    rows = [f"{cls.op} {cls.__name__} {signature(cls)} {' '.join(cls.__struct_fields__)}" for cls in STEPS]
-    rows += [f"{slot.value} {slot.name}" for slot in Slot]
+    rows = [f"{cls.op} {cls.__name__} {signature(cls)} {' '.join(cls.__fields__)}" for cls in STEPS]
+    rows += [f"{number} {name}" for number, name in SLOT_NAMES.items()]
     return "\n".join(rows) + "\n"
 
 
@@ -46,32 +44,75 @@ def _string(value: str) -> bytes:
     return data
 
 
-def _padded(data: bytes) -> bytes:
-    return data + bytes(-len(data) % 8)
-
-
 def _argument(value: object) -> bytes:
     if isinstance(value, int):
         return pack("<Q", value)
     if isinstance(value, tuple):
-        joined = b"".join(_string(v) + b"\0" for v in value)
-        return pack("<QQ", len(value), len(joined)) + _padded(joined)
-    data = _string(value) if isinstance(value, str) else value
-    assert isinstance(data, bytes)
-    return pack("<Q", len(data)) + _padded(data + b"\0")
+        data = b"".join([_string(v) + b"\0" for v in value])
+        return pack("<QQ", len(value), len(data)) + data + bytes(-len(data) % 8)
+    data = _string(value) if isinstance(value, str) else value  # type: ignore[assignment]
+    size = len(data)
+    return pack("<Q", size) + data + bytes(8 - size % 8)
 
 
 def encode(plan: Plan) -> bytes:
     """Raises InvalidInput for a NUL byte in a string or a plan over MAX_PLAN_BYTES."""
     from kist.plan._table import TABLE
 
-    body = bytearray()
+    parts = []
     for entry in plan:
         step = entry.step
-        arguments = b"".join([_argument(getattr(step, name)) for name in step.__struct_fields__])
-        count = len(step.__struct_fields__)
-        body += pack("<HBBI", step.op, entry.actor, count, len(arguments) + 8) + arguments
+        arguments = [_argument(getattr(step, name)) for name in step.__fields__]
+        body = b"".join([*arguments, _argument(entry.why), _argument(_CHAPTERS.index(entry.group))])
+        parts += [pack("<HBBI", step.op, entry.actor, len(arguments), len(body) + 8), body]
+    body = b"".join(parts)
     total = 24 + len(body)
     if total > MAX_PLAN_BYTES:
         raise InvalidInput(f"arguments and environment make a plan of {total} bytes; the limit is {MAX_PLAN_BYTES}")
-    return MAGIC + pack("<QII", TABLE, total, len(plan)) + bytes(body)
+    return MAGIC + pack("<QII", TABLE, total, len(plan)) + body
+
+
+class _Reader:
+    def __init__(self, data: bytes, at: int) -> None:
+        self.data, self.at = data, at
+
+    def number(self) -> int:
+        (value,) = unpack_from("<Q", self.data, self.at)
+        self.at += 8
+        return int(value)
+
+    def bytes(self, extra: int = 1) -> bytes:
+        size = self.number()
+        data = self.data[self.at : self.at + size]
+        self.at += (size + extra + 7) // 8 * 8
+        return data
+
+    def argument(self, letter: str) -> object:
+        if letter in "nf":
+            return self.number()
+        if letter == "l":
+            count = self.number()
+            words = self.bytes(extra=0).split(b"\0")
+            return tuple([word.decode("utf-8", "surrogateescape") for word in words[:count]])
+        data = self.bytes()
+        return data.decode("utf-8", "surrogateescape") if letter == "s" else data
+
+
+def decode(data: bytes) -> Plan:
+    """What `encode` made; for bytes of our own only. Raises InvalidInput if another kist made them."""
+    from kist.plan._table import TABLE
+
+    if data[:8] != MAGIC or len(data) < 24 or unpack_from("<Q", data, 8) != (TABLE,):
+        raise InvalidInput("this plan was made by another version of kist", code="plan-version")
+    classes = {cls.op: cls for cls in STEPS}
+    (count,) = unpack_from("<I", data, 20)
+    plan, at = [], 24
+    for _ in range(count):
+        op, actor, _, size = unpack_from("<HBBI", data, at)
+        reader = _Reader(data, at + 8)
+        cls = classes[op]
+        step = cls(*[reader.argument(letter) for letter in signature(cls)])
+        why, group = str(reader.argument("s")), reader.number()
+        plan.append(Entry(step, actor, _CHAPTERS[group], why))
+        at += size
+    return tuple(plan)

@@ -3,9 +3,14 @@
 Pure: no I/O here. What follows from the kernel version alone is a property, so that it can't contradict it.
 """
 
-from collections.abc import Mapping
+from __future__ import annotations
 
-import msgspec
+from kist.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 
 # The index is the number (linux/capability.h). A kernel may know fewer or more: see HostFacts.cap_last.
 CAPABILITIES = (
@@ -53,7 +58,7 @@ CAPABILITIES = (
 )
 
 
-class IdRange(msgspec.Struct, frozen=True):
+class IdRange(Value):
     """`size` consecutive ids from `start`. Source: subuid(5)."""
 
     start: int
@@ -64,7 +69,7 @@ class IdRange(msgspec.Struct, frozen=True):
 CGROUP_LEAF = "kist-supervisor"
 
 
-class CgroupV1(msgspec.Struct, frozen=True):
+class CgroupV1(Value):
     """One v1 hierarchy, as seen by one of its controllers."""
 
     mount: str  # absolute mount point
@@ -72,7 +77,7 @@ class CgroupV1(msgspec.Struct, frozen=True):
     writable: bool  # this user can make containers' cgroups: below `path`, root of the host at the top of the mount
 
 
-class CgroupV2(msgspec.Struct, frozen=True):
+class CgroupV2(Value):
     """The v2 tree. `base` is the directory in which containers' cgroups would be made: the root of the tree when it is
     the kernel's own root and writable, else the own cgroup (its parent when that is CGROUP_LEAF). Source: kernel
     cgroup-v2.rst."""
@@ -88,7 +93,7 @@ class CgroupV2(msgspec.Struct, frozen=True):
     type: str = ""  # base/cgroup.type: "domain", "threaded", ...; "" for the root, which has none
 
 
-class CgroupFacts(msgspec.Struct, frozen=True):
+class CgroupFacts(Value):
     """`version` 0: nothing mounted; 1: controllers are on v1, whether or not a v2 tree is beside them; 2: on v2."""
 
     version: int
@@ -105,7 +110,7 @@ class CgroupFacts(msgspec.Struct, frozen=True):
     realtime: bool = False  # v1 cpu.rt_runtime_us
 
 
-class HostFacts(msgspec.Struct, frozen=True):
+class HostFacts(Value):
     """What the compiler may rely on. Says nothing of run directories or of what stdio is."""
 
     kernel: tuple[int, int]
@@ -146,6 +151,11 @@ class HostFacts(msgspec.Struct, frozen=True):
     def mount_setattr(self) -> bool:
         """mount_setattr(2): recursive read-only, id-mapped mounts."""
         return self.kernel >= (5, 12)
+
+    @property
+    def overlay_id_mapped(self) -> bool:
+        """The layers of an overlay may be id-mapped mounts."""
+        return self.kernel >= (5, 19)
 
     @property
     def pidfd(self) -> bool:

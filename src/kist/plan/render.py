@@ -1,70 +1,99 @@
-"""A plan as something to read: text in chapters, JSON, or a shell script. Pure."""
+"""A plan as something to read: text in chapters, JSON, or a shell script that does the same. Pure."""
 
-from typing import Any
+from __future__ import annotations
 
-import msgspec
+from kist.errors import InvalidInput
+from kist.plan.steps import ACTORS, FIDELITY, GROUPS, NO_SHELL, Entry
 
-from kist.plan.steps import Actor, Entry, Exact, Group, Plan
-
-TITLES = {
-    Group.NAMESPACES: "Namespaces: what it sees",
-    Group.CGROUP: "Cgroup: what it may use",
-    Group.ROOTFS: "Root file system",
-    Group.DEVICES: "Devices",
-    Group.NETWORK: "Network",
-    Group.PRIVILEGES: "Privileges",
-    Group.EXEC: "The command",
-}
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kist.plan.steps import Plan
 
 
-def _first_sentence(entry: Entry) -> str:
-    return (type(entry.step).__doc__ or "").split("\n\n")[0].replace("\n    ", " ")
+def purpose(entry: Entry) -> str:
+    """What the kind of step is for, in one paragraph."""
+    return " ".join((type(entry.step).__doc__ or "").split("\n\n")[0].split())
 
 
-def _step_lines(index: int, entry: Entry) -> list[str]:
+def _wrap(text: str, width: int, indent: str = "# ") -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent, break_long_words=False)
+
+
+def _step_lines(index: int, entry: Entry, width: int) -> list[str]:
     step = entry.step
-    who = "host" if entry.actor == Actor.HOST else "init"
-    name = type(step).__name__
-    man = f"   {step.man}" if step.man else ""
-    lines = [f"# {index:3} {who}  {name}: {entry.why}{man}"]
+    man = f"  [{step.man}]" if step.man else ""
+    lines = _wrap(f"{index} {ACTORS[entry.actor]} {type(step).__name__}: {entry.why}{man}", width)
     shell = step.shell()
-    if not shell or step.exact == Exact.NO:
-        lines.append("#     (no shell command does this)")
+    if step.fidelity == NO_SHELL or not shell:
+        lines.append("#   (no shell command does this)")
     else:
         lines += shell.split("\n")
     return lines
 
 
-def text(plan: Plan) -> str:
+def text(plan: Plan, *, width: int = 80, colour: bool = False) -> str:
     """A commented shell transcript in chapters, in the order of execution within each."""
-    out = ["# kist explain: each step, who takes it (the supervisor on the host, or the container's first process,", "# init), why, and its man page. Numbers are the order of execution."]
-    for group, title in TITLES.items():
+    out = _wrap(
+        "Each step: its number in the order of execution, who takes it (host: the supervisor; init: the container's"
+        " first process; stage: one in between), what for, its manual page, and the command that does the same.",
+        width,
+    )
+    for group, title in GROUPS.items():
         entries = [(i, e) for i, e in enumerate(plan) if e.group == group]
         if not entries:
             continue
-        out += ["", f"## {title}", ""]
+        out += ["", f"## {title}"]
         seen = set()
         for index, entry in entries:
             if type(entry.step) not in seen:
                 seen.add(type(entry.step))
-                out.append(f"# {_first_sentence(entry)}")
-            out += _step_lines(index, entry)
+                out += ["", *_wrap(purpose(entry), width)]
+            out += _step_lines(index, entry, width)
+    if colour:
+        out = [_coloured(line) for line in out]
     return "\n".join(out) + "\n"
 
 
+def _coloured(line: str) -> str:
+    code = 1 if line.startswith("## ") else 2 if line.startswith("#") else 0
+    return f"\033[{code}m{line}\033[0m" if code else line
+
+
 def as_json(plan: Plan) -> str:
-    rows: list[dict[str, Any]] = []
+    from kist.codec import dumps
+
+    rows = []
     for index, entry in enumerate(plan):
         step = entry.step
-        arguments = {k: getattr(step, k) for k in step.__struct_fields__}
-        rows.append({
-            "step": index, "name": type(step).__name__, "actor": entry.actor.name.lower(),
-            "group": entry.group.name.lower(), "why": entry.why, "man": step.man, "arguments": arguments,
-            "shell": step.shell(), "exact": step.exact.name.lower(),
-        })  # fmt: skip
-    return msgspec.json.format(msgspec.json.encode(rows), indent=2).decode()
+        rows.append(
+            {
+                "step": index,
+                "name": type(step).__name__,
+                "actor": ACTORS[entry.actor],
+                "group": entry.group,
+                "why": entry.why,
+                "purpose": purpose(entry),
+                "man": step.man,
+                "arguments": {name: getattr(step, name) for name in step.__fields__},
+                "shell": step.shell(),
+                "exact": FIDELITY[step.fidelity],
+            }
+        )
+    return dumps(rows, indent=2)
 
 
-def one(plan: Plan, index: int) -> str:
+def one(plan: Plan, index: int, *, width: int = 80) -> str:
+    """A single step. Raises InvalidInput when there is no such number."""
+    if not 0 <= index < len(plan):
+        raise InvalidInput(f"the plan has steps 0 to {len(plan) - 1}", path="--step")
     entry = plan[index]
-    return "\n".join([f"# {_first_sentence(entry)}", *_step_lines(index, entry)]) + "\n"
+    return "\n".join([*_wrap(purpose(entry), width), *_step_lines(index, entry, width)]) + "\n"
+
+
+def script(plan: Plan) -> str:
+    """A script for sh that takes the steps which a shell can take, in order, and cleans up behind itself."""
+    from kist.plan.script import script as write
+
+    return write(plan)

@@ -4,14 +4,19 @@ Field names are Docker's flag names with underscores, plus the unit where a numb
 the compiler then takes the image's value or kist's default.
 """
 
-from collections.abc import Mapping
+from __future__ import annotations
 
-import msgspec
+from kist.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 
 UNLIMITED = -1
 
 
-class MountRequest(msgspec.Struct, frozen=True):
+class MountRequest(Value):
     """One of --volume, --mount or --tmpfs. Named volumes come with the store's volumes; until then they are refused."""
 
     kind: str  # "bind" or "tmpfs"
@@ -28,7 +33,7 @@ class MountRequest(msgspec.Struct, frozen=True):
     mode: int | None = None  # tmpfs: permissions of its root
 
 
-class Ulimit(msgspec.Struct, frozen=True):
+class Ulimit(Value):
     """--ulimit. UNLIMITED is RLIM_INFINITY; otherwise in getrlimit(2)'s unit."""
 
     name: str  # a word of plan.steps.RLIMITS
@@ -36,7 +41,7 @@ class Ulimit(msgspec.Struct, frozen=True):
     hard: int
 
 
-class DeviceRequest(msgspec.Struct, frozen=True):
+class DeviceRequest(Value):
     """--device: a device node (or a directory of them) of the host."""
 
     source: str
@@ -44,14 +49,14 @@ class DeviceRequest(msgspec.Struct, frozen=True):
     access: str = "rwm"  # letters of r(ead), w(rite), m(knod), in this order
 
 
-class DeviceRate(msgspec.Struct, frozen=True):
+class DeviceRate(Value):
     """A limit on one block device: bytes or operations per second, or a weight."""
 
     path: str
     rate: int
 
 
-class DeviceRule(msgspec.Struct, frozen=True):
+class DeviceRule(Value):
     """--device-cgroup-rule. UNLIMITED stands for `*`."""
 
     kind: str  # "a", "b" or "c"
@@ -60,7 +65,7 @@ class DeviceRule(msgspec.Struct, frozen=True):
     access: str
 
 
-class SecurityOpt(msgspec.Struct, frozen=True):
+class SecurityOpt(Value):
     """--security-opt, all of them together."""
 
     seccomp: str = "default"  # "default", "unconfined", or the profile itself: JSON in Docker's or the OCI's form
@@ -70,7 +75,7 @@ class SecurityOpt(msgspec.Struct, frozen=True):
     label: tuple[str, ...] = ()  # SELinux: "disable", "type:...", "level:...", ...
 
 
-class TimeOffset(msgspec.Struct, frozen=True):
+class TimeOffset(Value):
     """What the container's clocks show beyond the host's. Source: time_namespaces(7)."""
 
     monotonic_s: int = 0
@@ -100,7 +105,7 @@ PROTECTIONS: Mapping[str, str] = {
 }
 
 
-class RunRequest(msgspec.Struct, frozen=True):
+class RunRequest(Value):
     """Exactly one of image and rootfs is set. Values are checked in themselves, not against the host: the compiler
     does that with HostFacts."""
 

@@ -8,13 +8,14 @@ seccomp_bpf      the assembler
 _syscalls        numbers by name
 """
 
-import msgspec
+from __future__ import annotations
 
 from kist.plan.seccomp_default import assembled
 from kist.spec.runtime import Seccomp
+from kist.value import Value
 
 
-class Filter(msgspec.Struct, frozen=True):
+class Filter(Value):
     """A program for seccomp(2) SECCOMP_SET_MODE_FILTER."""
 
     program: bytes  # struct sock_filter[]

@@ -7,19 +7,25 @@ always allowed then cost nothing at run time (kernel/seccomp.c, seccomp_is_const
 Source: Documentation/networking/filter.rst, linux/filter.h, linux/seccomp.h.
 """
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from __future__ import annotations
+
+from typing import NamedTuple
 
 from kist.errors import InvalidInput
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import TypeVar
+
+    Target = TypeVar("Target")
+    Ranges = Sequence[tuple[int, Target]]  # (first number, what happens from it on), ascending from 0
 
 LD, AND, RET, JA, JEQ, JGT, JGE = 0x20, 0x54, 0x06, 0x05, 0x15, 0x25, 0x35
 MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS
 REACH = 254  # a conditional jump skips 255 at most; one is kept for the stepping stone of its other target
 NUMBER, ARCH = 0, 4  # offsets in struct seccomp_data
 ALL_32, ALL_64 = 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF
-
-Target = TypeVar("Target")
-Ranges = Sequence[tuple[int, Target]]  # (first number, what happens from it on), ascending from 0
 
 
 class Entry(NamedTuple):
@@ -39,7 +45,7 @@ class Condition(NamedTuple):
     negated: bool
     wide: bool  # both halves, else the low one
 
-    def narrow(self) -> "Condition":
+    def narrow(self) -> Condition:
         return self._replace(value=self.value & ALL_32, mask=self.mask & ALL_32, wide=False)
 
 
@@ -123,7 +129,7 @@ class Assembler:
             entry = self.test(high, mask, JGT, k, yes=yes, no=entry)
         return entry
 
-    def search(self, ranges: "Ranges[Target]", write: Callable[[Target], int]) -> int:
+    def search(self, ranges: Ranges[Target], write: Callable[[Target], int]) -> int:
         """Find the range that the loaded word is in, by halves. `write` makes the code for a range's target."""
         count = len(ranges)
         if count == 1:

@@ -16,8 +16,6 @@ pointer. To deny it would leave the 32-bit programs of most distributions withou
 Source: github.com/moby/profiles, seccomp/default.json, of 2026; the man page of each call.
 """
 
-from importlib import import_module
-
 from kist.plan._syscalls import FAMILIES
 from kist.spec.runtime import Seccomp, SeccompArg, Syscall
 
@@ -153,7 +151,8 @@ def assembled(seccomp: Seccomp, native_arch: str) -> bytes:
     """The program of `assembled_policy` if this is the policy, else b""."""
     if native_arch not in FAMILIES or seccomp != assembled_policy(native_arch):
         return b""
-    program: str = import_module(f"kist.plan.seccomp_default_{native_arch}").PROGRAM
+    name = f"kist.plan.seccomp_default_{native_arch}"
+    program: str = __import__(name, fromlist=["PROGRAM"]).PROGRAM  # not importlib: `kist run` does without it
     return bytes.fromhex(program)
 
 

@@ -4,7 +4,7 @@ What a policy means is what libseccomp and runc make of it; tests hold us to it.
 - A call of an architecture that is not listed kills the process; libseccomp kills the thread, which leaves the rest of
   the process waiting for it. x32 counts as such (its bit in the number of an x86_64 call), before anything else.
 - Where rules for one call contradict each other and libseccomp gives up (EEXIST), the first one holds. Where several
-  inequalities with different actions fit a call, libseccomp's choice may depend on the halves of the argument; ours not.
+  inequalities with different actions fit a call, libseccomp's choice may depend on the halves of the argument.
 - Calls that may also come through socketcall(2) or ipc(2) count for the horizon below, as all others do; arm's private
   calls (0xf0000 and up) don't.
 
@@ -17,15 +17,18 @@ lets calls through: then the kernel itself answers ENOSYS.
 Source: OCI runtime spec, config-linux.md, "Seccomp"; seccomp(2); libseccomp 2.5.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-
-import msgspec
+from __future__ import annotations
 
 from kist.errors import InvalidInput, Unsupported
 from kist.plan._syscalls import ABIS, FAMILIES, MUXED, X32_BIT, Abi, elsewhere, numbers
 from kist.plan.seccomp import Filter
 from kist.plan.seccomp_bpf import ALL_32, ALL_64, ARCH, JEQ, JGE, JGT, NUMBER, Assembler, Condition
 from kist.spec.runtime import Seccomp, SeccompArg, Syscall
+from kist.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
 EPERM, ENOSYS = 1, 38
 KILL_PROCESS, ALLOW = 0x8000_0000, 0x7FFF_0000  # SECCOMP_RET_*, linux/seccomp.h
@@ -68,7 +71,7 @@ Conditions = tuple[Condition, ...]  # all must be met
 Target = int | tuple[tuple[Conditions, int], ...]  # SECCOMP_RET_*, or rules to try in turn; the last has no conditions
 
 
-class _Rule(msgspec.Struct, frozen=True):
+class _Rule(Value):
     names: tuple[str, ...]
     value: int  # SECCOMP_RET_*
     alternatives: tuple[Conditions, ...]  # one of them must be met

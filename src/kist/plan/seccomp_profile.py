@@ -6,29 +6,39 @@ without certain capabilities, architectures (named as Go does) or kernels. What 
 Source: github.com/moby/profiles, seccomp; OCI runtime spec, config-linux.md, "Seccomp".
 """
 
-import msgspec
+from __future__ import annotations
 
+from kist.codec import decode_text
 from kist.errors import InvalidInput
 from kist.plan.seccomp_policy import action_value, check_architecture, condition, family_of, flag_bits
 from kist.spec.runtime import Seccomp, SeccompArg, Syscall
+from kist.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar
 
 GO_NAMES = {"x86_64": "amd64", "aarch64": "arm64"}  # by `uname -m`, where they differ
 
 
-class _When(msgspec.Struct, frozen=True, rename="camel"):
+class _Json(Value):
+    case: ClassVar[str] = "camel"
+
+
+class _When(_Json):
     caps: tuple[str, ...] | None = None
     arches: tuple[str, ...] | None = None
     min_kernel: str | None = None
 
 
-class _Arg(msgspec.Struct, frozen=True, rename="camel"):
+class _Arg(_Json):
     index: int
     value: int
     op: str
     value_two: int = 0
 
 
-class _Call(msgspec.Struct, frozen=True, rename="camel"):
+class _Call(_Json):
     action: str
     names: tuple[str, ...] | None = None
     name: str | None = None
@@ -38,12 +48,12 @@ class _Call(msgspec.Struct, frozen=True, rename="camel"):
     excludes: _When | None = None
 
 
-class _ArchMap(msgspec.Struct, frozen=True, rename="camel"):
+class _ArchMap(_Json):
     architecture: str
     sub_architectures: tuple[str, ...] | None = None
 
 
-class _Profile(msgspec.Struct, frozen=True, rename="camel"):
+class _Profile(_Json):
     default_action: str
     default_errno_ret: int | None = None
     architectures: tuple[str, ...] | None = None
@@ -54,7 +64,7 @@ class _Profile(msgspec.Struct, frozen=True, rename="camel"):
     syscalls: tuple[_Call, ...] | None = None
 
 
-class _Host(msgspec.Struct, frozen=True):
+class _Host(Value):
     capabilities: frozenset[str]
     arch: str
     kernel: tuple[int, int]
@@ -88,13 +98,7 @@ def decode_profile(data: bytes, capabilities: frozenset[str], native_arch: str, 
 
 
 def _decode(data: bytes) -> _Profile:
-    try:
-        return msgspec.json.decode(data, type=_Profile)
-    except msgspec.ValidationError as e:
-        what, _, path = str(e).partition(" - at `")
-        raise InvalidInput(what, path=path.rstrip("`") or "$") from e
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
-        raise InvalidInput(f"the seccomp profile is not JSON: {e}") from e
+    return decode_text(_Profile, data, "the seccomp profile")
 
 
 def _architectures(profile: _Profile, own: str) -> tuple[str, ...]:

@@ -1,29 +1,47 @@
 """The step table: every kernel step that kist can take, one class each.
 
-The launcher executes a step; `shell()` says the same as a command a person could type. `tools/gen_steps.py` writes
+The launcher takes a step; `shell()` says the same as a command a person could type. `tools/gen_steps.py` writes
 launcher/steps.h from this table, so a field added here is known to the C side or the build fails. Field types are
-int (unsigned 64 bit), str (no NUL), bytes, tuple[str, ...] and Slot.
+int (unsigned 64 bit), str (no NUL), bytes, tuple[str, ...] and Slot. Over 600 lines on purpose: it is one table.
 """
 
-import shlex
-from enum import IntEnum
-from typing import ClassVar
+from __future__ import annotations
 
-import msgspec
-
-from kist.plan.facts import CAPABILITIES
 from kist.plan.flags import clone_words, mount_words, unshare_options
+from kist.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar
+
+# Who takes a step.
+HOST = 0  # the supervisor, in the host's namespaces
+STAGE = 1  # a process in between, which enters namespaces that exist and makes the first process inside
+INIT = 2  # the container's first process, before it becomes the command
+ACTORS = ("host", "stage", "init")
+
+# How faithful the shell form is.
+EXACT = 0
+ROUGHLY = 1  # same purpose, different means
+NO_SHELL = 2  # no shell command does this
+FIDELITY = ("exact", "approximate", "none")
+
+# The chapters of `kist explain`, in the order in which they are told.
+GROUPS = {
+    "namespaces": "Namespaces: what it sees",
+    "cgroup": "Cgroup: what it may use",
+    "rootfs": "Root file system",
+    "devices": "Devices",
+    "network": "Network",
+    "privileges": "Privileges: what it may do",
+    "exec": "The command, its input and output",
+}
+
+Slot = int
 
 
-class Actor(IntEnum):
-    """Who takes the step: the supervisor on the host, or the container's first process before it becomes the command."""
-
-    HOST = 0
-    INIT = 1
-
-
-class Slot(IntEnum):
-    """Values known only at run time: file descriptors that a step makes and a later one uses."""
+class Slots:
+    """Values known only at run time: file descriptors that a step makes and a later one uses, by number."""
 
     NONE = 0
     ROOT = 1  # the new root directory
@@ -42,29 +60,18 @@ class Slot(IntEnum):
     STDIN = 14  # the caller's own fd 0, 1, 2
     STDOUT = 15
     STDERR = 16
+    CONSOLE = 17  # a socket that wants the terminal's master side
+    START = 18  # a FIFO that says when to become the command
+    FIRST_FREE = 32  # the compiler counts up from here: namespaces, trees, id maps
+    COUNT = 1024
 
 
-class Exact(IntEnum):
-    """How faithful the shell form is."""
-
-    YES = 0
-    ROUGHLY = 1  # same purpose, different means
-    NO = 2  # no shell command does this
-
-
-class Group(IntEnum):
-    """The chapters of `kist explain`, in the order in which they are told."""
-
-    NAMESPACES = 0
-    CGROUP = 1
-    ROOTFS = 2
-    DEVICES = 3
-    NETWORK = 4
-    PRIVILEGES = 5
-    EXEC = 6
+SLOT_NAMES = {number: name for name, number in vars(Slots).items() if isinstance(number, int)}
 
 
 def _q(word: str) -> str:
+    import shlex
+
     return shlex.quote(word)
 
 
@@ -73,16 +80,33 @@ def _inside(path: str) -> str:
     return f'"$root"{_q(path)}' if path != "/" else '"$root"'
 
 
-class Step(msgspec.Struct, frozen=True, tag=True):
-    """Base of all steps. `op` numbers are never reused."""
+def _variable(slot: Slot) -> str:
+    return SLOT_NAMES.get(slot, f"fd{slot}").lower()
+
+
+def _pid(text: str) -> str:
+    """Quoted, but for the process id that only the running script knows."""
+    return "".join([_q(part) if i % 2 == 0 and part else part for i, part in enumerate(_split_pid(text))]) or "''"
+
+
+def _split_pid(text: str) -> list[str]:
+    first, *rest = text.split("$init_pid")
+    return [first, *(word for part in rest for word in ('"$init_pid"', part))]
+
+
+class Step(Value):
+    """Base of all steps."""
 
     op: ClassVar[int] = 0
     man: ClassVar[str] = ""
-    exact: ClassVar[Exact] = Exact.YES
+    fidelity: ClassVar[int] = EXACT
 
     def shell(self) -> str:
         """The command(s) that do the same, one per line; empty when there is none."""
         return ""
+
+
+# --- files of the host
 
 
 class Mkdir(Step):
@@ -98,19 +122,17 @@ class Mkdir(Step):
         return f"mkdir {'-p ' if self.keep else ''}-m {self.mode:o} {_q(self.path)}"
 
 
-class CgroupMake(Step):
-    """Make a cgroup: a directory in the cgroup file system. At the end all inside are killed and it is removed."""
+class Remove(Step):
+    """At the end, when all else is gone, remove this file or empty directory."""
 
     op: ClassVar[int] = 2
-    man: ClassVar[str] = "cgroups(7)"
+    man: ClassVar[str] = "unlink(2)"
+    fidelity: ClassVar[int] = NO_SHELL
     path: str
-
-    def shell(self) -> str:
-        return f"mkdir {_q(self.path)}"
 
 
 class WriteFile(Step):
-    """Write a value into a kernel file. `$init_pid` in the path is the container's first process."""
+    """Write a value into a file of the kernel's. `$init_pid` is the number of the container's first process."""
 
     op: ClassVar[int] = 3
     man: ClassVar[str] = "write(2)"
@@ -118,14 +140,64 @@ class WriteFile(Step):
     data: str
 
     def shell(self) -> str:
-        path = _q(self.path).replace("$init_pid", "'$init_pid'") if "$init_pid" in self.path else _q(self.path)
-        return f"printf '%s\\n' {_q(self.data)} > {path}"
+        return f"printf '%s\\n' {_pid(self.data)} > {_pid(self.path)}"
+
+
+class CreateFile(Step):
+    """Write a small file on the host, at once and whole: a pid file, a state file."""
+
+    op: ClassVar[int] = 4
+    man: ClassVar[str] = "rename(2)"
+    path: str
+    data: str
+    mode: int = 0o644
+
+    def shell(self) -> str:
+        return f"printf %s {_pid(self.data)} > {_q(self.path)}"
+
+
+class Open(Step):
+    """Open something on the host and keep it for a later step."""
+
+    op: ClassVar[int] = 5
+    man: ClassVar[str] = "open(2)"
+    path: str
+    flags: int  # O_*
+    slot: Slot
+
+    def shell(self) -> str:
+        return f"{_variable(self.slot)}={_q(self.path)}"
+
+
+class Connect(Step):
+    """Connect to a socket on the host and keep the connection for a later step."""
+
+    op: ClassVar[int] = 6
+    man: ClassVar[str] = "unix(7)"
+    fidelity: ClassVar[int] = NO_SHELL
+    path: str
+    slot: Slot
+
+
+# --- the cgroup
+
+
+class CgroupMake(Step):
+    """Make a cgroup: a directory in the cgroup file system. At the end all inside are killed and it is removed."""
+
+    op: ClassVar[int] = 7
+    man: ClassVar[str] = "cgroups(7)"
+    path: str
+    keep: int = 0  # accept one that exists, and leave it at the end unless a step fails
+
+    def shell(self) -> str:
+        return f"mkdir {'-p ' if self.keep else ''}{_q(self.path)}"
 
 
 class CgroupJoin(Step):
     """Move the calling process into a cgroup; its children will be born there."""
 
-    op: ClassVar[int] = 4
+    op: ClassVar[int] = 8
     man: ClassVar[str] = "cgroups(7)"
     path: str
 
@@ -136,45 +208,71 @@ class CgroupJoin(Step):
 class CgroupDevices(Step):
     """Attach a BPF program to a v2 cgroup that decides which devices may be opened or made (v1 has devices.allow)."""
 
-    op: ClassVar[int] = 5
+    op: ClassVar[int] = 9
     man: ClassVar[str] = "bpf(2)"
-    exact: ClassVar[Exact] = Exact.NO
+    fidelity: ClassVar[int] = NO_SHELL
     path: str
     program: bytes
 
 
-class OpenDir(Step):
-    """Open a host directory and keep it under a name for later steps."""
+class ReportFile(Step):
+    """After the end, hand a kernel file's content (at most 4000 bytes) to the caller: what the cgroup counted."""
 
-    op: ClassVar[int] = 6
-    man: ClassVar[str] = "open(2)"
+    op: ClassVar[int] = 10
+    label: str
     path: str
-    slot: Slot
 
     def shell(self) -> str:
-        return f"{self.slot.name.lower()}={_q(self.path)}"
+        return f"cat {_q(self.path)}"
+
+
+class Warn(Step):
+    """After the end, say something on standard error if a counter in a kernel file ("KEY NUMBER") is not zero."""
+
+    op: ClassVar[int] = 11
+    path: str
+    key: str
+    text: str
+
+    def shell(self) -> str:
+        return f"! grep -q '^{self.key} [^0]' {_q(self.path)} || echo {_q(self.text)} >&2"
+
+
+# --- processes and namespaces
 
 
 class Clone(Step):
-    """Start the container's first process in new namespaces (and, on cgroup v2, inside its cgroup)."""
+    """Start the next process, in new namespaces (and, on cgroup v2, inside the container's cgroup)."""
 
-    op: ClassVar[int] = 7
+    op: ClassVar[int] = 12
     man: ClassVar[str] = "clone3(2)"
+    child: int  # STAGE or INIT; made by the stage it becomes the supervisor's child all the same
     flags: int
-    cgroup: Slot = Slot.NONE
+    cgroup: Slot = Slots.NONE
 
     def shell(self) -> str:
-        join = 'echo $$ > "$cgroup"/cgroup.procs\n' if self.cgroup else ""
-        return f"{join}unshare {unshare_options(self.flags)} --fork sh"
+        options = f"{unshare_options(self.flags)} --fork --kill-child".strip()
+        join = 'echo 0 > "$cgroup"/cgroup.procs; ' if self.cgroup else ""
+        # unshare(1) makes all mounts private by itself; that is a step of its own here.
+        same = " --propagation unchanged" if "--mount" in options else ""
+        return f'( {join}exec unshare {options}{same} sh -euc "$init" ) & child=$!'
 
     def words(self) -> str:
         return clone_words(self.flags)
 
 
+class Adopt(Step):
+    """Learn the number of the first process that the stage has made."""
+
+    op: ClassVar[int] = 13
+    man: ClassVar[str] = "unix(7) SCM_CREDENTIALS"
+    fidelity: ClassVar[int] = NO_SHELL
+
+
 class IdMapHelper(Step):
     """Run newuidmap or newgidmap, the set-uid helpers that may map more than one id. `$init_pid` is replaced."""
 
-    op: ClassVar[int] = 8
+    op: ClassVar[int] = 14
     man: ClassVar[str] = "newuidmap(1)"
     argv: tuple[str, ...]
 
@@ -185,87 +283,66 @@ class IdMapHelper(Step):
 class Signal(Step):
     """Tell the other side to go on."""
 
-    op: ClassVar[int] = 9
-    exact: ClassVar[Exact] = Exact.NO
+    op: ClassVar[int] = 15
+    fidelity: ClassVar[int] = NO_SHELL
 
 
 class Await(Step):
     """Wait until the other side says go on."""
 
-    op: ClassVar[int] = 10
-    exact: ClassVar[Exact] = Exact.NO
+    op: ClassVar[int] = 16
+    fidelity: ClassVar[int] = NO_SHELL
 
 
-class Pipe(Step):
-    """A pipe between the supervisor and the command."""
+class Hook(Step):
+    """Run a program that the bundle names, the container's state on its standard input. `$init_pid` is replaced."""
 
-    op: ClassVar[int] = 11
-    man: ClassVar[str] = "pipe(7)"
-    exact: ClassVar[Exact] = Exact.NO
-    read: Slot
-    write: Slot
-
-
-class Relay(Step):
-    """While supervising, copy what arrives at one fd to the other."""
-
-    op: ClassVar[int] = 12
-    exact: ClassVar[Exact] = Exact.NO
-    source: Slot
-    target: Slot
-
-
-class Supervise(Step):
-    """Wait for the command: forward signals, keep the deadline, reap. Zero milliseconds: no limit."""
-
-    op: ClassVar[int] = 13
-    man: ClassVar[str] = "waitid(2)"
-    timeout_ms: int = 0
-    freezer: str = ""  # the file that freezes the cgroup, for Ctrl-Z; "" when there is none
-
-    def shell(self) -> str:
-        return "wait" if not self.timeout_ms else f"# timeout -s KILL {self.timeout_ms / 1000:g} around it all"
-
-
-class ReportFile(Step):
-    """After the end, hand a kernel file's content (at most 4 KiB) to the caller: what the cgroup counted."""
-
-    op: ClassVar[int] = 14
-    label: str
+    op: ClassVar[int] = 17
+    man: ClassVar[str] = "OCI config.md, POSIX-platform Hooks"
     path: str
+    argv: tuple[str, ...]
+    env: tuple[str, ...]
+    state: str
+    timeout_ms: int = 0  # 0: no limit
+    may_fail: int = 0
 
     def shell(self) -> str:
-        return f"cat {_q(self.path)}"
+        env = " ".join(_q(e) for e in self.env)
+        return f"printf %s {_pid(self.state)} | env -i {env} {' '.join(_q(a) for a in (self.path, *self.argv[1:]))}"
 
 
 class Unshare(Step):
-    """Leave the namespaces given: what comes next no longer touches the host's."""
+    """Leave the namespaces given: what comes next no longer touches those outside."""
 
-    op: ClassVar[int] = 15
+    op: ClassVar[int] = 18
     man: ClassVar[str] = "unshare(2)"
+    fidelity: ClassVar[int] = ROUGHLY
     flags: int
 
     def shell(self) -> str:
-        return f"unshare {unshare_options(self.flags)}"
+        return f"# in a shell of its own: unshare {unshare_options(self.flags)}"
 
 
 class Setns(Step):
-    """Enter the namespaces of the process behind a pidfd."""
+    """Enter namespaces that exist: one by its file, or several of the process behind a pidfd."""
 
-    op: ClassVar[int] = 16
+    op: ClassVar[int] = 19
     man: ClassVar[str] = "setns(2)"
-    exact: ClassVar[Exact] = Exact.ROUGHLY
+    fidelity: ClassVar[int] = ROUGHLY
     target: Slot
     flags: int
 
     def shell(self) -> str:
-        return f'nsenter --target "$target_pid" {unshare_options(self.flags)}'
+        if self.target == Slots.TARGET:
+            return f'nsenter --target "$target_pid" {unshare_options(self.flags)}'
+        option = unshare_options(self.flags)
+        return f'nsenter {option}="${_variable(self.target)}"'
 
 
 class OpenPidfd(Step):
     """A stable handle of a running process."""
 
-    op: ClassVar[int] = 17
+    op: ClassVar[int] = 20
     man: ClassVar[str] = "pidfd_open(2)"
     pid: int
     slot: Slot
@@ -274,22 +351,38 @@ class OpenPidfd(Step):
         return f"target_pid={self.pid}"
 
 
+class UserNamespace(Step):
+    """A user namespace that exists only for its id map: what an id-mapped mount translates by."""
+
+    op: ClassVar[int] = 21
+    man: ClassVar[str] = "user_namespaces(7)"
+    fidelity: ClassVar[int] = NO_SHELL
+    uid_map: str
+    gid_map: str
+    slot: Slot
+
+
+# --- mounts
+
+
 class MountPropagation(Step):
     """Set how mount events travel between this mount namespace and the host's."""
 
-    op: ClassVar[int] = 18
+    op: ClassVar[int] = 22
     man: ClassVar[str] = "mount_namespaces(7)"
     path: str
     flags: int
+    parent: int = 0  # of the mount that holds the path, if not a mount itself
 
     def shell(self) -> str:
-        return f"mount {mount_words(self.flags)} {_q(self.path)}"
+        path = f'"$(findmnt -n -o TARGET -T {_q(self.path)})"' if self.parent else _q(self.path)
+        return f"mount {mount_words(self.flags)} {path}"
 
 
 class Mount(Step):
     """Mount at a path of the host, visible in this mount namespace only."""
 
-    op: ClassVar[int] = 19
+    op: ClassVar[int] = 23
     man: ClassVar[str] = "mount(2)"
     fstype: str
     source: str
@@ -298,16 +391,17 @@ class Mount(Step):
     data: str = ""
 
     def shell(self) -> str:
+        if not self.fstype:
+            return f"mount --{'r' if self.flags & 0x4000 else ''}bind {_q(self.source)} {_q(self.target)}"
         options = ",".join(o for o in (mount_words(self.flags), self.data) if o)
-        return (
-            f"mount -t {self.fstype} {'-o ' + _q(options) + ' ' if options else ''}{_q(self.source)} {_q(self.target)}"
-        )
+        words = f"-o {_q(options)} " if options else ""
+        return f"mount -t {self.fstype} {words}{_q(self.source)} {_q(self.target)}"
 
 
 class OpenRoot(Step):
     """This directory becomes the container's root. From here on, paths are resolved inside it and cannot leave."""
 
-    op: ClassVar[int] = 20
+    op: ClassVar[int] = 24
     man: ClassVar[str] = "openat2(2)"
     path: str
 
@@ -318,50 +412,90 @@ class OpenRoot(Step):
 class OpenProc(Step):
     """A fresh procfs that no path leads to, so that a fake /proc cannot misdirect later writes."""
 
-    op: ClassVar[int] = 21
+    op: ClassVar[int] = 25
     man: ClassVar[str] = "fsmount(2)"
-    exact: ClassVar[Exact] = Exact.NO
+    fidelity: ClassVar[int] = NO_SHELL
 
 
 class MountAt(Step):
     """Mount a new file system inside the container's root. The mount point is made when missing."""
 
-    op: ClassVar[int] = 22
+    op: ClassVar[int] = 26
     man: ClassVar[str] = "fsopen(2), move_mount(2)"
     fstype: str
     source: str
     target: str
     options: tuple[str, ...] = ()  # to the file system
     attributes: int = 0  # MOUNT_ATTR_*
-    slot: Slot = Slot.NONE  # keeps the mount's root open
+    propagation: int = 0  # MS_PRIVATE, MS_SLAVE, ..., with MS_REC; 0: none asked for
+    slot: Slot = Slots.NONE  # keeps the mount's root open
+    copy_up: int = 0  # begin with a copy of what lies under the mount point
+    keep_mode: int = 0  # take the permissions of the mount point, if it was there
+    strict: int = 0  # the mount point is a directory as it stands, reached by no symbolic link (procfs, sysfs)
 
     def shell(self) -> str:
         words = [w for w in (mount_words(self.attributes), *self.options) if w]
         option = f"-o {_q(','.join(words))} " if words else ""
         at = _inside(self.target)
-        return f"mkdir -p {at}\nmount -t {self.fstype} {option}{_q(self.source)} {at}"
+        lines = [f"mkdir -p {at}", f"mount -t {self.fstype} {option}{_q(self.source)} {at}"]
+        if self.propagation:
+            lines.append(f"mount {mount_words(self.propagation)} {at}")
+        return "\n".join(lines)
+
+
+class OpenTree(Step):
+    """Take a directory or file of the host as a mount that hangs nowhere yet, if asked for with other ids."""
+
+    op: ClassVar[int] = 27
+    man: ClassVar[str] = "open_tree(2), mount_setattr(2)"
+    fidelity: ClassVar[int] = ROUGHLY
+    source: str
+    recursive: int
+    slot: Slot
+    id_map: Slot = Slots.NONE  # a user namespace
+    id_map_recursive: int = 0
+
+    def shell(self) -> str:
+        return f"{_variable(self.slot)}={_q(self.source)}" + ("  # with -o X-mount.idmap=..." if self.id_map else "")
+
+
+class MoveTree(Step):
+    """Put what OpenTree has taken at a path of the host, visible in this mount namespace only."""
+
+    op: ClassVar[int] = 74
+    man: ClassVar[str] = "move_mount(2)"
+    fidelity: ClassVar[int] = ROUGHLY
+    tree: Slot
+    target: str
+
+    def shell(self) -> str:
+        return f'mount --bind "${_variable(self.tree)}" {_q(self.target)}'
 
 
 class BindAt(Step):
     """Show a file or directory of the host inside the container's root. The mount point is made when missing."""
 
-    op: ClassVar[int] = 23
+    op: ClassVar[int] = 28
     man: ClassVar[str] = "open_tree(2), mount_setattr(2)"
     source: str
     target: str
+    tree: Slot = Slots.NONE  # what OpenTree has taken, instead of `source`
     recursive: int = 1
-    attributes: int = 0  # MOUNT_ATTR_* to set
-    clear: int = 0  # MOUNT_ATTR_* to clear
-    propagation: int = 0  # MS_PRIVATE, MS_SLAVE, ... ; 0 leaves what open_tree gives
-    directory: int = 1  # what to make when the mount point is missing
+    attributes: int = 0  # MOUNT_ATTR_* to set and to clear, on the uppermost mount
+    clear: int = 0
+    all_attributes: int = 0  # the same, on all mounts below, too
+    all_clear: int = 0
+    propagation: int = 0  # MS_PRIVATE, MS_SLAVE, ..., with MS_REC; 0: none asked for
 
     def shell(self) -> str:
-        at = _inside(self.target)
-        make = f"mkdir -p {at}" if self.directory else f"[ -e {at} ] || : > {at}"
-        lines = [make, f"mount --{'r' if self.recursive else ''}bind {_q(self.source)} {at}"]
+        at, source = _inside(self.target), _q(self.source)
+        lines = [f"if [ -d {source} ]; then mkdir -p {at}; else mkdir -p $(dirname {at}); : >> {at}; fi"]
+        lines.append(f"mount --{'r' if self.recursive else ''}bind {source} {at}")
         if self.attributes or self.clear:
-            words = mount_words(self.attributes, self.clear)
-            lines.append(f"mount -o remount,bind,{words} {at}")
+            lines.append(f"mount -o remount,bind,{mount_words(self.attributes, self.clear)} {at}")
+        if self.all_attributes or self.all_clear:
+            words = mount_words(self.all_attributes, self.all_clear).split(",")
+            lines.append(f"mount -o remount,bind,{','.join(f'{w}=recursive' for w in words)} {at}")
         if self.propagation:
             lines.append(f"mount {mount_words(self.propagation)} {at}")
         return "\n".join(lines)
@@ -370,7 +504,7 @@ class BindAt(Step):
 class MkdirAt(Step):
     """Make a directory, and its parents, inside the container's root; one that exists is left as it is."""
 
-    op: ClassVar[int] = 24
+    op: ClassVar[int] = 29
     man: ClassVar[str] = "mkdirat(2)"
     target: str
     mode: int = 0o755
@@ -386,7 +520,7 @@ class MkdirAt(Step):
 class MknodAt(Step):
     """Make a device node inside the container's root."""
 
-    op: ClassVar[int] = 25
+    op: ClassVar[int] = 30
     man: ClassVar[str] = "mknodat(2)"
     target: str
     mode: int  # type bits and permissions
@@ -404,21 +538,24 @@ class MknodAt(Step):
 
 
 class SymlinkAt(Step):
-    """Make a symbolic link inside the container's root; one that exists already is replaced."""
+    """Make a symbolic link inside the container's root; `keep` leaves what is there already, else it is replaced."""
 
-    op: ClassVar[int] = 26
+    op: ClassVar[int] = 31
     man: ClassVar[str] = "symlinkat(2)"
     content: str
     target: str
+    keep: int = 0
 
     def shell(self) -> str:
-        return f"ln -sfn {_q(self.content)} {_inside(self.target)}"
+        at = _inside(self.target)
+        test = f"[ -e {at} ] || " if self.keep else ""
+        return f"{test}ln -sfn {_q(self.content)} {at}"
 
 
 class WriteAt(Step):
     """Write a small file inside the container's root, in place of what was there."""
 
-    op: ClassVar[int] = 27
+    op: ClassVar[int] = 32
     man: ClassVar[str] = "openat2(2)"
     target: str
     data: bytes
@@ -429,15 +566,16 @@ class WriteAt(Step):
         text = self.data.decode("utf-8", "backslashreplace").removesuffix("\n")
         if "\0" in text or len(self.data) > 4096:
             return f"# {len(self.data)} bytes > {at}"
-        return f"rm -f {at}\nprintf '%s\\n' {_q(text)} > {at}\nchmod {self.mode:o} {at}"
+        return f"mkdir -p $(dirname {at})\nrm -f {at}\nprintf '%s\\n' {_q(text)} > {at}\nchmod {self.mode:o} {at}"
 
 
 class MaskAt(Step):
-    """Hide a path: a file behind /dev/null, a directory behind an empty read-only tmpfs. A missing one needs no mask."""
+    """Hide a path: a file behind /dev/null, a directory behind an empty read-only tmpfs. A missing one needs none."""
 
-    op: ClassVar[int] = 28
+    op: ClassVar[int] = 33
     man: ClassVar[str] = "mount(2)"
     target: str
+    options: tuple[str, ...] = ()  # to the tmpfs: an SELinux context
 
     def shell(self) -> str:
         at = _inside(self.target)
@@ -450,7 +588,7 @@ class MaskAt(Step):
 class ReadonlyAt(Step):
     """Make what lies at a path read-only. A missing path needs nothing."""
 
-    op: ClassVar[int] = 29
+    op: ClassVar[int] = 34
     man: ClassVar[str] = "mount_setattr(2)"
     target: str
 
@@ -459,40 +597,57 @@ class ReadonlyAt(Step):
         return f"[ ! -e {at} ] || {{ mount --rbind {at} {at} && mount -o remount,bind,ro {at}; }}"
 
 
-class ReadonlyRoot(Step):
-    """The root file system itself becomes read-only, after everything was mounted into it."""
+class RemountAt(Step):
+    """Change the attributes of a mount that is in place: read-only, after everything was mounted into it."""
 
-    op: ClassVar[int] = 30
+    op: ClassVar[int] = 35
     man: ClassVar[str] = "mount_setattr(2)"
+    target: str
+    attributes: int
 
     def shell(self) -> str:
-        return 'mount -o remount,bind,ro "$root"'
+        return f"mount -o remount,bind,{mount_words(self.attributes)} {_inside(self.target)}"
 
 
 class PivotRoot(Step):
     """Swap the root mount for ours and let go of the old one: chroot can be climbed out of, this cannot."""
 
-    op: ClassVar[int] = 31
+    op: ClassVar[int] = 36
     man: ClassVar[str] = "pivot_root(2)"
 
     def shell(self) -> str:
         return 'cd "$root"\npivot_root . .\numount -l .\ncd /'
 
 
-class Chroot(Step):
-    """Only change where `/` points, for a lesson: root inside can climb out."""
+class MoveRoot(Step):
+    """Where pivot_root cannot be (the old root is the initial ramfs): move our root mount over it, and chroot there."""
 
-    op: ClassVar[int] = 32
-    man: ClassVar[str] = "chroot(2)"
+    op: ClassVar[int] = 37
+    man: ClassVar[str] = "mount(2) MS_MOVE"
+    fidelity: ClassVar[int] = ROUGHLY
 
     def shell(self) -> str:
-        return 'chroot "$root"'
+        return 'cd "$root"\nmount --move . /\nexec chroot . sh -euc "$rest"'
+
+
+class Chroot(Step):
+    """Only change where `/` points: for a lesson (root inside can climb out), or without a mount namespace."""
+
+    op: ClassVar[int] = 38
+    man: ClassVar[str] = "chroot(2)"
+    fidelity: ClassVar[int] = ROUGHLY
+
+    def shell(self) -> str:
+        return 'exec chroot "$root" sh -euc "$rest"'
+
+
+# --- names, kernel parameters, network
 
 
 class Sethostname(Step):
     """The container's own host name."""
 
-    op: ClassVar[int] = 33
+    op: ClassVar[int] = 39
     man: ClassVar[str] = "sethostname(2)"
     name: str
 
@@ -503,7 +658,7 @@ class Sethostname(Step):
 class Setdomainname(Step):
     """The container's own NIS domain name."""
 
-    op: ClassVar[int] = 34
+    op: ClassVar[int] = 40
     man: ClassVar[str] = "setdomainname(2)"
     name: str
 
@@ -511,22 +666,22 @@ class Setdomainname(Step):
         return f"domainname {_q(self.name)}"
 
 
-class Sysctl(Step):
-    """Set a kernel parameter of this container's namespaces."""
+class WriteProc(Step):
+    """Write a value below our own procfs: a kernel parameter of this container's namespaces, a security label."""
 
-    op: ClassVar[int] = 35
-    man: ClassVar[str] = "sysctl(8)"
-    key: str  # path below /proc/sys, with slashes
-    value: str
+    op: ClassVar[int] = 41
+    man: ClassVar[str] = "proc(5)"
+    path: str  # below /proc
+    data: str
 
     def shell(self) -> str:
-        return f"printf '%s\\n' {_q(self.value)} > /proc/sys/{_q(self.key)}"
+        return f"printf '%s\\n' {_q(self.data)} > /proc/{_q(self.path)}"
 
 
 class LinkUp(Step):
     """Bring a network interface up."""
 
-    op: ClassVar[int] = 36
+    op: ClassVar[int] = 42
     man: ClassVar[str] = "netdevice(7)"
     name: str
 
@@ -534,59 +689,113 @@ class LinkUp(Step):
         return f"ip link set {_q(self.name)} up"
 
 
-class NewKeyring(Step):
-    """A session keyring of its own: the caller's keys stay outside."""
-
-    op: ClassVar[int] = 37
-    man: ClassVar[str] = "session-keyring(7)"
-    name: str
-
-    def shell(self) -> str:
-        return f"keyctl new_session {_q(self.name)} > /dev/null  # package keyutils"
-
-    exact: ClassVar[Exact] = Exact.ROUGHLY
+# --- standard input and output
 
 
-class Setsid(Step):
-    """A session of its own: no controlling terminal, so nothing can be typed into the caller's (TIOCSTI)."""
+class Pipe(Step):
+    """A pipe between the supervisor and the command."""
 
-    op: ClassVar[int] = 38
-    man: ClassVar[str] = "setsid(2)"
-    exact: ClassVar[Exact] = Exact.ROUGHLY
+    op: ClassVar[int] = 43
+    man: ClassVar[str] = "pipe(7)"
+    fidelity: ClassVar[int] = NO_SHELL
+    read: Slot
+    write: Slot
 
-    def shell(self) -> str:
-        return "# setsid, in the exec below"
+
+class Relay(Step):
+    """While supervising, copy what arrives at one fd to the other."""
+
+    op: ClassVar[int] = 44
+    fidelity: ClassVar[int] = NO_SHELL
+    source: Slot
+    target: Slot
 
 
 class OpenPty(Step):
     """Open a terminal in the container's own devpts, make it fds 0, 1, 2 and /dev/console, hand the master side out."""
 
-    op: ClassVar[int] = 39
+    op: ClassVar[int] = 45
     man: ClassVar[str] = "pty(7)"
-    exact: ClassVar[Exact] = Exact.NO
+    fidelity: ClassVar[int] = NO_SHELL
     uid: int = 0
     gid: int = 0
+    rows: int = 0  # 0: leave the size as it is
+    columns: int = 0
+    console: int = 1  # show it as /dev/console, too
+    socket: Slot = Slots.NONE  # who gets the master side; none: the supervisor
 
 
 class Dup(Step):
     """Put a kept file descriptor at a number the command knows: 0, 1 or 2."""
 
-    op: ClassVar[int] = 40
+    op: ClassVar[int] = 46
     man: ClassVar[str] = "dup2(2)"
-    exact: ClassVar[Exact] = Exact.ROUGHLY
+    fidelity: ClassVar[int] = ROUGHLY
     slot: Slot
     fd: int
-    uid: int = 0
-    gid: int = 0
 
     def shell(self) -> str:
-        return "exec < /dev/null" if self.slot == Slot.NULL else ""
+        return "exec < /dev/null" if self.slot == Slots.NULL else ""
+
+
+class OwnStdio(Step):
+    """Make the command's user the owner of the pipes that are its fds 0, 1, 2, so that /dev/stdout can be opened."""
+
+    op: ClassVar[int] = 47
+    man: ClassVar[str] = "fchown(2)"
+    fidelity: ClassVar[int] = NO_SHELL
+    uid: int
+    pipes: int = 1  # only pipes; 0: files and sockets, too
+
+
+# --- the process itself
+
+
+class NewKeyring(Step):
+    """A session keyring of its own: the caller's keys stay outside."""
+
+    op: ClassVar[int] = 48
+    man: ClassVar[str] = "session-keyring(7)"
+    fidelity: ClassVar[int] = ROUGHLY
+    name: str
+
+    def shell(self) -> str:
+        return f"# keyctl new_session {_q(self.name)}  (package keyutils)"
+
+
+class Setsid(Step):
+    """A session of its own: no controlling terminal, so nothing can be typed into the caller's (TIOCSTI)."""
+
+    op: ClassVar[int] = 49
+    man: ClassVar[str] = "setsid(2)"
+    fidelity: ClassVar[int] = ROUGHLY
+
+    def shell(self) -> str:
+        return "# setsid, in the exec below"
+
+
+class Seal(Step):
+    """Not dumpable: nothing inside may trace this process or read its memory and files before it is the command."""
+
+    op: ClassVar[int] = 50
+    man: ClassVar[str] = "prctl(2) PR_SET_DUMPABLE"
+    fidelity: ClassVar[int] = NO_SHELL
+
+
+class DieWithParent(Step):
+    """SIGKILL when the supervisor dies."""
+
+    op: ClassVar[int] = 51
+    man: ClassVar[str] = "prctl(2) PR_SET_PDEATHSIG"
+
+    def shell(self) -> str:
+        return "# setpriv --pdeathsig KILL, in the exec below"
 
 
 class Rlimit(Step):
     """A resource limit of the command and its children."""
 
-    op: ClassVar[int] = 41
+    op: ClassVar[int] = 52
     man: ClassVar[str] = "setrlimit(2)"
     resource: int
     soft: int
@@ -609,7 +818,7 @@ RLIMITS = (
 class Umask(Step):
     """Permission bits that new files do not get."""
 
-    op: ClassVar[int] = 42
+    op: ClassVar[int] = 53
     man: ClassVar[str] = "umask(2)"
     mask: int
 
@@ -620,18 +829,84 @@ class Umask(Step):
 class Chdir(Step):
     """Go to the working directory (made when missing) and check that it lies inside the root."""
 
-    op: ClassVar[int] = 43
+    op: ClassVar[int] = 54
     man: ClassVar[str] = "chdir(2)"
     path: str
+    make: int = 1
 
     def shell(self) -> str:
-        return f"cd {_q(self.path)}"
+        return f"cd {_q(self.path)}" if self.path == "/" else f"mkdir -p {_q(self.path)}\ncd {_q(self.path)}"
+
+
+class Scheduler(Step):
+    """Scheduling policy and priority."""
+
+    op: ClassVar[int] = 55
+    man: ClassVar[str] = "sched_setattr(2)"
+    fidelity: ClassVar[int] = ROUGHLY
+    policy: int
+    flags: int = 0
+    nice: int = 0  # as an unsigned number of 32 bits
+    priority: int = 0
+    runtime_ns: int = 0
+    deadline_ns: int = 0
+    period_ns: int = 0
+
+    def shell(self) -> str:
+        return f"chrt --pid --policy-{self.policy} {self.priority} $$"
+
+
+class IoPriority(Step):
+    """Class and priority in the disk's queue."""
+
+    op: ClassVar[int] = 56
+    man: ClassVar[str] = "ioprio_set(2)"
+    value: int
+
+    def shell(self) -> str:
+        return f"ionice -c {self.value >> 13} -n {self.value & 7} -p $$"
+
+
+class Personality(Step):
+    """The execution domain: what uname(2) says of the machine."""
+
+    op: ClassVar[int] = 57
+    man: ClassVar[str] = "personality(2)"
+    fidelity: ClassVar[int] = ROUGHLY
+    domain: int
+
+    def shell(self) -> str:
+        return "# setarch linux32, in the exec below"
+
+
+class MemoryPolicy(Step):
+    """From which NUMA nodes memory comes. `nodes` is a bit mask."""
+
+    op: ClassVar[int] = 58
+    man: ClassVar[str] = "set_mempolicy(2)"
+    fidelity: ClassVar[int] = ROUGHLY
+    mode: int
+    nodes: bytes
+
+    def shell(self) -> str:
+        return "# numactl, in the exec below"
+
+
+class CpuAffinity(Step):
+    """On which processors the process may run. `cpus` is a bit mask."""
+
+    op: ClassVar[int] = 59
+    man: ClassVar[str] = "sched_setaffinity(2)"
+    cpus: bytes
+
+    def shell(self) -> str:
+        return f"taskset -p {int.from_bytes(self.cpus, 'little'):#x} $$"
 
 
 class BoundingSet(Step):
     """Capabilities that nothing inside can ever regain, not even through a set-uid program."""
 
-    op: ClassVar[int] = 44
+    op: ClassVar[int] = 60
     man: ClassVar[str] = "capabilities(7)"
     keep: int
 
@@ -642,7 +917,7 @@ class BoundingSet(Step):
 class SetGroups(Step):
     """Supplementary groups: 32-bit ids, packed."""
 
-    op: ClassVar[int] = 45
+    op: ClassVar[int] = 61
     man: ClassVar[str] = "setgroups(2)"
     groups: bytes
 
@@ -653,7 +928,7 @@ class SetGroups(Step):
 class SetIds(Step):
     """Become this user; permitted capabilities survive until the next step decides about them."""
 
-    op: ClassVar[int] = 46
+    op: ClassVar[int] = 62
     man: ClassVar[str] = "setresuid(2)"
     uid: int
     gid: int
@@ -665,7 +940,7 @@ class SetIds(Step):
 class Capabilities(Step):
     """The capability sets that the command starts with, as bit masks."""
 
-    op: ClassVar[int] = 47
+    op: ClassVar[int] = 63
     man: ClassVar[str] = "capabilities(7)"
     effective: int
     permitted: int
@@ -679,7 +954,7 @@ class Capabilities(Step):
 class NoNewPrivs(Step):
     """From here on execve gives no privileges: set-uid bits and file capabilities are ignored."""
 
-    op: ClassVar[int] = 48
+    op: ClassVar[int] = 64
     man: ClassVar[str] = "prctl(2) PR_SET_NO_NEW_PRIVS"
 
     def shell(self) -> str:
@@ -689,35 +964,47 @@ class NoNewPrivs(Step):
 class Seccomp(Step):
     """A filter, as a BPF program, that every system call of the container passes through."""
 
-    op: ClassVar[int] = 49
+    op: ClassVar[int] = 65
     man: ClassVar[str] = "seccomp(2)"
-    exact: ClassVar[Exact] = Exact.NO
+    fidelity: ClassVar[int] = NO_SHELL
     program: bytes
     flags: int = 0
+    notify: int = 0  # tell the supervisor the number of the listener's fd
 
 
-class Seal(Step):
-    """Not dumpable: nothing inside may trace this process or read its memory and files before it is the command."""
+class SendListener(Step):
+    """Hand the filter's listener to the program that answers for the container's system calls."""
 
-    op: ClassVar[int] = 50
-    man: ClassVar[str] = "prctl(2) PR_SET_DUMPABLE"
-    exact: ClassVar[Exact] = Exact.NO
+    op: ClassVar[int] = 66
+    man: ClassVar[str] = "seccomp_unotify(2)"
+    fidelity: ClassVar[int] = NO_SHELL
+    path: str
+    state: str  # OCI ContainerProcessState; `$init_pid` is replaced
 
 
-class DieWithParent(Step):
-    """SIGKILL when the supervisor dies."""
+class FindCommand(Step):
+    """See whether the command exists and may be executed, while there is still somebody to be told."""
 
-    op: ClassVar[int] = 51
-    man: ClassVar[str] = "prctl(2) PR_SET_PDEATHSIG"
+    op: ClassVar[int] = 67
+    man: ClassVar[str] = "access(2)"
+    fidelity: ClassVar[int] = NO_SHELL
+    name: str
+    search: str
 
-    def shell(self) -> str:
-        return "# setpriv --pdeathsig KILL, in the exec below"
+
+class AwaitStart(Step):
+    """Wait for `start`."""
+
+    op: ClassVar[int] = 68
+    man: ClassVar[str] = "fifo(7)"
+    fidelity: ClassVar[int] = NO_SHELL
+    slot: Slot
 
 
 class Exec(Step):
     """Become the command. With `reaper`, a small PID 1 of ours stays, passes signals on and reaps orphans."""
 
-    op: ClassVar[int] = 52
+    op: ClassVar[int] = 69
     man: ClassVar[str] = "execve(2)"
     argv: tuple[str, ...]
     env: tuple[str, ...]
@@ -730,21 +1017,56 @@ class Exec(Step):
         return f"exec env -i {env} {' '.join(_q(a) for a in self.argv)}"
 
 
+# --- the supervisor
+
+
+class Supervise(Step):
+    """Wait for the command: pass signals on, copy its output, keep the deadline, reap. Zero milliseconds: no limit."""
+
+    op: ClassVar[int] = 70
+    man: ClassVar[str] = "waitid(2)"
+    timeout_ms: int = 0
+    timeout_text: str = ""  # what to say when it was over
+    freezer: str = ""  # the file that freezes the cgroup, for Ctrl-Z; "" when there is none
+
+    def shell(self) -> str:
+        limit = f"# timeout -s KILL {self.timeout_ms / 1000:g} around it all\n" if self.timeout_ms else ""
+        return f'{limit}status=0; wait "$child" || status=$?'
+
+
+class AwaitReady(Step):
+    """Wait until the first process has done all its steps but the last, or (`running`) until it is the command."""
+
+    op: ClassVar[int] = 71
+    fidelity: ClassVar[int] = NO_SHELL
+    running: int = 0
+
+
+class Leave(Step):
+    """Let go: the container lives on without us, and what was made stays."""
+
+    op: ClassVar[int] = 72
+    fidelity: ClassVar[int] = NO_SHELL
+
+
 def cap_words(mask: int) -> str:
     """setpriv(1)'s list for a capability mask: `-all,+chown,+kill`."""
+    from kist.plan.facts import CAPABILITIES
+
     names = [name.removeprefix("CAP_").lower() for bit, name in enumerate(CAPABILITIES) if mask >> bit & 1]
     return ",".join(["-all", *(f"+{name}" for name in names)])
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(Value):
     """One line of a plan: the step, who takes it, its chapter in `kist explain`, and why it is there."""
 
     step: Step
-    actor: Actor
-    group: Group
+    actor: int
+    group: str
     why: str
 
 
-Plan = tuple[Entry, ...]
+if TYPE_CHECKING:
+    Plan = tuple[Entry, ...]
 
 STEPS: tuple[type[Step], ...] = tuple(sorted(Step.__subclasses__(), key=lambda cls: cls.op))

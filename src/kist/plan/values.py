@@ -5,10 +5,14 @@ says otherwise. Numbers are ASCII digits: Python's int() would take "1_000", " 5
 Functions that return None say "not asked for": 0 means that to Docker.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from __future__ import annotations
 
 from kist.errors import InvalidInput, Unsupported
 from kist.plan.request import PROTECTIONS, UNLIMITED, RunRequest, SecurityOpt, TimeOffset, Ulimit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
 
 MIN_MEMORY_BYTES = 6 << 20  # docker's: below it a container cannot start
 MAX_ID = 2**32 - 2  # the last uid_t; 2**32-1 is "no id" to setresuid(2)

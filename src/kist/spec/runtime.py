@@ -2,92 +2,92 @@
 
 Class names are those of the specification's Go bindings without the prefix Linux; field names are the properties in
 snake case. A property that may be missing has a default; None means "not given" where that differs from any value.
-`kist run` builds these without JSON, so nothing but msgspec is imported; spec.runtime_decode reads and checks JSON.
+`kist run` builds these without JSON, and kist.codec reads and checks JSON by the annotations.
 Source: opencontainers/runtime-spec config.md, config-linux.md; the section is named where it says more than the type.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from kist.codec import I32, I64, U16, U32, U64
+from kist.value import Value
 
-from msgspec import Meta, Struct, field
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar
 
-U16 = Annotated[int, Meta(ge=0, le=2**16 - 1)]
-U32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
-U64 = Annotated[int, Meta(ge=0)]  # Meta takes no bound beyond 2**63: spec.runtime_decode checks the upper one
-I32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
-I64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-
-NamespaceType = Literal["pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time"]
-DeviceType = Literal["c", "b", "u", "p"]
-RlimitType = Literal[
-    "RLIMIT_AS",
-    "RLIMIT_CORE",
-    "RLIMIT_CPU",
-    "RLIMIT_DATA",
-    "RLIMIT_FSIZE",
-    "RLIMIT_LOCKS",
-    "RLIMIT_MEMLOCK",
-    "RLIMIT_MSGQUEUE",
-    "RLIMIT_NICE",
-    "RLIMIT_NOFILE",
-    "RLIMIT_NPROC",
-    "RLIMIT_RSS",
-    "RLIMIT_RTPRIO",
-    "RLIMIT_RTTIME",
-    "RLIMIT_SIGPENDING",
-    "RLIMIT_STACK",
-]
-SchedulerPolicy = Literal[
-    "SCHED_OTHER", "SCHED_FIFO", "SCHED_RR", "SCHED_BATCH", "SCHED_ISO", "SCHED_IDLE", "SCHED_DEADLINE"
-]
-SchedulerFlag = Literal[
-    "SCHED_FLAG_RESET_ON_FORK",
-    "SCHED_FLAG_RECLAIM",
-    "SCHED_FLAG_DL_OVERRUN",
-    "SCHED_FLAG_KEEP_POLICY",
-    "SCHED_FLAG_KEEP_PARAMS",
-    "SCHED_FLAG_UTIL_CLAMP_MIN",
-    "SCHED_FLAG_UTIL_CLAMP_MAX",
-]
-IoPriorityClass = Literal["IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE"]
-PersonalityDomain = Literal["LINUX", "LINUX32"]
-MemoryPolicyMode = Literal[
-    "MPOL_DEFAULT",
-    "MPOL_BIND",
-    "MPOL_INTERLEAVE",
-    "MPOL_WEIGHTED_INTERLEAVE",
-    "MPOL_PREFERRED",
-    "MPOL_PREFERRED_MANY",
-    "MPOL_LOCAL",
-]
-MemoryPolicyFlag = Literal["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"]
-# The specification lists the four plain words; runc, crun and their callers use the recursive ones too.
-RootfsPropagation = Literal[
-    "", "private", "shared", "slave", "unbindable", "rprivate", "rshared", "rslave", "runbindable"
-]
-
-
-class _Value(Struct, frozen=True, rename="camel", omit_defaults=True):
-    pass
+# Strings of which only some are right; kist.codec checks them.
+NamespaceType = str
+DeviceType = str
+RlimitType = str
+SchedulerPolicy = str
+SchedulerFlag = str
+IoPriorityClass = str
+PersonalityDomain = str
+MemoryPolicyMode = str
+MemoryPolicyFlag = str
+RootfsPropagation = str
+# The order in which kist lists them. Source: namespaces(7).
+NAMESPACE_ORDER = ("user", "mount", "pid", "network", "ipc", "uts", "cgroup", "time")
+CHOICES = {
+    "NamespaceType": (
+        "pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time",
+    ),
+    "DeviceType": (
+        "c", "b", "u", "p",
+    ),
+    "RlimitType": (
+        "RLIMIT_AS", "RLIMIT_CORE", "RLIMIT_CPU", "RLIMIT_DATA", "RLIMIT_FSIZE", "RLIMIT_LOCKS", "RLIMIT_MEMLOCK",
+        "RLIMIT_MSGQUEUE", "RLIMIT_NICE", "RLIMIT_NOFILE", "RLIMIT_NPROC", "RLIMIT_RSS", "RLIMIT_RTPRIO",
+        "RLIMIT_RTTIME", "RLIMIT_SIGPENDING", "RLIMIT_STACK",
+    ),
+    "SchedulerPolicy": (
+        "SCHED_OTHER", "SCHED_FIFO", "SCHED_RR", "SCHED_BATCH", "SCHED_ISO", "SCHED_IDLE", "SCHED_DEADLINE",
+    ),
+    "SchedulerFlag": (
+        "SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_RECLAIM", "SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_KEEP_POLICY",
+        "SCHED_FLAG_KEEP_PARAMS", "SCHED_FLAG_UTIL_CLAMP_MIN", "SCHED_FLAG_UTIL_CLAMP_MAX",
+    ),
+    "IoPriorityClass": (
+        "IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE",
+    ),
+    "PersonalityDomain": (
+        "LINUX", "LINUX32",
+    ),
+    "MemoryPolicyMode": (
+        "MPOL_DEFAULT", "MPOL_BIND", "MPOL_INTERLEAVE", "MPOL_WEIGHTED_INTERLEAVE", "MPOL_PREFERRED",
+        "MPOL_PREFERRED_MANY", "MPOL_LOCAL",
+    ),
+    "MemoryPolicyFlag": (
+        "MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES",
+    ),
+    "RootfsPropagation": (
+        "", "private", "shared", "slave", "unbindable", "rprivate", "rshared", "rslave", "runbindable",
+    ),
+}  # fmt: skip
+# The specification lists the four plain propagations; runc, crun and their callers use the recursive ones too.
 
 
-class IdMapping(_Value, frozen=True):
+class _Value(Value):
+    case: ClassVar[str] = "camel"
+
+
+class IdMapping(_Value):
     """Ids `container_id`.. inside are `host_id`.. outside, `size` of them. Source: user_namespaces(7)."""
 
-    container_id: U32 = field(name="containerID")
-    host_id: U32 = field(name="hostID")
+    json_names: ClassVar[dict[str, str]] = {"container_id": "containerID", "host_id": "hostID"}
+    container_id: U32
+    host_id: U32
     size: U32
 
 
-class Root(_Value, frozen=True):
+class Root(_Value):
     """`path` is absolute or relative to the bundle."""
 
     path: str
     readonly: bool = False
 
 
-class Mount(_Value, frozen=True):
+class Mount(_Value):
     """`options` are strings as in mount(8): see spec.mount_options. A relative `destination` starts at /."""
 
     destination: str
@@ -98,14 +98,14 @@ class Mount(_Value, frozen=True):
     gid_mappings: tuple[IdMapping, ...] = ()
 
 
-class ConsoleSize(_Value, frozen=True):
+class ConsoleSize(_Value):
     """In characters; counts only with a terminal. Go: Box. The kernel's winsize holds 16 bits of each."""
 
     height: U64
     width: U64
 
 
-class User(_Value, frozen=True):
+class User(_Value):
     """Ids inside the container. `umask` None: the caller's stays."""
 
     uid: U32
@@ -114,7 +114,7 @@ class User(_Value, frozen=True):
     additional_gids: tuple[U32, ...] = ()
 
 
-class Capabilities(_Value, frozen=True):
+class Capabilities(_Value):
     """Names like "CAP_CHOWN". Those that the kernel doesn't know are for a warning, not an error."""
 
     bounding: tuple[str, ...] = ()
@@ -124,7 +124,7 @@ class Capabilities(_Value, frozen=True):
     ambient: tuple[str, ...] = ()
 
 
-class Rlimit(_Value, frozen=True):
+class Rlimit(_Value):
     """2**64-1 is RLIM_INFINITY. Units as in getrlimit(2). Go: POSIXRlimit."""
 
     type: RlimitType
@@ -132,11 +132,11 @@ class Rlimit(_Value, frozen=True):
     soft: U64
 
 
-class Scheduler(_Value, frozen=True):
+class Scheduler(_Value):
     """sched_setattr(2); `runtime`, `deadline` and `period` in nanoseconds, for SCHED_DEADLINE."""
 
     policy: SchedulerPolicy
-    nice: Annotated[int, Meta(ge=-20, le=19)] = 0
+    nice: I32 = 0
     priority: I32 = 0
     flags: tuple[SchedulerFlag, ...] = ()
     runtime: U64 = 0
@@ -144,23 +144,25 @@ class Scheduler(_Value, frozen=True):
     period: U64 = 0
 
 
-class IoPriority(_Value, frozen=True):
+class IoPriority(_Value):
     """ioprio_set(2); `priority` 0 is the highest."""
 
-    class_: IoPriorityClass = field(name="class")
-    priority: Annotated[int, Meta(ge=0, le=7)] = 0
+    json_names: ClassVar[dict[str, str]] = {"class_": "class"}
+    class_: IoPriorityClass
+    priority: I64 = 0
 
 
-class CpuAffinity(_Value, frozen=True):
+class CpuAffinity(_Value):
     """For exec only: CPU lists like "0-3,7", before and after the process enters the container's cgroup."""
 
     initial: str = ""
     final: str = ""
 
 
-class Process(_Value, frozen=True):
+class Process(_Value):
     """`apparmor_profile` and `selinux_label` "" mean none asked for; `oom_score_adj` None: leave it as it is."""
 
+    json_names: ClassVar[dict[str, str]] = {"exec_cpu_affinity": "execCPUAffinity"}
     args: tuple[str, ...]
     cwd: str
     user: User
@@ -171,23 +173,23 @@ class Process(_Value, frozen=True):
     rlimits: tuple[Rlimit, ...] = ()
     no_new_privileges: bool = False
     apparmor_profile: str = ""
-    oom_score_adj: Annotated[int, Meta(ge=-1000, le=1000)] | None = None
+    oom_score_adj: I64 | None = None
     selinux_label: str = ""
     scheduler: Scheduler | None = None
     io_priority: IoPriority | None = None
-    exec_cpu_affinity: CpuAffinity | None = field(name="execCPUAffinity", default=None)
+    exec_cpu_affinity: CpuAffinity | None = None
 
 
-class Hook(_Value, frozen=True):
+class Hook(_Value):
     """A program of the host (start_container: of the container). `args` begins with argv[0]; `timeout` in seconds."""
 
     path: str
     args: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
-    timeout: Annotated[int, Meta(ge=1)] | None = None
+    timeout: I64 | None = None
 
 
-class Hooks(_Value, frozen=True):
+class Hooks(_Value):
     """Run in the listed order; `prestart` is the old name of `create_runtime` and runs before it."""
 
     prestart: tuple[Hook, ...] = ()
@@ -198,21 +200,21 @@ class Hooks(_Value, frozen=True):
     poststop: tuple[Hook, ...] = ()
 
 
-class Namespace(_Value, frozen=True):
+class Namespace(_Value):
     """With a `path`, join that one; without, make a new one."""
 
     type: NamespaceType
     path: str = ""
 
 
-class TimeOffset(_Value, frozen=True):
+class TimeOffset(_Value):
     """What the container's clock is ahead of the host's. Source: time_namespaces(7)."""
 
     secs: I64 = 0
-    nanosecs: Annotated[int, Meta(ge=0, le=999_999_999)] = 0
+    nanosecs: I64 = 0
 
 
-class Device(_Value, frozen=True):
+class Device(_Value):
     """A device node to supply. `major` and `minor` are None only for a FIFO ("p").
 
     `file_mode` may carry file type bits: Docker writes 8630 for a character device with mode 0666.
@@ -227,13 +229,13 @@ class Device(_Value, frozen=True):
     gid: U32 | None = None
 
 
-class NetDevice(_Value, frozen=True):
+class NetDevice(_Value):
     """A network device of the host to move in; `name` is its new name, "" keeps the old one."""
 
     name: str = ""
 
 
-class DeviceCgroup(_Value, frozen=True):
+class DeviceCgroup(_Value):
     """A rule of the device controller; rules apply in order. `major` and `minor`: None or -1 is any."""
 
     allow: bool
@@ -243,21 +245,22 @@ class DeviceCgroup(_Value, frozen=True):
     access: str = ""  # letters of "rwm"
 
 
-class Memory(_Value, frozen=True):
+class Memory(_Value):
     """Bytes; -1 is unlimited."""
 
+    json_names: ClassVar[dict[str, str]] = {"kernel_tcp": "kernelTCP", "disable_oom_killer": "disableOOMKiller"}
     limit: I64 | None = None
     reservation: I64 | None = None
     swap: I64 | None = None  # memory and swap together
     kernel: I64 | None = None
-    kernel_tcp: I64 | None = field(name="kernelTCP", default=None)
+    kernel_tcp: I64 | None = None
     swappiness: U64 | None = None  # 0 to 100
-    disable_oom_killer: bool = field(name="disableOOMKiller", default=False)
+    disable_oom_killer: bool = False
     use_hierarchy: bool | None = None
     check_before_update: bool | None = None
 
 
-class Cpu(_Value, frozen=True):
+class Cpu(_Value):
     """Times in microseconds; `cpus` and `mems` are lists like "0-3,7"."""
 
     shares: U64 | None = None
@@ -271,13 +274,13 @@ class Cpu(_Value, frozen=True):
     idle: I64 | None = None  # 1: SCHED_IDLE
 
 
-class Pids(_Value, frozen=True):
+class Pids(_Value):
     """-1 is unlimited."""
 
     limit: I64 | None = None
 
 
-class WeightDevice(_Value, frozen=True):
+class WeightDevice(_Value):
     """A share of a block device, 10 to 1000."""
 
     major: I64
@@ -286,7 +289,7 @@ class WeightDevice(_Value, frozen=True):
     leaf_weight: U16 | None = None
 
 
-class ThrottleDevice(_Value, frozen=True):
+class ThrottleDevice(_Value):
     """Bytes or operations per second on a block device."""
 
     major: I64
@@ -294,55 +297,61 @@ class ThrottleDevice(_Value, frozen=True):
     rate: U64 = 0
 
 
-class BlockIO(_Value, frozen=True):
+class BlockIO(_Value):
+    json_names: ClassVar[dict[str, str]] = {
+        "throttle_read_iops_device": "throttleReadIOPSDevice",
+        "throttle_write_iops_device": "throttleWriteIOPSDevice",
+    }
     weight: U16 | None = None
     leaf_weight: U16 | None = None
     weight_device: tuple[WeightDevice, ...] = ()
     throttle_read_bps_device: tuple[ThrottleDevice, ...] = ()
     throttle_write_bps_device: tuple[ThrottleDevice, ...] = ()
-    throttle_read_iops_device: tuple[ThrottleDevice, ...] = field(name="throttleReadIOPSDevice", default=())
-    throttle_write_iops_device: tuple[ThrottleDevice, ...] = field(name="throttleWriteIOPSDevice", default=())
+    throttle_read_iops_device: tuple[ThrottleDevice, ...] = ()
+    throttle_write_iops_device: tuple[ThrottleDevice, ...] = ()
 
 
-class HugepageLimit(_Value, frozen=True):
+class HugepageLimit(_Value):
     """`page_size` like "2MB"; `limit` in bytes."""
 
     page_size: str
     limit: U64
 
 
-class InterfacePriority(_Value, frozen=True):
+class InterfacePriority(_Value):
     name: str
     priority: U32
 
 
-class Network(_Value, frozen=True):
+class Network(_Value):
     """The net_cls and net_prio controllers, cgroup v1."""
 
-    class_id: U32 | None = field(name="classID", default=None)
+    json_names: ClassVar[dict[str, str]] = {"class_id": "classID"}
+    class_id: U32 | None = None
     priorities: tuple[InterfacePriority, ...] = ()
 
 
-class Rdma(_Value, frozen=True):
+class Rdma(_Value):
     hca_handles: U32 | None = None
     hca_objects: U32 | None = None
 
 
-class Resources(_Value, frozen=True):
+class Resources(_Value):
     """Limits of the container's cgroup. `rdma` by device name; `unified` by cgroup v2 file name."""
 
+    json_names: ClassVar[dict[str, str]] = {"block_io": "blockIO"}
     devices: tuple[DeviceCgroup, ...] = ()
     memory: Memory | None = None
     cpu: Cpu | None = None
     pids: Pids | None = None
-    block_io: BlockIO | None = field(name="blockIO", default=None)
+    block_io: BlockIO | None = None
     hugepage_limits: tuple[HugepageLimit, ...] = ()
     network: Network | None = None
     rdma: dict[str, Rdma] = {}
     unified: dict[str, str] = {}
 
 
-class SeccompArg(_Value, frozen=True):
+class SeccompArg(_Value):
     """Argument `index` (0 to 5) compared with `value`; SCMP_CMP_MASKED_EQ: masked with `value`, equals `value_two`."""
 
     index: U32
@@ -351,7 +360,7 @@ class SeccompArg(_Value, frozen=True):
     value_two: U64 = 0
 
 
-class Syscall(_Value, frozen=True):
+class Syscall(_Value):
     """A rule: `action` for these system calls when all `args` hold."""
 
     names: tuple[str, ...]
@@ -360,7 +369,7 @@ class Syscall(_Value, frozen=True):
     args: tuple[SeccompArg, ...] = ()
 
 
-class Seccomp(_Value, frozen=True):
+class Seccomp(_Value):
     """`listener_path` is a unix socket that gets the notification descriptor."""
 
     default_action: str
@@ -372,17 +381,18 @@ class Seccomp(_Value, frozen=True):
     syscalls: tuple[Syscall, ...] = ()
 
 
-class IntelRdt(_Value, frozen=True):
+class IntelRdt(_Value):
     """resctrl: `clos_id` names the group, the schemata are lines for its schemata file."""
 
-    clos_id: str = field(name="closID", default="")
+    json_names: ClassVar[dict[str, str]] = {"clos_id": "closID"}
+    clos_id: str = ""
     schemata: tuple[str, ...] = ()
     l3_cache_schema: str = ""
     mem_bw_schema: str = ""
     enable_monitoring: bool = False
 
 
-class MemoryPolicy(_Value, frozen=True):
+class MemoryPolicy(_Value):
     """set_mempolicy(2); `nodes` is a list like "0-3,7"."""
 
     mode: MemoryPolicyMode
@@ -390,14 +400,14 @@ class MemoryPolicy(_Value, frozen=True):
     flags: tuple[MemoryPolicyFlag, ...] = ()
 
 
-class Personality(_Value, frozen=True):
+class Personality(_Value):
     """personality(2). No flags are defined yet."""
 
     domain: PersonalityDomain
     flags: tuple[str, ...] = ()
 
 
-class Linux(_Value, frozen=True):
+class Linux(_Value):
     """`net_devices` by name on the host, `time_offsets` by clock: "monotonic", "boottime"."""
 
     namespaces: tuple[Namespace, ...] = ()
@@ -419,7 +429,7 @@ class Linux(_Value, frozen=True):
     personality: Personality | None = None
 
 
-class Spec(_Value, frozen=True):
+class Spec(_Value):
     """A whole config.json. `process` may be missing until the container is started."""
 
     oci_version: str

@@ -6,11 +6,12 @@ stream needs them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from kist.errors import InvalidInput, Unsupported
 from kist.store.source import Prefixed, Source, read_some, take
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -6,9 +6,8 @@ By hand and not by `re`, which costs 8 ms on the path of `kist run`.
 
 from __future__ import annotations
 
-import msgspec
-
 from kist.errors import InvalidInput
+from kist.value import Value
 
 RESERVED = "host"  # the image that shows this machine's own programs
 _LENGTH_MAX = 255  # Docker allows as much for the repository alone; ours must also fit one file name
@@ -18,7 +17,7 @@ _LOWER = frozenset("abcdefghijklmnopqrstuvwxyz") | _DIGITS
 _ALNUM = _LOWER | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
-class Reference(msgspec.Struct, frozen=True):
+class Reference(Value):
     """A validated image name in Docker's short form: `debian:bookworm`, `quay.io/team/app:latest`."""
 
     repository: str

@@ -12,13 +12,14 @@ import hashlib
 import os
 import stat
 import struct
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from kist.errors import KistError
 from kist.store.summary import Skipped, Summary
 from kist.store.tree import OPEN_DIRECTORY, Directory, Walker, disk_error, readable, show
 from kist.store.unpack import is_portable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import fcntl
 import os
-from typing import TYPE_CHECKING
 
-import msgspec
-
-from kist.errors import CorruptStore, NotFound
+from kist.codec import decode_text, dumps
+from kist.errors import CorruptStore, InvalidInput, NotFound
 from kist.store.names import Reference, parse_reference
 from kist.store.summary import Skipped
 from kist.store.tree import OPEN_DIRECTORY, disk_error
 from kist.store.trees import Trees, create, sync_filesystem
+from kist.value import Value, replace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _METADATA_BYTES_MAX = 1 << 20
 
 
-class ImportedRootfs(msgspec.Struct, frozen=True, omit_defaults=True):
+class ImportedRootfs(Value):
     """A named root file system in the store."""
 
     name: str  # REPOSITORY:TAG
@@ -184,13 +184,13 @@ class RootfsStore:
     def _lease(self, reference: Reference, tree_id: str, tree: int) -> Lease:
         try:
             data = _read(tree, "metadata.json")
-            return Lease(tree, self._at(msgspec.json.decode(data, type=ImportedRootfs), tree_id))
-        except (OSError, msgspec.DecodeError) as e:
+            return Lease(tree, self._at(decode_text(ImportedRootfs, data, "metadata.json"), tree_id))
+        except (OSError, InvalidInput) as e:
             os.close(tree)
             raise _corrupt(reference, f"trees/{tree_id}/metadata.json: {e}") from e
 
     def _at(self, rootfs: ImportedRootfs, tree_id: str) -> ImportedRootfs:
-        return msgspec.structs.replace(rootfs, path=f"{self._path}/trees/{tree_id}/root")
+        return replace(rootfs, path=f"{self._path}/trees/{tree_id}/root")
 
 
 class Lease:
@@ -251,7 +251,7 @@ def _fill(
     )
     fd = os.open("metadata.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=tree)
     with os.fdopen(fd, "wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(rootfs), indent=2) + b"\n")
+        file.write(dumps(rootfs, indent=2).encode() + b"\n")
     sync_filesystem(tree)
     return rootfs
 

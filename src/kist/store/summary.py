@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from kist.value import Value
 
-import msgspec
+Reason = str
+CHOICES = {"Reason": ("device", "socket", "xattr")}
 
-Reason = Literal["device", "socket", "xattr"]
 
-
-class Skipped(msgspec.Struct, frozen=True):
+class Skipped(Value):
     """What was left out for one reason; `examples` are the first few names."""
 
     reason: Reason
@@ -17,7 +16,7 @@ class Skipped(msgspec.Struct, frozen=True):
     examples: tuple[str, ...]
 
 
-class Summary(msgspec.Struct, frozen=True):
+class Summary(Value):
     """`digest`: sha256:HEX of the uncompressed archive, the diff id of an OCI layer."""
 
     entries: int

@@ -13,16 +13,16 @@ from __future__ import annotations
 import hashlib
 import stat
 import struct
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 from zlib import adler32
-
-import msgspec
 
 from kist.errors import InvalidInput, Unsupported
 from kist.store import tar_headers as headers
 from kist.store.compression import open_source
 from kist.store.source import Source, read_some
+from kist.value import Value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -55,7 +55,7 @@ _HAS_DATA = (b"0", b"\0", b"7", b"S", b"D")  # all other types have none, whatev
 _EXTENSIONS = (b"x", b"X", b"g", b"L", b"K", b"V", b"A", b"N")
 
 
-class Limits(msgspec.Struct, frozen=True):
+class Limits(Value):
     """What an archive may ask of us. Beyond it reading stops with InvalidInput, code tar-limit."""
 
     entries: int = 4_000_000
@@ -65,7 +65,7 @@ class Limits(msgspec.Struct, frozen=True):
     sparse_segments: int = 262_144  # about 40 MB of memory
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(Value):
     """One member of the archive. Names are bytes as stored: nothing is decoded, joined or cleaned."""
 
     name: bytes

@@ -5,12 +5,10 @@ Sources: POSIX.1-2017 pax(1), "pax Extended Header"; GNU tar manual, appendix "T
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import msgspec
-
 from kist.errors import InvalidInput
+from kist.value import Value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -78,7 +76,7 @@ def nanoseconds(seconds: int, at: int) -> int:
     return seconds * 1_000_000_000
 
 
-class Pax(msgspec.Struct, frozen=True):
+class Pax(Value):
     """The records of an extended header. An empty value takes back a global one; GNU sparse 0.0 repeats keys."""
 
     records: dict[bytes, bytes] = {}

@@ -9,9 +9,8 @@ from __future__ import annotations
 import errno
 import os
 
-import msgspec
-
 from kist.errors import InvalidInput, KistError
+from kist.value import Value
 
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PATH_BYTES_MAX = 4096  # PATH_MAX: past it no program could name the file
@@ -21,7 +20,7 @@ _STEPS_FREE = 1_000_000
 _STEPS_PER_OPEN = 64
 
 
-class Directory(msgspec.Struct, frozen=True):
+class Directory(Value):
     """An open directory under the root. `path` is where it really is: relative, free of symlinks, b"" for the root."""
 
     fd: int

@@ -10,15 +10,15 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING, Literal
-
-import msgspec
+from typing import Literal
 
 from kist.errors import InvalidInput, KistError
 from kist.store import tar
 from kist.store.summary import Reason, Skipped, Summary
 from kist.store.tree import OPEN_DIRECTORY, Directory, Walker, clean, disk_error, readable, remove_tree, show
+from kist.value import Value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from kist.store.source import Source
     from kist.store.tar import Entry, Limits, TarReader
@@ -28,7 +28,7 @@ _PENDING_BYTES_MAX = 256 << 20
 _EXAMPLES_MAX = 8
 
 
-class Policy(msgspec.Struct, frozen=True):
+class Policy(Value):
     """What of the archive is applied.
 
     owner: "archive" sets user and group ids as stored, makes device nodes, sets file capabilities: needs root.

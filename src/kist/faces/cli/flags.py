@@ -4,18 +4,22 @@ The parser, the help, docs/reference/cli.md and the keywords of `kist.run()` all
 are Docker's where Docker has the flag.
 """
 
-from collections.abc import Callable, Mapping
-
-import msgspec
+from __future__ import annotations
 
 from kist.plan import mount_values as m
 from kist.plan import values as v
 from kist.plan.request import PROTECTIONS
+from kist.value import Value
 
-Parser = Callable[[str, str], object]  # (flag's name for errors, text) -> value
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Parser = Callable[[str, str], object]  # (flag's name for errors, text) -> value
+    Group = tuple[str, tuple["Flag", ...]]
 
 
-class Flag(msgspec.Struct, frozen=True):
+class Flag(Value):
     """`kind` says how texts become a value: bool, one (the last wins), many (a tuple), words (a tuple, several per
     text), map (the last of a key wins)."""
 
@@ -39,10 +43,7 @@ class Flag(msgspec.Struct, frozen=True):
         return f"{name}s" if self.field == f"{name}s" else name
 
 
-Group = tuple[str, tuple[Flag, ...]]
-
-
-class Command(msgspec.Struct, frozen=True):
+class Command(Value):
     """What one verb accepts."""
 
     name: str

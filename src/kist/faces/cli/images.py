@@ -1,5 +1,7 @@
 """`kist images`."""
 
+from __future__ import annotations
+
 from kist.faces.cli.flags import Command, Flag
 from kist.faces.cli.parse import parse
 from kist.plan import values
@@ -40,9 +42,9 @@ def main(argv: list[str]) -> int:
     if quiet:
         print(*(image.name for image in images), sep="\n", end="\n" if images else "")
     elif format == "json":
-        import msgspec
+        from kist.codec import dumps
 
-        print(msgspec.json.format(msgspec.json.encode(images).decode(), indent=2))
+        print(dumps(images, indent=2))
     else:
         rows = [("NAME", "SIZE", "IMPORTED"), ("host", "-", "this machine's own programs")]
         rows += [(image.name, size_words(image.size_bytes), image.created) for image in images]

@@ -1,5 +1,7 @@
 """`kist ns`: the namespaces of a container or process beside the host's."""
 
+from __future__ import annotations
+
 import os
 
 from kist.faces.cli.flags import Command, Flag
@@ -25,9 +27,9 @@ def main(argv: list[str]) -> int:
 
     comparison: Comparison = compare(find_pid(parsed.arguments[0]) if parsed.arguments else os.getpid())
     if format == "json":
-        import msgspec
+        from kist.codec import dumps
 
-        print(msgspec.json.format(msgspec.json.encode(comparison).decode(), indent=2))
+        print(dumps(comparison, indent=2))
         return 0
     print(f"{'NAMESPACE':<10}{'HOST':<12}{'PROCESS':<12}{'':<11}ISOLATES")
     for row in comparison.namespaces:

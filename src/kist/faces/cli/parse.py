@@ -4,13 +4,16 @@
 `--` ends the flags. Texts are not looked into here. No argparse: its import alone takes longer than starting a process.
 """
 
-from collections.abc import Iterator, Sequence
-
-import msgspec
+from __future__ import annotations
 
 from kist.errors import InvalidInput, Unsupported
 from kist.faces.cli.flags import LATER, LATER_SHORT, Command, Flag
 from kist.plan.values import nearest, plain, show
+from kist.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 
 class HelpAsked(Exception):
@@ -21,7 +24,7 @@ class HelpAsked(Exception):
         self.command = command
 
 
-class Parsed(msgspec.Struct, frozen=True):
+class Parsed(Value):
     """Texts by the flag's name, in the order given, and what is left."""
 
     given: dict[str, list[str]]

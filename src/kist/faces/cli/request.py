@@ -3,20 +3,24 @@
 `kist.run()` may use it too: its keywords are the flags' names.
 """
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from __future__ import annotations
 
-import msgspec
+import os
 
 from kist.errors import InvalidInput, NotFound
 from kist.faces.cli.flags import RUN_GROUPS, Flag
 from kist.plan import mount_values, values
 from kist.plan.request import RunRequest
+from kist.value import Value, build
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _MAX_FILE_BYTES = 1 << 20
 
 
-class Caller(msgspec.Struct, frozen=True):
+class Caller(Value):
     """Where flags' texts come from. `directory` is only asked when a path is relative to it: it may be gone."""
 
     environ: Mapping[str, str]
@@ -57,8 +61,13 @@ def read_text(flag: str, path: str) -> str:
         raise values.bad(flag, path, f"line {line} of the file is not valid UTF-8", "it in UTF-8") from e
 
 
-def run_request(given: Mapping[str, Sequence[str]], arguments: Sequence[str], caller: Caller) -> RunRequest:
-    """Raises InvalidInput, NotFound or Unsupported; each names the flag."""
+def run_request(
+    given: Mapping[str, Sequence[str]], arguments: Sequence[str], caller: Caller, *, captured: bool = False
+) -> RunRequest:
+    """`captured`: its output is kept and not shown, and it always has an input.
+
+    Raises InvalidInput, NotFound or Unsupported; each names the flag.
+    """
     fields: dict[str, object] = {}
     for _, flags in RUN_GROUPS:
         for flag in flags:
@@ -73,7 +82,9 @@ def run_request(given: Mapping[str, Sequence[str]], arguments: Sequence[str], ca
     else:
         next_ = "write kist run host, or kist run --rootfs DIR"
         raise InvalidInput("what to run is missing", path="IMAGE", next=next_, code="usage")
-    request = msgspec.convert({k: v for k, v in fields.items() if v is not None}, RunRequest)
+    if captured:
+        fields["interactive"] = True
+    request = build(RunRequest, {k: v for k, v in fields.items() if v is not None})
     values.check(request)
     return request
 

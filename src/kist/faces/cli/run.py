@@ -28,5 +28,6 @@ def read_request(argv: list[str]) -> RunRequest:
 def main(argv: list[str]) -> int:
     request = read_request(argv)
     from kist.engine.run import run_attached
+    from kist.faces.cli.failed import explainer
 
-    return run_attached(request)
+    run_attached(request, explainer())

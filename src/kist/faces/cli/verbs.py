@@ -1,10 +1,13 @@
 """The verbs by name. Only the module of the verb that is asked for is imported."""
 
-from collections.abc import Callable
-from importlib import import_module
-from types import ModuleType
+from __future__ import annotations
 
 from kist.errors import InvalidInput, Unsupported
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
 
 # Verb -> what it does. Its module in this package has the same name, unless that is a word of Python's, and holds
 # `COMMAND` and `main(argv) -> exit status`.
@@ -40,7 +43,9 @@ def verb_module(verb: str) -> ModuleType:
         close = nearest(verb, VERBS)
         next_ = f"did you mean 'kist {close}'?" if close else "'kist --help' lists them"
         raise InvalidInput(f"{show(verb)} is not a verb of kist", next=next_, code="unknown-verb")
-    return import_module(f"kist.faces.cli.{_MODULES.get(verb, verb)}")
+    # Not importlib: `kist run` does without it.
+    module: ModuleType = __import__(f"kist.faces.cli.{_MODULES.get(verb, verb)}", fromlist=["COMMAND"])
+    return module
 
 
 def verb_main(verb: str) -> Callable[[list[str]], int]:

@@ -1,0 +1,176 @@
+"""What every verb that makes a container does first: look things up on the host, and compile."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from kist.engine import host_image
+from kist.engine.identity import RootReader, resolve
+from kist.errors import InvalidInput, NotFound
+from kist.plan.compile import compile_container
+from kist.plan.compile_process import DEFAULT_PATH
+from kist.plan.config import Found, HostDevice, container_config
+from kist.plan.setting import Files, Setting, Stdio
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kist.plan.compile import Compiled
+    from kist.plan.facts import HostFacts
+    from kist.plan.request import DeviceRequest, RunRequest
+    from kist.spec.runtime import Spec
+
+
+class Source:
+    """Where the root file system comes from. `lease` keeps an image from being removed while it is open."""
+
+    def __init__(self, request: RunRequest, scratch: str) -> None:
+        self.lease: int = -1
+        self.path = DEFAULT_PATH
+        if request.rootfs:
+            if not os.path.isdir(request.rootfs):
+                raise NotFound(f"no directory {request.rootfs}", next="give --rootfs an existing directory")
+            lower = os.path.realpath(request.rootfs)
+        elif request.image == "host":
+            self.files, self.read, self.path = host_image.files(scratch), host_image.read, host_image.search_path()
+            return
+        else:
+            from kist.store.rootfs import RootfsStore
+
+            lease = RootfsStore().lease(request.image)
+            self.lease, lower = lease.fd, lease.rootfs.path
+        self.files, self.read = Files(lowers=(lower,), scratch=scratch), RootReader(lower)
+
+    def close(self) -> None:
+        if self.lease >= 0:
+            os.close(self.lease)
+            self.lease = -1
+
+
+class Prepared:
+    """A request, compiled for this host."""
+
+    def __init__(self, request: RunRequest, facts: HostFacts, setting: Setting, source: Source) -> None:
+        found = Found(
+            identity=resolve(request.user, request.group_add, source.read),
+            path=source.path,
+            devices=tuple(d for asked in request.devices for d in _devices(asked)),
+            block_devices=_block_devices(request),
+        )
+        _check_sources(request)
+        self.spec: Spec = container_config(request, facts, found, setting.id)
+        self.setting = setting
+        self.compiled: Compiled = compile_container(self.spec, facts, setting)
+
+
+def setting_for(request: RunRequest, id: str, source: Source, stdio: Stdio, removals: tuple[str, ...]) -> Setting:
+    """How `kist run` runs it, besides what the OCI config says."""
+    from kist.value import replace
+
+    size = request.storage_opt_size_bytes
+    if size is None and request.memory_bytes:
+        size = request.memory_bytes // 2  # "no space left" before the memory limit kills
+    without = request.without
+    name = request.hostname or id[:12]
+    seconds = request.timeout_s or 0
+    return Setting(
+        id=id,
+        files=replace(source.files, size_bytes=size, files=(*source.files.files, *_network_files(request, name))),
+        bundle="/",
+        stdio=stdio,
+        removals=removals,
+        state_file=f"{removals[0]}/state" if removals else "",
+        state='{"pid":$init_pid}',
+        oom_text="kist: the container ran out of memory: the kernel killed in it (--memory)\n",
+        timeout_ms=max(int(seconds * 1000), 1) if seconds else 0,
+        timeout_text=f"kist: killed after {seconds:g} s (--timeout)\n",
+        reaper=request.init,
+        path=source.path,
+        cgroup="cgroup" not in without,
+        pivot="pivot" not in without,
+        keyring="keyring" not in without,
+        overlay="overlay" not in without,
+        device_filter="devices" not in without,
+        allow_unenforced=request.allow_unenforced,
+        clamp=True,
+    )
+
+
+def _network_files(request: RunRequest, name: str) -> tuple[tuple[str, bytes], ...]:
+    files = []
+    if request.uts != "host":
+        hosts = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback", f"127.0.1.1 {name}"]
+        hosts += [f"{address} {host}" for host, address in request.add_host]
+        files += [("/etc/hostname", f"{name}\n".encode()), ("/etc/hosts", ("\n".join(hosts) + "\n").encode())]
+    lines = [f"nameserver {a}" for a in request.dns]
+    lines += [f"search {' '.join(request.dns_search)}"] if request.dns_search else []
+    lines += [f"options {' '.join(request.dns_option)}"] if request.dns_option else []
+    if not lines and request.network == "host":
+        lines = _resolver_of_host()
+    if lines:
+        files.append(("/etc/resolv.conf", ("\n".join(lines) + "\n").encode()))
+    return tuple(files)
+
+
+def _resolver_of_host() -> list[str]:
+    try:
+        with open("/etc/resolv.conf", encoding="utf-8", errors="replace") as file:
+            return file.read(1 << 16).splitlines()
+    except OSError:
+        return []
+
+
+def _check_sources(request: RunRequest) -> None:
+    for mount in (*request.volumes, *request.mounts):
+        if mount.kind != "bind":
+            continue
+        if mount.create_source and not os.path.lexists(mount.source):
+            os.makedirs(mount.source, exist_ok=True)
+        if not os.path.exists(mount.source):
+            raise NotFound(f"no file or directory {mount.source} on this host", next="check --volume and --mount")
+
+
+def _devices(asked: DeviceRequest) -> list[HostDevice]:
+    """A node, or all nodes below a directory, as docker has it. Raises NotFound, InvalidInput."""
+    try:
+        status = os.stat(asked.source)
+    except OSError as e:
+        raise NotFound(f"no device {asked.source} on this host", why=e.strerror or "") from e
+    if stat.S_ISDIR(status.st_mode):
+        found = []
+        for directory, _, names in os.walk(asked.source):
+            for name in names:
+                path = os.path.join(directory, name)
+                target = asked.target + path[len(asked.source) :]
+                node = _device(path, target, asked.access)
+                found += [node] if node else []
+        return found
+    node = _device(asked.source, asked.target, asked.access)
+    if node is None:
+        raise InvalidInput(f"{asked.source} is not a device", path="--device")
+    return [node]
+
+
+def _device(path: str, target: str, access: str) -> HostDevice | None:
+    status = os.stat(path)
+    kind = "c" if stat.S_ISCHR(status.st_mode) else "b" if stat.S_ISBLK(status.st_mode) else ""
+    if not kind:
+        return None
+    major, minor = os.major(status.st_rdev), os.minor(status.st_rdev)
+    return HostDevice(target, kind, major, minor, stat.S_IMODE(status.st_mode), access, status.st_uid, status.st_gid)
+
+
+def _block_devices(request: RunRequest) -> dict[str, tuple[int, int]]:
+    flags = ("blkio_weight_device", "device_read_bps", "device_write_bps", "device_read_iops", "device_write_iops")
+    numbers = {}
+    for field in flags:
+        for limit in getattr(request, field):
+            flag = "--" + field.replace("_", "-")
+            try:
+                status = os.stat(limit.path)
+            except OSError as e:
+                raise NotFound(f"{flag}: no device {limit.path} on this host", why=e.strerror or "") from e
+            if not stat.S_ISBLK(status.st_mode):
+                raise InvalidInput(f"{limit.path} is not a block device", path=flag)
+            numbers[limit.path] = (os.major(status.st_rdev), os.minor(status.st_rdev))
+    return numbers

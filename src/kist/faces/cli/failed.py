@@ -1,0 +1,30 @@
+"""What the launcher becomes when a step fails while it has this process's place: says what went wrong.
+
+python -m kist.faces.cli.failed PLAN-FD STEP ERRNO ARGUMENT
+"""
+
+from __future__ import annotations
+
+import sys
+
+from kist.errors import KistError
+from kist.kernel.launcher import explain_failure
+
+
+def explainer() -> list[str]:
+    """The command line that kernel.launcher.become takes."""
+    flags = ["-I"] if sys.flags.isolated else ["-P"]  # never a module of the working directory
+    return [sys.executable, *flags, "-m", __name__]
+
+
+def main() -> int:
+    try:
+        error: KistError = explain_failure(sys.argv[1:])
+    except KistError as e:
+        error = e
+    print(f"kist: {error}", file=sys.stderr)
+    return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

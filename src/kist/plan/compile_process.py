@@ -1,0 +1,290 @@
+"""The part of a plan that turns a process into the command: its terminal, limits, user, privileges, filter, exec.
+
+`kist run`, `kist exec` and the OCI runtime all come through here.
+"""
+
+from __future__ import annotations
+
+from struct import pack
+
+from kist.errors import InvalidInput, Refused, Unsupported
+from kist.plan.builder import capability_mask
+from kist.plan.setting import CREATE, RUN
+from kist.plan.steps import (
+    RLIMITS,
+    AwaitStart,
+    BoundingSet,
+    Capabilities,
+    Chdir,
+    CpuAffinity,
+    DieWithParent,
+    Dup,
+    Exec,
+    FindCommand,
+    Hook,
+    IoPriority,
+    MemoryPolicy,
+    NewKeyring,
+    NoNewPrivs,
+    OpenPty,
+    OwnStdio,
+    Personality,
+    Rlimit,
+    Scheduler,
+    Seccomp,
+    SendListener,
+    SetGroups,
+    SetIds,
+    Setsid,
+    Slots,
+    Umask,
+    WriteProc,
+)  # fmt: skip
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kist.plan.builder import Builder
+    from kist.plan.seccomp import Filter
+    from kist.spec import runtime as oci
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_INFINITY = 2**64 - 1
+_POLICIES = {"SCHED_OTHER": 0, "SCHED_FIFO": 1, "SCHED_RR": 2, "SCHED_BATCH": 3, "SCHED_ISO": 4, "SCHED_IDLE": 5,
+             "SCHED_DEADLINE": 6}  # fmt: skip
+_SCHED_FLAGS = {"SCHED_FLAG_RESET_ON_FORK": 1, "SCHED_FLAG_RECLAIM": 2, "SCHED_FLAG_DL_OVERRUN": 4,
+                "SCHED_FLAG_KEEP_POLICY": 8, "SCHED_FLAG_KEEP_PARAMS": 16, "SCHED_FLAG_UTIL_CLAMP_MIN": 32,
+                "SCHED_FLAG_UTIL_CLAMP_MAX": 64}  # fmt: skip
+_IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
+_MEMORY_MODES = {"MPOL_DEFAULT": 0, "MPOL_PREFERRED": 1, "MPOL_BIND": 2, "MPOL_INTERLEAVE": 3, "MPOL_LOCAL": 4,
+                 "MPOL_PREFERRED_MANY": 5, "MPOL_WEIGHTED_INTERLEAVE": 6}  # fmt: skip
+_MEMORY_FLAGS = {"MPOL_F_STATIC_NODES": 1 << 15, "MPOL_F_RELATIVE_NODES": 1 << 14, "MPOL_F_NUMA_BALANCING": 1 << 13}
+_PERSONALITIES = {"LINUX": 0, "LINUX32": 8}
+
+
+class ProcessCompiler:
+    def __init__(self, b: Builder, process: oci.Process, seccomp: oci.Seccomp | None) -> None:
+        self.b, self.process = b, process
+        self.filter = self._filter(seccomp)
+        self.listener = seccomp if seccomp and self.filter and self.filter.notify else None
+
+    def _filter(self, seccomp: oci.Seccomp | None) -> Filter | None:
+        if seccomp is None:
+            return None
+        if not self.b.facts.seccomp:
+            raise Unsupported("this kernel has no seccomp filters", next="--security-opt seccomp=unconfined")
+        from kist.plan.seccomp import assemble
+
+        made = assemble(seccomp, native_arch=self.b.facts.arch)
+        if made.notify and not seccomp.listener_path:
+            raise InvalidInput("SCMP_ACT_NOTIFY needs a listener", path="$.linux.seccomp.listenerPath")
+        return made
+
+    # --- in the order of the plan
+
+    def detach(self) -> None:
+        """From the caller's session and keys."""
+        b = self.b
+        b.init("privileges", Setsid(), "no way to type into the caller's terminal")
+        if b.setting.keyring:
+            b.init("privileges", NewKeyring(f"_ses.{b.setting.id}"), "the caller's keys stay outside")
+
+    def terminal(self, *, console: bool) -> None:
+        b, stdio, user = self.b, self.b.setting.stdio, self.process.user
+        if self.process.terminal:
+            size = self.process.console_size
+            slot = Slots.CONSOLE if stdio.console_socket else Slots.NONE
+            rows, columns = (size.height, size.width) if size else (0, 0)
+            if max(rows, columns) > 0xFFFF:
+                raise InvalidInput(f"{rows} by {columns} is no size of a terminal", path="$.process.consoleSize")
+            b.init("exec", OpenPty(user.uid, user.gid, rows, columns, int(console), slot), "a terminal of its own")
+            return
+        slots = {0: Slots.IN_READ, 1: Slots.OUT_WRITE, 2: Slots.ERR_WRITE}
+        if stdio.stdin == "null":
+            b.init("exec", Dup(Slots.NULL, 0), "nothing to read")
+        for fd in stdio.relays:
+            b.init("exec", Dup(slots[fd], fd), "our pipe in place of the caller's terminal")
+        if user.uid and not b.single_id:
+            b.init("exec", OwnStdio(user.uid, int(not stdio.own_files)), "else the user could not open /dev/stdout")
+
+    def labels(self) -> bool:
+        """Whether security labels are to be written (through our own procfs)."""
+        process, lsm = self.process, self.b.facts.lsm
+        for label, name, where in ((process.apparmor_profile, "apparmor", "apparmorProfile"),
+                                   (process.selinux_label, "selinux", "selinuxLabel")):  # fmt: skip
+            if label and name not in lsm and label != "unconfined":
+                raise Unsupported(
+                    f"$.process.{where}: this kernel has no {name}",
+                    why=f"{label!r} could not be enforced",
+                    next="leave it out, or boot with the security module",
+                )
+        return bool((process.apparmor_profile and "apparmor" in lsm) or (process.selinux_label and "selinux" in lsm))
+
+    def limits(self) -> None:
+        b, process = self.b, self.process
+        for i, limit in enumerate(process.rlimits):
+            self._rlimit(limit, f"$.process.rlimits[{i}]")
+        umask = 0o022 if process.user.umask is None else process.user.umask
+        b.init("privileges", Umask(umask & 0o777), "known, whatever the caller's is")
+        if process.scheduler:
+            b.init("privileges", _scheduler(process.scheduler), "asked for")
+        if process.io_priority:
+            value = _IO_CLASSES[process.io_priority.class_] << 13 | process.io_priority.priority
+            b.init("privileges", IoPriority(value), "asked for")
+        personality = b.spec.linux.personality
+        if personality:
+            if personality.flags:
+                raise InvalidInput("no flags are defined", path="$.linux.personality.flags")
+            b.init("privileges", Personality(_PERSONALITIES[personality.domain]), "asked for")
+        if b.spec.linux.memory_policy:
+            b.init("privileges", _memory_policy(b.spec.linux.memory_policy), "asked for")
+
+    def _rlimit(self, limit: oci.Rlimit, where: str) -> None:
+        b = self.b
+        if limit.soft > limit.hard:
+            raise InvalidInput(f"the soft limit {limit.soft} is above the hard limit {limit.hard}", path=where)
+        soft, hard = limit.soft, limit.hard
+        ceiling = b.facts.rlimits.get(limit.type, (-1, -1))[1]
+        ceiling = _INFINITY if ceiling < 0 else ceiling
+        if b.setting.clamp and hard > ceiling and "CAP_SYS_RESOURCE" not in b.facts.capabilities:
+            name = limit.type.removeprefix("RLIMIT_").lower()
+            b.notes.append(f"--ulimit {name}: {ceiling} instead of {hard}, the most that this host allows")
+            b.not_enforced.append(f"ulimit.{name}")
+            soft, hard = min(soft, ceiling), ceiling
+        number = RLIMITS.index(limit.type.removeprefix("RLIMIT_").lower())
+        b.init("privileges", Rlimit(number, soft, hard), "asked for")
+
+    def directory(self) -> None:
+        cwd = self.process.cwd
+        if not cwd.startswith("/"):
+            raise InvalidInput(f"{cwd!r} is not an absolute path", path="$.process.cwd")
+        self.b.init("rootfs", Chdir(cwd), "the working directory")
+
+    def privileges(self) -> None:
+        """From root with all capabilities to the command's user with the command's. Without no_new_privs a filter can
+        only be loaded by CAP_SYS_ADMIN: then it is loaded before that is given away."""
+        b, process, user = self.b, self.process, self.process.user
+        last = b.facts.cap_last
+        have = process.capabilities
+        masks = {}
+        for name in ("bounding", "effective", "permitted", "inheritable", "ambient"):
+            wanted = getattr(have, name) if have else ()
+            masks[name], unknown = capability_mask(wanted, last)
+            for word in unknown:
+                b.notes.append(f"this kernel does not know the capability {word}")
+        if masks["effective"] & ~masks["permitted"] or masks["ambient"] & ~(masks["permitted"] & masks["inheritable"]):
+            raise InvalidInput(
+                "effective ones must be permitted, ambient ones permitted and inheritable",
+                path="$.process.capabilities",
+            )
+        g = "privileges"
+        b.init(g, BoundingSet(masks["bounding"]), "no program inside can regain the others")
+        if not b.single_id:
+            groups = user.additional_gids
+            b.init(g, SetGroups(pack(f"<{len(groups)}I", *groups)), "none of the caller's groups")
+        elif user.additional_gids:
+            raise Refused(
+                "supplementary groups cannot be set", why="the user namespace maps one group only",
+                next="give this user subordinate ids: kist doctor",
+            )  # fmt: skip
+        b.init(g, SetIds(user.uid, user.gid), "the user")
+        nnp = process.no_new_privileges
+        if self.filter and not nnp:
+            self._load_filter("while we still may; what is left to do needs few calls")
+        b.init(g, Capabilities(masks["effective"], masks["permitted"], masks["inheritable"], masks["ambient"]),
+               "what the command may do" if masks["effective"] else "none")  # fmt: skip
+        if nnp:
+            b.init(g, NoNewPrivs(), "set-uid programs give nothing")
+
+    def _load_filter(self, why: str) -> None:
+        b, made = self.b, self.filter
+        assert made is not None
+        b.init("privileges", Seccomp(made.program, made.flags, int(made.notify)), why)
+        if self.listener:
+            from kist.codec import dumps
+
+            metadata = self.listener.listener_metadata
+            head = dumps({"ociVersion": "1.0.2", "fds": ["seccompFd"], "metadata": metadata})
+            state = f'{head[:-1]},"pid":$init_pid,"state":{b.setting.hook_state or "{}"}}}'
+            step = SendListener(self.listener.listener_path, state)
+            b.host("privileges", step, "who answers for the filtered calls")
+
+    def write_labels(self) -> None:
+        b, process = self.b, self.process
+        if process.apparmor_profile and "apparmor" in b.facts.lsm:
+            b.init(
+                "privileges",
+                WriteProc("thread-self/attr/apparmor/exec", f"exec {process.apparmor_profile}"),
+                "asked for",
+            )
+        if process.selinux_label and "selinux" in b.facts.lsm:
+            b.init("privileges", WriteProc("thread-self/attr/exec", process.selinux_label), "asked for")
+
+    def become(self, hooks: tuple[oci.Hook, ...] = ()) -> None:
+        """`hooks`: those that run inside, just before the command."""
+        b, process, setting = self.b, self.process, self.b.setting
+        if not process.args or not process.args[0]:
+            raise InvalidInput(
+                "no command given", path="$.process.args", next="kist run IMAGE COMMAND...", code="no-command"
+            )
+        for i, entry in enumerate(process.env):
+            if "=" not in entry[1:]:
+                raise InvalidInput(f"{entry!r} is not KEY=VALUE", path=f"$.process.env[{i}]")
+        search = next((e[5:] for e in reversed(process.env) if e.startswith("PATH=")), setting.path or DEFAULT_PATH)
+        if setting.mode == RUN:
+            b.init("privileges", DieWithParent(), "no container without its supervisor")
+        else:
+            b.init("exec", FindCommand(process.args[0], search), "while there is somebody to be told")
+        nnp, notify = process.no_new_privileges, self.filter is not None and self.filter.notify
+        if self.filter and nnp and notify:
+            self._load_filter("the listener must be handed over before we wait")
+        if setting.mode == CREATE:
+            b.init("exec", AwaitStart(Slots.START), "`start` says when")
+        for hook in hooks:
+            b.init("exec", hook_step(hook, setting.hook_state, process.env), "startContainer")
+        if self.filter and nnp and not notify:
+            self._load_filter("dangerous system calls are denied")
+        close_from = 3 + setting.stdio.inherited_fds
+        b.init("exec", Exec(process.args, process.env, search, int(setting.reaper), close_from), "the command")
+
+    def affinity(self, text: str, where: str) -> None:
+        self.b.init("exec", CpuAffinity(cpu_mask(text, where)), "execCPUAffinity")
+
+
+def hook_step(hook: oci.Hook, state: str, env: tuple[str, ...] = (), *, may_fail: bool = False) -> Hook:
+    argv = hook.args or (hook.path,)
+    return Hook(hook.path, argv, hook.env or env, state, (hook.timeout or 0) * 1000, int(may_fail))
+
+
+def cpu_mask(text: str, where: str) -> bytes:
+    """The bit mask for "0-3,7". Raises InvalidInput."""
+    bits = 0
+    for part in text.split(","):
+        low, dash, high = part.strip().partition("-")
+        ends = (low, high if dash else low)
+        if not all(e.isascii() and e.isdigit() and len(e) < 6 for e in ends) or int(ends[0]) > int(ends[1]):
+            raise InvalidInput(f"{text!r} is no list of numbers and ranges like 0-3,5", path=where)
+        for number in range(int(ends[0]), int(ends[1]) + 1):
+            bits |= 1 << number
+    size = (bits.bit_length() + 63) // 64 * 8
+    return bits.to_bytes(size, "little")
+
+
+def _scheduler(scheduler: oci.Scheduler) -> Scheduler:
+    path = "$.process.scheduler"
+    if scheduler.policy == "SCHED_ISO":
+        raise Unsupported("SCHED_ISO is not in Linux", next="another policy", why="it was never merged")
+    if scheduler.policy != "SCHED_DEADLINE" and (scheduler.runtime or scheduler.deadline or scheduler.period):
+        raise InvalidInput("runtime, deadline and period are for SCHED_DEADLINE", path=path)
+    if not -20 <= scheduler.nice <= 19:
+        raise InvalidInput(f"{scheduler.nice} is not within -20..19", path=f"{path}.nice")
+    bits = sum(_SCHED_FLAGS[word] for word in set(scheduler.flags))
+    return Scheduler(_POLICIES[scheduler.policy], bits, scheduler.nice & 0xFFFF_FFFF, scheduler.priority & 0xFFFF_FFFF,
+                     scheduler.runtime, scheduler.deadline, scheduler.period)  # fmt: skip
+
+
+def _memory_policy(policy: oci.MemoryPolicy) -> MemoryPolicy:
+    mode = _MEMORY_MODES[policy.mode] | sum(_MEMORY_FLAGS[word] for word in set(policy.flags))
+    nodes = cpu_mask(policy.nodes, "$.linux.memoryPolicy.nodes") if policy.nodes else b""
+    if not nodes and policy.mode not in ("MPOL_DEFAULT", "MPOL_LOCAL", "MPOL_PREFERRED"):
+        raise InvalidInput(f"{policy.mode} needs nodes", path="$.linux.memoryPolicy.nodes")
+    return MemoryPolicy(mode, nodes)

@@ -1,0 +1,67 @@
+"""What the compiler is told besides the OCI config and the host's facts: where, for whom and how a container runs."""
+
+from __future__ import annotations
+
+from kist.value import Value
+
+
+class Files(Value):
+    """How the root file system comes to be. With `path` it is that directory itself; else an overlay is mounted with a
+    throw-away layer on top, so that what lies below is never written."""
+
+    path: str = ""
+    lowers: tuple[str, ...] = ()  # host directories, the uppermost first; none: begin with nothing
+    scratch: str = (
+        ""  # an empty host directory: a tmpfs is mounted there that only the container's mount namespace sees
+    )
+    size_bytes: int | None = None  # of what the container writes
+    trees: tuple[str, ...] = ()  # host directories that show at the same path, each with its own throw-away layer
+    symlinks: tuple[tuple[str, str], ...] = ()  # (path, content)
+    directories: tuple[tuple[str, int], ...] = ()  # (path, mode)
+    files: tuple[tuple[str, bytes], ...] = ()  # (path, content), written in place of what is there
+
+
+class Stdio(Value):
+    """Without a terminal the command gets the caller's fds 0, 1, 2; those in `relays` are copied through a pipe, so
+    that a terminal of the caller's is never in the container's hands."""
+
+    stdin: str = "pass"  # "pass", "null"
+    relays: tuple[int, ...] = ()
+    console_socket: str = ""  # with a terminal: who gets its master side; "" is the supervisor
+    own_files: bool = False  # not only pipes but also files and sockets become the user's (runc does that)
+    inherited_fds: int = 0  # fds 3, 4, ... that the command gets
+
+
+# How long the launcher stays.
+RUN = "run"  # until the command has ended
+CREATE = "create"  # until it is ready and waits for `start`
+DETACH = "detach"  # until it runs
+
+
+class Setting(Value):
+    """All paths are absolute paths of the host."""
+
+    id: str
+    files: Files
+    mode: str = RUN
+    bundle: str = ""  # relative sources and the root path begin here
+    stdio: Stdio = Stdio()
+    removals: tuple[str, ...] = ()  # what else is to be removed at the end, last one first
+    state_file: str = ""  # gets `state` when the process is there
+    state: str = ""  # a JSON object; "$init_pid" in it is replaced
+    hook_state: str = ""  # the same for hooks: OCI runtime.md, "State"
+    pid_file: str = ""
+    start_fifo: str = ""  # with CREATE
+    oom_text: str = ""  # said at the end when the kernel killed for want of memory
+    timeout_ms: int = 0
+    timeout_text: str = ""
+    reaper: bool = False  # a small PID 1 of ours
+    path: str = ""  # where the command is looked up if its environment has no PATH
+    cgroup: bool = True
+    exclusive_cgroup: bool = True  # the cgroup must not exist yet
+    pivot: bool = True
+    keyring: bool = True
+    overlay: bool = True
+    device_filter: bool = True
+    allow_unenforced: bool = False
+    clamp: bool = False  # rlimits and capabilities beyond what this host can give: less, and a note; else an error
