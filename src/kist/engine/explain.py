@@ -24,7 +24,7 @@ def explain(request: RunRequest, format: str, step: int | None, colour: bool, wi
     try:
         stdio = Stdio(stdin="pass" if request.interactive else "null")
         removals = (path, f"{path}/record", f"{path}/scratch")
-        setting = setting_for(request, ID, source, stdio, removals)
+        setting = setting_for(request, ID, source, stdio, removals, attached=True)
         plan = Prepared(request, probe(), setting, source).compiled.plan
     finally:
         source.close()

@@ -63,7 +63,9 @@ class Prepared:
         self.compiled: Compiled = compile_container(self.spec, facts, setting)
 
 
-def setting_for(request: RunRequest, id: str, source: Source, stdio: Stdio, removals: tuple[str, ...]) -> Setting:
+def setting_for(
+    request: RunRequest, id: str, source: Source, stdio: Stdio, removals: tuple[str, ...], *, attached: bool
+) -> Setting:
     """How `kist run` runs it, besides what the OCI config says."""
     from kist.value import replace
 
@@ -91,6 +93,7 @@ def setting_for(request: RunRequest, id: str, source: Source, stdio: Stdio, remo
         keyring="keyring" not in without,
         overlay="overlay" not in without,
         device_filter="devices" not in without,
+        can_pause=attached,
         allow_unenforced=request.allow_unenforced,
         clamp=True,
     )

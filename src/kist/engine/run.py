@@ -38,14 +38,14 @@ class Outcome(Value):
 class _Container:
     """One container between its directory and its launcher. Leaving the block without `started` removes everything."""
 
-    def __init__(self, request: RunRequest, stdio: Stdio, states: StateDirectory) -> None:
+    def __init__(self, request: RunRequest, stdio: Stdio, states: StateDirectory, attached: bool) -> None:
         id = os.urandom(32).hex()
         path = f"{states.base}/{id}"
         facts = probe()
         self.source = Source(request, f"{path}/scratch")
         try:
             removals = (path, f"{path}/record", f"{path}/scratch")
-            setting = setting_for(request, id, self.source, stdio, removals)
+            setting = setting_for(request, id, self.source, stdio, removals, attached=attached)
             self.prepared = Prepared(request, facts, setting, self.source)
             self.compiled = self.prepared.compiled
             if self.compiled.cgroup_leaf:
@@ -100,7 +100,7 @@ def run_attached(request: RunRequest, explainer: Sequence[str]) -> NoReturn:
         raise Conflict(
             f"{request.cidfile} exists", why="--cidfile never overwrites", next="remove it, or choose another"
         )
-    container = _guarded(_Container, request, stdio, _states(request))
+    container = _guarded(request, stdio, attached=True)
     try:
         for note in container.compiled.notes:
             _say(f"kist: {note}")
@@ -119,9 +119,9 @@ def _say(text: str) -> None:
     os.write(2, f"{text}\n".encode())
 
 
-def _guarded(make: type[_Container], *arguments: object) -> _Container:
+def _guarded(request: RunRequest, stdio: Stdio, *, attached: bool) -> _Container:
     try:
-        return make(*arguments)  # type: ignore[arg-type]
+        return _Container(request, stdio, _states(request), attached)
     except OSError as e:
         raise os_error("cannot prepare the container", e) from e
 
@@ -140,7 +140,7 @@ def run_captured(request: RunRequest, data: bytes, limit_bytes: int) -> Outcome:
     """With `data` as its input; `limit_bytes` each of its output and errors are kept. Safe from several threads."""
     from kist.kernel.cgroup import parse_usage
 
-    container = _guarded(_Container, request, Stdio(), _states(request))
+    container = _guarded(request, Stdio(), attached=False)
     launcher = None
     ours: list[int] = []
     try:

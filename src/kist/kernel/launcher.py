@@ -84,7 +84,7 @@ class Launcher:
         self._reports: dict[str, str] = {}
         opened: list[int] = []
         try:
-            opened.append(_sealed("kist-plan", encode(plan)))
+            opened.append(_sealed("kist-plan", encode(plan, told=False)))  # we can tell ourselves
             opened += os.pipe2(os.O_CLOEXEC | os.O_DIRECT)  # their orders, our end
             opened += os.pipe2(os.O_CLOEXEC | os.O_DIRECT)  # our end, their reports
             plan_fd, orders, self._orders, self._heard, reports = opened

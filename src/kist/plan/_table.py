@@ -1,3 +1,3 @@
 """Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit."""
 
-TABLE = 0xC263FE1AFD288D28
+TABLE = 0xAA6ED6FA953072D9

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from kist.plan.steps import Plan
 
 _O_DIRECTORY = 0o2200000  # O_RDONLY | O_DIRECTORY | O_CLOEXEC
+ALWAYS = ("memory", "pids", "cpuacct", "freezer")  # v1: for usage, stopping and killing, where they are there
 PARENT = "kist"  # the parent directory that is kist's own
 
 
@@ -80,10 +81,17 @@ def check_path(path: str) -> tuple[str, ...]:
 
 
 def plan_cgroup(
-    resources: Resources | None, path: str, facts: HostFacts, *, allow_unenforced: bool, exclusive: bool = True
+    resources: Resources | None,
+    path: str,
+    facts: HostFacts,
+    *,
+    allow_unenforced: bool,
+    exclusive: bool = True,
+    always: Sequence[str] = ALWAYS,
 ) -> CgroupPlan:
-    """The cgroup at `path` with these limits. An empty plan when none can be made and none is asked for. It must not
-    exist yet if `exclusive`.
+    """The cgroup at `path` with these limits. An empty plan when none can be made and none is asked for.
+
+    It must not exist yet if `exclusive`. `always`: v1's controllers that are used without a limit, too.
 
     Raises InvalidInput for a malformed path or value; Refused when this user may not enforce a limit and Unsupported
     when this kernel can't, unless `allow_unenforced`: then they are left out and named in `not_enforced`.
@@ -91,7 +99,7 @@ def plan_cgroup(
     parts = check_path(path)
     resources = resources or Resources()
     if facts.cgroup.version == 1:
-        plan, problems = _v1(resources, parts, facts, int(not exclusive))
+        plan, problems = _v1(resources, parts, facts, int(not exclusive), always)
     else:
         plan, problems = _v2(resources, parts, facts, int(not exclusive))
     if problems and not allow_unenforced:
@@ -170,8 +178,7 @@ _V1_REPORT = {
     "freezer": (),
     "blkio": ("blkio.throttle.io_service_bytes",),
 }
-_V1_ALWAYS = ("memory", "pids", "cpuacct", "freezer")  # for usage, stopping and killing, where they are there
-_V1_ORDER = (*_V1_ALWAYS, "cpu", "cpuset", "blkio", "hugetlb", "net_cls", "net_prio", "rdma", "devices")
+_V1_ORDER = (*ALWAYS, "cpu", "cpuset", "blkio", "hugetlb", "net_cls", "net_prio", "rdma", "devices")
 _V1_WHY = {
     "memory": "bounds and counts memory",
     "pids": "bounds the number of processes",
@@ -200,7 +207,9 @@ def _v1_missing(controller: str, facts: HostFacts) -> tuple[str, str, bool] | No
     return None
 
 
-def _v1(resources: Resources, parts: tuple[str, ...], facts: HostFacts, keep: int) -> tuple[CgroupPlan, list[_Problem]]:
+def _v1(
+    resources: Resources, parts: tuple[str, ...], facts: HostFacts, keep: int, always: Sequence[str]
+) -> tuple[CgroupPlan, list[_Problem]]:
     asked = list(limits(resources, facts))
     problems: list[_Problem] = []
     devices = device_rules(resources.devices)
@@ -227,7 +236,7 @@ def _v1(resources: Resources, parts: tuple[str, ...], facts: HostFacts, keep: in
     after: list[Entry] = []
     trees: dict[str, list[str]] = {}  # directory -> its controllers that are used; cpu and cpuacct often share one
     for name in _V1_ORDER:
-        used = name in _V1_ALWAYS or any(limit.controller == name for limit in kept)
+        used = name in always or any(limit.controller == name for limit in kept)
         if used and not _v1_missing(name, facts):
             trees.setdefault(_v1_base(facts.cgroup.v1[name], facts), []).append(name)
     for base, names in trees.items():

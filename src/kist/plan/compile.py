@@ -86,7 +86,7 @@ class _Compiler:
         self.spec, self.facts, self.setting = spec, facts, setting
         self.b = Builder(spec, facts, setting)
         self.cgroup = self._cgroup()
-        self.root = RootCompiler(self.b)
+        self.root = RootCompiler(self.b, self.cgroup.paths)
         self.process = ProcessCompiler(self.b, process, spec.linux.seccomp)
         self.terminal = process.terminal
         self.oom_score_adj = process.oom_score_adj
@@ -116,9 +116,14 @@ class _Compiler:
         if resources and not setting.device_filter:
             resources = replace(resources, devices=())
         path = linux.cgroups_path or f"/kist/{setting.id}"
+        always = ["memory", "pids"]
+        if setting.mode != RUN or not self.b.makes(f.CLONE_NEWPID):
+            always.append("cpuacct")  # else wait(2) counts the same: all that ran was PID 1's to reap
+        if setting.can_pause or not self.b.makes(f.CLONE_NEWPID):
+            always.append("freezer")
         return plan_cgroup(
             resources, path if path.startswith("/") else f"/{path}", self.facts,
-            allow_unenforced=setting.allow_unenforced, exclusive=setting.exclusive_cgroup,
+            allow_unenforced=setting.allow_unenforced, exclusive=setting.exclusive_cgroup, always=always,
         )  # fmt: skip
 
     def compile(self) -> Compiled:

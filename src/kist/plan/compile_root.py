@@ -64,8 +64,9 @@ def host_path(path: str, base: str) -> str:
 class RootCompiler:
     """Each method appends to the builder's plan; the order in which they are called is the order of the steps."""
 
-    def __init__(self, b: Builder) -> None:
+    def __init__(self, b: Builder, cgroup_paths: Sequence[str] = ()) -> None:
         self.b, self.spec, self.files = b, b.spec, b.setting.files
+        self.cgroup_paths = cgroup_paths
         self.trees: dict[int, int] = {}  # index of a mount -> slot of what was opened on the host
         self.lower_trees: dict[str, int] = {}  # directory below the overlay -> slot of its id-mapped mount
         self._maps: dict[tuple[str, str], int] = {}  # user namespaces that exist for their maps
@@ -263,6 +264,8 @@ class RootCompiler:
         for name, place in facts.v1.items():
             hierarchies.setdefault(place.mount, []).append(name)
         for path, names in hierarchies.items():
+            if not b.setting.all_hierarchies and not any(own.startswith(f"{path}/") for own in self.cgroup_paths):
+                continue  # the container has no place of its own there
             directory = path.rpartition("/")[2]
             at = f"{target}/{directory}"
             if own:

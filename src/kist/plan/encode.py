@@ -55,16 +55,24 @@ def _argument(value: object) -> bytes:
     return pack("<Q", size) + data + bytes(8 - size % 8)
 
 
-def encode(plan: Plan) -> bytes:
-    """Raises InvalidInput for a NUL byte in a string or a plan over MAX_PLAN_BYTES."""
+_UNTOLD = bytes(24)  # an empty why, and no chapter
+
+
+def encode(plan: Plan, *, told: bool = True) -> bytes:
+    """`told`: with what people are to be told about each step, so that `decode` gives the same plan.
+
+    Raises InvalidInput for a NUL byte in a string or a plan over MAX_PLAN_BYTES.
+    """
     from kist.plan._table import TABLE
 
     parts = []
     for entry in plan:
         step = entry.step
         arguments = [_argument(getattr(step, name)) for name in step.__fields__]
-        body = b"".join([*arguments, _argument(entry.why), _argument(_CHAPTERS.index(entry.group))])
-        parts += [pack("<HBBI", step.op, entry.actor, len(arguments), len(body) + 8), body]
+        count = len(arguments)
+        arguments.append(_argument(entry.why) + _argument(_CHAPTERS.index(entry.group)) if told else _UNTOLD)
+        body = b"".join(arguments)
+        parts.append(pack("<HBBI", step.op, entry.actor, count, len(body) + 8) + body)
     body = b"".join(parts)
     total = 24 + len(body)
     if total > MAX_PLAN_BYTES:

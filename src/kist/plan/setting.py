@@ -63,5 +63,7 @@ class Setting(Value):
     keyring: bool = True
     overlay: bool = True
     device_filter: bool = True
+    can_pause: bool = True  # a freezer for Ctrl-Z and `pause`
+    all_hierarchies: bool = False  # cgroup v1: show those of controllers that do not hold for the container, too
     allow_unenforced: bool = False
     clamp: bool = False  # rlimits and capabilities beyond what this host can give: less, and a note; else an error

@@ -61,6 +61,7 @@ class Slots:
     STDOUT = 15
     STDERR = 16
     CONSOLE = 17  # a socket that wants the terminal's master side
+    EMPTY = 19  # an empty directory that hides others
     START = 18  # a FIFO that says when to become the command
     FIRST_FREE = 32  # the compiler counts up from here: namespaces, trees, id maps
     COUNT = 1024
