@@ -30,7 +30,13 @@ _GROUP = "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n"
 
 def files(scratch: str) -> Files:
     """Raises Refused when a Python prefix is a home directory or above one: it would show what is somebody's."""
-    return Files(scratch=scratch, trees=_trees(), symlinks=_symlinks(), directories=_EMPTY, files=_etc())
+    return Files(
+        scratch=scratch,
+        trees=tuple((tree, tree) for tree in _trees()),
+        symlinks=_symlinks(),
+        directories=_EMPTY,
+        files=_etc(),
+    )
 
 
 def read(path: str) -> str:

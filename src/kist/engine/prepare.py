@@ -39,7 +39,12 @@ class Source:
 
             lease = RootfsStore().lease(request.image)
             self.lease, lower = lease.fd, lease.rootfs.path
-        self.files, self.read = Files(lowers=(lower,), scratch=scratch), RootReader(lower)
+        # Where the files are somebody else's, a user namespace may write nothing below a directory of theirs; but the
+        # uppermost directory of an overlay is ours, so /etc becomes one.
+        etc = f"{lower}/etc"
+        foreign = os.geteuid() != 0 and os.path.isdir(etc) and not os.path.islink(etc) and not os.access(etc, os.W_OK)
+        trees = ((etc, "/etc"),) if foreign else ()
+        self.files, self.read = Files(lowers=(lower,), scratch=scratch, trees=trees), RootReader(lower)
 
     def close(self) -> None:
         if self.lease >= 0:

@@ -91,7 +91,7 @@ class RootCompiler:
             step = OpenTree(source, int(options.recursive), self.trees[i], id_map, int(options.id_map_recursive))
             b.host("rootfs", step, "while it can still be reached")
         if self.files.lowers and b.makes(f.CLONE_NEWUSER) and b.host_root and b.facts.overlay_id_mapped:
-            for path in (*self.files.lowers, *self.files.trees):
+            for path in (*self.files.lowers, *(source for source, _ in self.files.trees)):
                 self.lower_trees[path] = b.slot()
                 id_map = self._map(id_map_text(b.mappings("uid")), id_map_text(b.mappings("gid")))
                 step = OpenTree(path, 0, self.lower_trees[path], id_map)
@@ -131,9 +131,9 @@ class RootCompiler:
         root = f"{scratch}/root"
         self._overlay(self.files.lowers, "root", root, 0)
         b.init("rootfs", OpenRoot(root), "the new root")
-        for index, tree in enumerate(self.files.trees):
-            b.init("rootfs", MkdirAt(tree), "where it shows")
-            self._overlay((tree,), f"tree{index}", root + tree, f.MS_NOSUID | f.MS_NODEV)
+        for index, (source, target) in enumerate(self.files.trees):
+            b.init("rootfs", MkdirAt(target), "where it shows")
+            self._overlay((source,), f"tree{index}", root + target, f.MS_NOSUID | f.MS_NODEV)
         for path, content in self.files.symlinks:
             b.init("rootfs", SymlinkAt(content, path), "as on this machine")
         for path, mode in self.files.directories:

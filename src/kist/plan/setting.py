@@ -15,7 +15,7 @@ class Files(Value):
         ""  # an empty host directory: a tmpfs is mounted there that only the container's mount namespace sees
     )
     size_bytes: int | None = None  # of what the container writes
-    trees: tuple[str, ...] = ()  # host directories that show at the same path, each with its own throw-away layer
+    trees: tuple[tuple[str, str], ...] = ()  # (host directory, where it shows), each with a throw-away layer of its own
     symlinks: tuple[tuple[str, str], ...] = ()  # (path, content)
     directories: tuple[tuple[str, int], ...] = ()  # (path, mode)
     files: tuple[tuple[str, bytes], ...] = ()  # (path, content), written in place of what is there

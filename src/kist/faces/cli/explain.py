@@ -1,6 +1,5 @@
 """`kist explain`: what `kist run` would do, as steps."""
 
-import os
 import sys
 
 from kist.errors import InvalidInput
@@ -38,13 +37,6 @@ COMMAND = Command(
 )
 
 
-def _columns() -> int:
-    try:
-        return max(40, os.get_terminal_size(1).columns)
-    except OSError:
-        return 80
-
-
 def main(argv: list[str]) -> int:
     parsed = parse(COMMAND, argv)
     format = values.choice(*_FORMATS)("--format", parsed.last("format", "text"))
@@ -55,8 +47,9 @@ def main(argv: list[str]) -> int:
     step = values.number(0, 1 << 16)("--step", parsed.last("step")) if "step" in parsed.given else None
     request = run_request(parsed.given, parsed.arguments, this_process())
     from kist.engine.explain import explain
+    from kist.faces.cli.terminal import colours, columns
 
-    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ and format == "text"
-    text = explain(request, format=format, step=step, colour=colour, width=_columns())
+    colour = colours() and format == "text"
+    text = explain(request, format=format, step=step, colour=colour, width=columns())
     sys.stdout.write(text if text.endswith("\n") else text + "\n")
     return 0
