@@ -142,6 +142,7 @@ __attribute__((noreturn, used)) void start(ulong *stack) {
     for (int fd = 0; fd < 3; fd++) s->slots[SLOT_STDIN + fd] = fd;
     s->peer = s->init_fd = -1;
     s->environment = argv + argc + 1;
+    sys(prctl, PR_SET_NAME, "kist", 0, 0, 0);
     sys(rt_sigprocmask, 0 /* SIG_BLOCK */, &all, 0, 8); /* what matters comes by signalfd or the orders' pipe */
     if (argc < 4) leave(125);
     s->plan_fd = number_of(argv[1]);

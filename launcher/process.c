@@ -78,10 +78,10 @@ static long from_stage(struct state *s, struct clone_args *args) {
 }
 
 static long from_host(struct state *s, uint child, struct clone_args *args) {
-    int pair[2], pidfd = -1, on = 1;
+    int pair[2], pidfd = -1, staged = child == ACTOR_STAGE;
     long r = sys(socketpair, 1 /* AF_UNIX */, 5 | 02000000 /* SEQPACKET, CLOEXEC */, 0, pair);
     if (r < 0) return r;
-    sys(setsockopt, pair[0], 1 /* SOL_SOCKET */, 16 /* SO_PASSCRED */, &on, sizeof on);
+    sys(setsockopt, pair[0], 1 /* SOL_SOCKET */, 16 /* SO_PASSCRED */, &staged, sizeof staged); /* until adopt */
     args->flags |= CLONE_PIDFD;
     args->pidfd = (ulong)&pidfd;
     r = sys(clone3, args, sizeof *args);
@@ -97,7 +97,7 @@ static long from_host(struct state *s, uint child, struct clone_args *args) {
     s->peer = pair[0];
     s->init_pid = (int)r;
     s->init_fd = pidfd;
-    if (child == ACTOR_STAGE) s->stage_pid = (int)r;
+    if (staged) s->stage_pid = (int)r;
     return 0;
 }
 
@@ -133,6 +133,8 @@ static long adopt(struct state *s) {
     shut(s->init_fd);
     s->init_fd = (int)r;
     s->init_pid = control.from.pid;
+    int off = 0;
+    sys(setsockopt, s->peer, 1 /* SOL_SOCKET */, 16 /* SO_PASSCRED */, &off, sizeof off);
     sys(wait4, s->stage_pid, 0, 0, 0);
     s->stage_pid = 0;
     return 0;

@@ -3,7 +3,7 @@
 
 struct ending { int signo, error, code, pad, pid, uid, status; char rest[100]; };
 struct usage { long utime_s, utime_us, stime_s, stime_us, maxrss_kib, rest[13]; };
-struct signal_info { uint number; char rest[124]; };
+struct signal_info { uint number; int error, code; char rest[116]; };
 
 static char *argv[MAX_STRINGS + 1], *envp[MAX_STRINGS + 1];
 
@@ -145,13 +145,15 @@ static int ends_by_default(uint n) {
     return n != SIGCHLD && n != SIGCONT && n != SIGURG && n != SIGWINCH && n != SIGTSTP && n != SIGTTIN && n != SIGTTOU;
 }
 
-static void pass_on(struct state *s, struct watch *w, uint number) {
+/* `typed`: the terminal sent it, so it is for the whole foreground group, as it would be without us. */
+static void pass_on(struct state *s, struct watch *w, uint number, int typed) {
     if (number < 1 || number > 64) return;
     if (s->started && ends_by_default(number) && !looks_after(s, number)) {
         w->killed_by = number;
         number = SIGKILL;
     }
-    sys(pidfd_send_signal, s->init_fd, number, 0, 0);
+    if (typed && number != SIGKILL) sys(kill, -s->init_pid, number);
+    else sys(pidfd_send_signal, s->init_fd, number, 0, 0);
     if (number == SIGKILL) freeze(w->plan->freezer.s, 0);
 }
 
@@ -175,7 +177,7 @@ static void take_signal(struct state *s, struct watch *w) {
     while (sys(read, w->signals, &info, sizeof info) == sizeof info) {
         if (info.number == SIGWINCH && s->slots[SLOT_PTY] >= 0) copy_window(s->slots[SLOT_PTY]);
         else if (info.number == SIGTSTP) stop_and_go(s, w);
-        else if (!(w->ignored >> (info.number - 1) & 1)) pass_on(s, w, info.number);
+        else if (!(w->ignored >> (info.number - 1) & 1)) pass_on(s, w, info.number, info.code == 0x80 /* SI_KERNEL */);
     }
 }
 
@@ -186,7 +188,7 @@ static int obey(struct state *s, struct watch *w) {
     if (n == 0 || (n < 0 && n != -EAGAIN && n != -EINTR)) return 0;
     if (n < 4) return 1;
     if (words[0] == ORDER_FREEZE || words[0] == ORDER_THAW) stand_still(s, w, words[0] == ORDER_FREEZE);
-    else pass_on(s, w, words[0] == ORDER_KILL ? SIGKILL : words[1]);
+    else pass_on(s, w, words[0] == ORDER_KILL ? SIGKILL : words[1], 0);
     return 1;
 }
 
@@ -248,7 +250,7 @@ static long watch_once(struct state *s, struct watch *w, int drain) {
     if (ready == 0) {
         w->timed_out = 1;
         w->deadline = 0;
-        pass_on(s, w, SIGKILL);
+        pass_on(s, w, SIGKILL, 0);
     }
     for (uint i = 0; ready > 0 && i < s->relay_count; i++)
         if (fds[4 + i].revents) run_relay(s, w, &s->relays[i], fds[4 + i].events == POLLIN, fds[4 + i].events == POLLOUT);
@@ -256,7 +258,7 @@ static long watch_once(struct state *s, struct watch *w, int drain) {
     if (fds[1].revents && !obey(s, w)) {
         shut(s->orders);
         s->orders = -1;
-        pass_on(s, w, SIGKILL);
+        pass_on(s, w, SIGKILL, 0);
     }
     if (fds[3].revents) take_signal(s, w);
     if (fds[2].revents) {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from kist.engine.prepare import Prepared, Source, setting_for
+from kist.engine.prepare import Prepared, Source, scratch_for, setting_for
 from kist.engine.state import run_directory
 from kist.kernel.probe import probe
 from kist.plan import render
@@ -20,12 +20,13 @@ ID = "0123456789abcdef" * 4
 def explain(request: RunRequest, format: str, step: int | None, colour: bool, width: int) -> str:
     """Raises what `kist run` would raise before its first step."""
     path = f"{run_directory(os.environ)}/{ID}"
-    source = Source(request, f"{path}/scratch")
+    facts = probe()
+    source = Source(request, scratch_for(request, facts, f"{path}/scratch"))
     try:
         stdio = Stdio(stdin="pass" if request.interactive else "null")
         removals = (path, f"{path}/record", f"{path}/scratch")
         setting = setting_for(request, ID, source, stdio, removals, attached=True)
-        plan = Prepared(request, probe(), setting, source).compiled.plan
+        plan = Prepared(request, facts, setting, source).compiled.plan
     finally:
         source.close()
     if step is not None:

@@ -10,7 +10,7 @@ from kist.engine.identity import RootReader, resolve
 from kist.errors import InvalidInput, NotFound
 from kist.plan.compile import compile_container
 from kist.plan.compile_process import DEFAULT_PATH
-from kist.plan.config import Found, HostDevice, container_config
+from kist.plan.config import Found, HostDevice, container_config, needs_userns
 from kist.plan.setting import Files, Setting, Stdio
 
 TYPE_CHECKING = False
@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from kist.plan.facts import HostFacts
     from kist.plan.request import DeviceRequest, RunRequest
     from kist.spec.runtime import Spec
+
+
+def scratch_for(request: RunRequest, facts: HostFacts, own: str) -> str:
+    """Where the first process mounts its tmpfs: our own directory, unless it becomes another user that may not go there
+    (root's --userns private). Then any directory that all may enter: what it hides was opened before."""
+    if facts.uid == 0 and needs_userns(request, facts):
+        return next((path for path in ("/tmp", "/var/tmp", "/mnt") if os.path.isdir(path)), own)
+    return own
 
 
 class Source:

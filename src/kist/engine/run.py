@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from kist.engine.prepare import Prepared, Source, setting_for
+from kist.engine.prepare import Prepared, Source, scratch_for, setting_for
 from kist.engine.state import Record, StateDirectory, run_directory
 from kist.errors import Conflict, InvalidInput, KistError, Refused
 from kist.kernel.launcher import Ending, Launcher, become, open_program
@@ -42,7 +42,7 @@ class _Container:
         id = os.urandom(32).hex()
         path = f"{states.base}/{id}"
         facts = probe()
-        self.source = Source(request, f"{path}/scratch")
+        self.source = Source(request, scratch_for(request, facts, f"{path}/scratch"))
         try:
             removals = (path, f"{path}/record", f"{path}/scratch")
             setting = setting_for(request, id, self.source, stdio, removals, attached=attached)

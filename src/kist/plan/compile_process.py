@@ -8,6 +8,7 @@ from __future__ import annotations
 from struct import pack
 
 from kist.errors import InvalidInput, Refused, Unsupported
+from kist.plan import flags as f
 from kist.plan.builder import capability_mask
 from kist.plan.setting import CREATE, RUN
 from kist.plan.steps import (
@@ -176,6 +177,7 @@ class ProcessCompiler:
                 "effective ones must be permitted, ambient ones permitted and inheritable",
                 path="$.process.capabilities",
             )
+        self._check_ids()
         g = "privileges"
         b.init(g, BoundingSet(masks["bounding"]), "no program inside can regain the others")
         if not b.single_id:
@@ -194,6 +196,21 @@ class ProcessCompiler:
                "what the command may do" if masks["effective"] else "none")  # fmt: skip
         if nnp:
             b.init(g, NoNewPrivs(), "set-uid programs give nothing")
+
+    def _check_ids(self) -> None:
+        """Only ids that are mapped exist in a user namespace of our making."""
+        b, user = self.b, self.process.user
+        for kind, ids in (("uid", (user.uid,)), ("gid", (user.gid, *user.additional_gids))):
+            maps = b.mappings(kind)
+            for id in ids if b.makes(f.CLONE_NEWUSER) else ():
+                if not any(m.container_id <= id < m.container_id + m.size for m in maps):
+                    only = b.single_id and "one id only: this user has no subordinate ids that could be used"
+                    raise Refused(
+                        f"{kind} {id} does not exist in the container's user namespace",
+                        why=only or f"it maps {', '.join(f'{m.size} from {m.container_id}' for m in maps)}",
+                        next="kist doctor says how to get more ids" if only else "use an id within the map",
+                        code="id-not-mapped",
+                    )
 
     def _load_filter(self, why: str) -> None:
         b, made = self.b, self.filter

@@ -90,7 +90,7 @@ class RootCompiler:
             self.trees[i] = b.slot()
             step = OpenTree(source, int(options.recursive), self.trees[i], id_map, int(options.id_map_recursive))
             b.host("rootfs", step, "while it can still be reached")
-        if self.files.lowers and b.makes(f.CLONE_NEWUSER) and b.host_root and b.facts.overlay_id_mapped:
+        if not self.files.path and b.makes(f.CLONE_NEWUSER) and b.host_root and b.facts.overlay_id_mapped:
             for path in (*self.files.lowers, *(source for source, _ in self.files.trees)):
                 self.lower_trees[path] = b.slot()
                 id_map = self._map(id_map_text(b.mappings("uid")), id_map_text(b.mappings("gid")))

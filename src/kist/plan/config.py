@@ -235,7 +235,8 @@ class _Config:
         rules = [oci.DeviceCgroup(False, "a", None, None, "rwm")]
         rules += [oci.DeviceCgroup(True, "c", major, minor, "rwm") for _, major, minor in DEVICES]
         rules += [oci.DeviceCgroup(True, "c", 5, 2, "rwm"), oci.DeviceCgroup(True, "c", 136, None, "rwm")]
-        rules += [oci.DeviceCgroup(True, d.kind, d.major, d.minor, d.access) for d in self.found.devices]
+        for d in self.found.devices:  # "m", too: the node is made inside the cgroup
+            rules.append(oci.DeviceCgroup(True, d.kind, d.major, d.minor, d.access.replace("m", "") + "m"))
         for rule in r.device_cgroup_rule:
             major, minor = (None if n == UNLIMITED else n for n in (rule.major, rule.minor))
             rules.append(oci.DeviceCgroup(True, rule.kind, major, minor, rule.access))

@@ -8,7 +8,7 @@ import sys
 
 def columns() -> int:
     try:
-        return max(40, os.get_terminal_size(1).columns)
+        return max(40, os.get_terminal_size(1).columns or 80)  # 0: a serial line does not know
     except OSError:
         return 80
 
