@@ -1,7 +1,7 @@
 /* Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit. */
 #ifndef KIST_STEPS_H
 #define KIST_STEPS_H
-#define PLAN_TABLE 0xaa6ed6fa953072d9UL
+#define PLAN_TABLE 0x7737d46e2771023cUL
 #define MAX_ARGUMENTS 10
 #define OP_COUNT 75
 
@@ -155,7 +155,7 @@ extern const char *const op_signature[OP_COUNT];
     [OP_FIND_COMMAND] = "ss", \
     [OP_AWAIT_START] = "f", \
     [OP_EXEC] = "llsnn", \
-    [OP_SUPERVISE] = "nss", \
+    [OP_SUPERVISE] = "nssn", \
     [OP_AWAIT_READY] = "n", \
     [OP_LEAVE] = "", \
     [OP_MOVE_TREE] = "fs", \
@@ -219,7 +219,7 @@ struct send_listener { struct argument path, state; };
 struct find_command { struct argument name, search; };
 struct await_start { struct argument slot; };
 struct exec { struct argument argv, env, search, reaper, close_from; };
-struct supervise { struct argument timeout_ms, timeout_text, freezer; };
+struct supervise { struct argument timeout_ms, timeout_text, freezer, reaper; };
 struct await_ready { struct argument running; };
 struct move_tree { struct argument tree, target; };
 #endif

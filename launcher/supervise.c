@@ -117,25 +117,40 @@ static void copy_window(int pty) {
     if (sys(ioctl, 0, TIOCGWINSZ, &size) == 0) sys(ioctl, pty, TIOCSWINSZ, &size);
 }
 
-/* Whether the first process looks after this signal itself: it catches, blocks (to wait for it) or ignores it. For a
- * PID 1 the default action is to do nothing; as the command of a container it is to end. */
-static int looks_after(struct state *s, uint number) {
-    char path[64], text[4096];
-    static const char *const sets[] = {"SigBlk:\t", "SigIgn:\t", "SigCgt:\t"};
-    ulong mask = 0, found = 0;
-    expand(s, "/proc/$init_pid/status", path, sizeof path);
+/* The start of a file below /proc/INIT_PID. */
+static void read_init(const struct state *s, const char *name, char *text, ulong room) {
+    char directory[32], path[4096];
+    expand(s, "/proc/$init_pid", directory, sizeof directory);
+    path_in(path, directory, name);
     int fd = (int)open_at(AT_FDCWD, path, O_RDONLY, 0);
-    long n = fd < 0 ? 0 : sys(read, fd, text, sizeof text - 1);
+    long n = fd < 0 ? 0 : sys(read, fd, text, room - 1);
     shut(fd);
     text[n < 0 ? 0 : n] = 0;
+}
+
+static ulong parse(const char *text, uint base) {
+    ulong n = 0;
+    for (; (*text >= '0' && *text <= '9') || (base == 16 && *text >= 'a' && *text <= 'f'); text++)
+        n = n * base + (ulong)(*text <= '9' ? *text - '0' : *text - 'a' + 10);
+    return n;
+}
+
+/* Whether the first process looks after this signal itself: it catches, blocks or ignores it, or waits for signals (then
+ * those waited for do not show as blocked). For a PID 1 the default action is to do nothing; as the command of a
+ * container it is to end. */
+static int looks_after(struct state *s, uint number) {
+    char text[4096];
+    static const char *const sets[] = {"SigBlk:\t", "SigIgn:\t", "SigCgt:\t"};
+    ulong mask = 0, found = 0;
+    read_init(s, "syscall", text, sizeof text);
+    if (parse(text, 10) == __NR_rt_sigtimedwait) return 1;
+    read_init(s, "status", text, sizeof text);
     for (const char *line = text; line && *line; line = find(line, '\n'), line = line ? line + 1 : 0)
         for (int i = 0; i < 3; i++) {
-            ulong k = 0, value = 0;
+            ulong k = 0;
             while (sets[i][k] && line[k] == sets[i][k]) k++;
             if (sets[i][k]) continue;
-            for (const char *c = line + k; *c && *c != '\n'; c++)
-                value = value << 4 | (ulong)(*c <= '9' ? *c - '0' : *c - 'a' + 10);
-            mask |= value;
+            mask |= parse(line + k, 16);
             found++;
         }
     return found < 3 || mask >> (number - 1) & 1;
@@ -148,7 +163,7 @@ static int ends_by_default(uint n) {
 /* `typed`: the terminal sent it, so it is for the whole foreground group, as it would be without us. */
 static void pass_on(struct state *s, struct watch *w, uint number, int typed) {
     if (number < 1 || number > 64) return;
-    if (s->started && ends_by_default(number) && !looks_after(s, number)) {
+    if (s->started && ends_by_default(number) && !w->plan->reaper.n && !looks_after(s, number)) {
         w->killed_by = number;
         number = SIGKILL;
     }

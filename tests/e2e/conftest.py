@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from kist.engine.state import StateDirectory
 from kist.kernel.probe import probe
 
 ROOT = os.geteuid() == 0
@@ -37,6 +38,7 @@ def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("KIST_RUN_DIR", str(path))
     monkeypatch.setenv("KIST_DATA_DIR", str(tmp_path / "data"))
     yield path
+    StateDirectory(str(path)).sweep()  # as the next command would, after a test that killed
     deadline = time.monotonic() + 5  # what was killed ends in its own time
     while found := leftovers(path):
         assert time.monotonic() < deadline, found

@@ -210,7 +210,9 @@ def test_network_host():
     assert inside("--network", "host", "host", "readlink", "/proc/self/ns/net").strip() == inode
 
 
-@pytest.mark.parametrize(("flag", "name"), [("--ipc", "ipc"), ("--uts", "uts"), ("--cgroupns", "cgroup"), ("--pid", "pid")])
+@pytest.mark.parametrize(
+    ("flag", "name"), [("--ipc", "ipc"), ("--uts", "uts"), ("--cgroupns", "cgroup"), ("--pid", "pid")]
+)
 def test_a_namespace_shared_with_the_host(flag, name):
     inode = os.readlink(f"/proc/self/ns/{name}")
     assert inside(flag, "host", "host", "readlink", f"/proc/self/ns/{name}").strip() == inode
@@ -225,7 +227,8 @@ def test_userns_private():
 @needs_root
 def test_roots_files_are_the_containers_root_in_a_user_namespace(rootfs):
     """The image is shown with other ids, not copied."""
-    text = inside("--userns", "private", "--rootfs", str(rootfs), "sh", "-c", "stat -c %u:%g /bin/busybox /etc; touch /etc/x")
+    script = "stat -c %u:%g /bin/busybox /etc; touch /etc/x"
+    text = inside("--userns", "private", "--rootfs", str(rootfs), "sh", "-c", script)
     assert text.split() == ["0:0", "0:0"]
 
 
@@ -276,14 +279,16 @@ def test_a_seccomp_profile_of_the_callers(tmp_path):
 
 @needs_root
 def test_privileged():
-    text = inside("--privileged", "host", "sh", "-c", "cat /proc/self/status; mount -t tmpfs x /home && echo mounted")
+    script = "cat /proc/self/status; mount -t tmpfs x /home && echo mounted"
+    text = inside("--privileged", "host", "sh", "-c", script)
     assert "Seccomp:\t0" in text
     assert "mounted" in text
 
 
 @needs_root
 def test_device():
-    text = inside("--device", "/dev/fuse:/dev/other:r", "host", "sh", "-c", "stat -c %t:%T /dev/other; ls /dev/fuse 2>&1 || true")
+    script = "stat -c %t:%T /dev/other; ls /dev/fuse 2>&1 || true"
+    text = inside("--device", "/dev/fuse:/dev/other:r", "host", "sh", "-c", script)
     assert text.splitlines()[0] == "a:e5"
     assert "No such file" in text
 
@@ -321,12 +326,15 @@ def test_a_name_is_taken_while_its_container_runs(run_dir):
         assert second.returncode == 125
         assert "web" in second.stderr
         compared = kist("ns", "web")
-        assert [line.split()[3] for line in compared.stdout.splitlines()[1:9] if line.startswith("pid")] == ["different"]
+        assert [line.split()[3] for line in compared.stdout.splitlines()[1:9] if line.startswith("pid")] == [
+            "different"
+        ]
         first.stdin.close()
         assert first.wait(30) == 0
     assert kist("run", "--rm", "--name", "web", "host", "true").returncode == 0
 
 
 def test_without_leaves_a_protection_out():
-    assert inside("--without", "utsns", "host", "readlink", "/proc/self/ns/uts").strip() == os.readlink("/proc/self/ns/uts")
+    uts = os.readlink("/proc/self/ns/uts")
+    assert inside("--without", "utsns", "host", "readlink", "/proc/self/ns/uts").strip() == uts
     assert "Seccomp:\t0" in inside("--without", "seccomp", "host", "cat", "/proc/self/status")

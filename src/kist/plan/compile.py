@@ -326,7 +326,7 @@ class _Compiler:
             }
             for fd in stdio.relays:
                 self.host("exec", Relay(*ends[fd]), f"copies fd {fd}")
-        step = Supervise(setting.timeout_ms, setting.timeout_text, self.cgroup.freezer)
+        step = Supervise(setting.timeout_ms, setting.timeout_text, self.cgroup.freezer, int(setting.reaper))
         self.host("exec", step, "until the command ends")
         self.b.plan += self.cgroup.after
         if setting.oom_text and self.cgroup.oom_counter:

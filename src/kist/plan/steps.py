@@ -1029,6 +1029,7 @@ class Supervise(Step):
     timeout_ms: int = 0
     timeout_text: str = ""  # what to say when it was over
     freezer: str = ""  # the file that freezes the cgroup, for Ctrl-Z; "" when there is none
+    reaper: int = 0  # the first process is ours and passes all signals on
 
     def shell(self) -> str:
         limit = f"# timeout -s KILL {self.timeout_ms / 1000:g} around it all\n" if self.timeout_ms else ""

@@ -1,0 +1,164 @@
+"""A person at a terminal: -t, resizing, Ctrl-C, Ctrl-Z, job control; and signals without one."""
+
+import os
+import signal
+import subprocess
+import termios
+
+import pytest
+from conftest import KIST
+from terminal import Terminal
+
+RUN = [*KIST, "run", "--rm"]
+PROMPT = r"\$ "
+
+
+@pytest.fixture(autouse=True)
+def plain_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PS1", "$ ")
+    monkeypatch.setenv("TERM", "dumb")
+
+
+SHELL = [*RUN, "-it", "-e", "PS1=$ ", "host", "sh"]
+
+
+def test_a_terminal_of_its_own(rootfs):
+    with Terminal(SHELL, rows=31, columns=97) as terminal:
+        terminal.expect(PROMPT)
+        terminal.type("stty size; tty; ls -l /dev/console | cut -c1\n")
+        terminal.expect(r"31 97\r\n/dev/pts/0\r\nc\r\n")
+        terminal.type("exit 7\n")
+        assert terminal.wait() == 7
+
+
+def test_it_follows_a_resize(rootfs):
+    with Terminal(SHELL) as terminal:
+        terminal.expect(PROMPT)
+        terminal.type("trap 'stty size' WINCH; echo rea''dy\n")
+        terminal.expect("ready")
+        terminal.resize(44, 111)
+        terminal.type("\n")
+        terminal.expect("44 111")
+
+
+def test_control_keys_belong_to_the_program_inside(rootfs):
+    with Terminal(SHELL) as terminal:
+        terminal.expect(PROMPT)
+        terminal.type("cat\n")
+        terminal.type("echoed\n")
+        terminal.expect("echoed\r\nechoed")
+        terminal.type("\x03")
+        terminal.expect(PROMPT)
+        terminal.type("cat\n")
+        terminal.type("again\n")
+        terminal.expect("again\r\nagain")
+        terminal.type("\x1a")
+        terminal.expect("Stopped")
+        terminal.type("kill -9 %1; wait; exit 3\n")
+        assert terminal.wait() == 3
+
+
+def test_the_callers_terminal_is_as_it_was(rootfs):
+    with Terminal(["bash", "--norc", "-i"]) as terminal:
+        terminal.expect(PROMPT)
+        before = terminal.modes()
+        terminal.type(" ".join(RUN) + f" -it --rootfs {rootfs} sh -c 'kill -9 $$; exit 1'; echo done=$?\n")
+        terminal.expect(r"done=1\r\n")
+        terminal.expect(PROMPT)
+        assert terminal.modes() == before
+
+
+def test_the_callers_terminal_is_raw_meanwhile(rootfs):
+    with Terminal(SHELL) as terminal:
+        terminal.expect(PROMPT)
+        assert not terminal.modes()[3] & (termios.ICANON | termios.ECHO | termios.ISIG)
+
+
+def test_interrupt_without_a_terminal_inside(rootfs):
+    """Ctrl-C reaches the command; as a PID 1 without a handler it would survive, as a command it should not."""
+    with Terminal([*RUN, "--rootfs", str(rootfs), "sh", "-c", "echo up; exec sleep 600"]) as terminal:
+        terminal.expect("up")
+        terminal.type("\x03")
+        assert terminal.wait() == 128 + signal.SIGINT
+
+
+def test_a_handler_inside_gets_the_interrupt(rootfs):
+    script = "trap 'echo caught; exit 9' INT; echo up; while :; do sleep 0.1; done"
+    with Terminal([*RUN, "--rootfs", str(rootfs), "sh", "-c", script]) as terminal:
+        terminal.expect("up")
+        terminal.type("\x03")
+        terminal.expect("caught")
+        assert terminal.wait() == 9
+
+
+def test_job_control(rootfs):
+    """Ctrl-Z stops the container with us; fg lets both go on."""
+    with Terminal(["bash", "--norc", "-i"]) as terminal:
+        terminal.expect(PROMPT)
+        script = "echo up; while :; do echo tick; sleep 0.1; done"
+        terminal.type(" ".join(RUN) + f' --rootfs {rootfs} sh -c "{script}"\n')
+        terminal.expect("tick\r\n.*tick\r\n")
+        terminal.type("\x1a")
+        terminal.expect("Stopped")
+        terminal.expect(PROMPT)
+        terminal.type("echo quiet; sleep 0.5; echo still\n")
+        assert "tick" not in terminal.expect("quiet\r\n.*?still\r\n").group().partition("quiet\r\n")[2]
+        terminal.type("fg\n")
+        terminal.expect("tick\r\n.*tick\r\n")
+        terminal.type("\x03")
+        terminal.expect(PROMPT)
+        terminal.type("exit\n")
+        terminal.wait()
+
+
+def test_typing_into_a_program_without_a_terminal(rootfs):
+    with Terminal([*RUN, "-i", "--rootfs", str(rootfs), "sh", "-c", "tty; read line; echo got $line"]) as terminal:
+        terminal.expect("not a tty")
+        terminal.type("words\n")
+        terminal.expect("got words")
+        assert terminal.wait() == 0
+
+
+def test_end_of_input(rootfs):
+    with Terminal([*RUN, "-i", "--rootfs", str(rootfs), "sh", "-c", "echo up; cat; echo end"]) as terminal:
+        terminal.expect("up")
+        terminal.type("\x04")
+        terminal.expect("end")
+        assert terminal.wait() == 0
+
+
+def test_a_full_terminal_does_not_keep_a_signal_away(rootfs):
+    """Nobody reads the terminal: the container blocks, the supervisor does not."""
+    with Terminal([*RUN, "--rootfs", str(rootfs), "sh", "-c", "echo up; yes"]) as terminal:
+        terminal.expect("up")
+        os.kill(terminal.pid, signal.SIGTERM)
+        assert terminal.wait() == 128 + signal.SIGTERM
+
+
+def started(argv: list[str]) -> subprocess.Popen[str]:
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "up\n"
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGQUIT])
+def test_a_signal_ends_what_does_not_look_after_it(rootfs, number):
+    with started([*RUN, "--rootfs", str(rootfs), "sh", "-c", "echo up; exec sleep 600"]) as process:
+        process.send_signal(number)
+        assert process.wait(30) == 128 + number
+
+
+@pytest.mark.parametrize("init", [(), ("--init",)])
+def test_a_signal_is_passed_on(rootfs, init):
+    script = "trap 'exit 5' USR1; echo up; while :; do sleep 0.1; done"
+    with started([*RUN, *init, "--rootfs", str(rootfs), "sh", "-c", script]) as process:
+        process.send_signal(signal.SIGUSR1)
+        assert process.wait(30) == 5
+
+
+def test_nohup(rootfs):
+    with started(["nohup", *RUN, "--rootfs", str(rootfs), "sh", "-c", "echo up; exec sleep 600"]) as process:
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 128 + signal.SIGTERM
