@@ -54,7 +54,7 @@ def test_control_keys_belong_to_the_program_inside(rootfs):
         terminal.expect("again\r\nagain")
         terminal.type("\x1a")
         terminal.expect("Stopped")
-        terminal.type("kill -9 %1; wait; exit 3\n")
+        terminal.type("kill -9 %1; wait; exit 3\nexit 3\n")
         assert terminal.wait() == 3
 
 
