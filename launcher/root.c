@@ -90,6 +90,7 @@ static long new_mount(const char *type, const char *source, const char *option, 
         r = equals ? sys(fsconfig, fs, FSCONFIG_SET_STRING, key, equals + 1, 0)
                    : sys(fsconfig, fs, FSCONFIG_SET_FLAG, key, 0, 0);
     }
+    if (r >= 0 && attributes & MOUNT_ATTR_RDONLY) r = sys(fsconfig, fs, FSCONFIG_SET_FLAG, "ro", 0, 0); /* as mount(2) */
     if (r >= 0) r = sys(fsconfig, fs, FSCONFIG_CMD_CREATE, 0, 0, 0);
     if (r >= 0) r = sys(fsmount, fs, FSMOUNT_CLOEXEC, attributes);
     shut(fs);
@@ -326,6 +327,16 @@ static long readonly_at(struct state *s, const struct step *step) {
     return r;
 }
 
+/* Inside: nothing that was opened outside is needed any more, but for what writes to the kernel and what starts us. */
+static long let_go(struct state *s, long r) {
+    for (uint i = 0; r == 0 && i < SLOT_COUNT; i++) {
+        if (i == SLOT_PROC || i == SLOT_START || (i >= SLOT_STDIN && i <= SLOT_STDERR)) continue;
+        shut(s->slots[i]);
+        s->slots[i] = -1;
+    }
+    return r;
+}
+
 static long pivot(struct state *s) {
     long r = sys(fchdir, s->slots[SLOT_ROOT]);
     if (r == 0) r = sys(pivot_root, ".", ".");
@@ -446,12 +457,12 @@ long take_root_step(struct state *s, const struct step *step) {
     case OP_MOVE_TREE:
         return sys(move_mount, s->slots[a[0].n], "", AT_FDCWD, a[1].s, MOVE_MOUNT_F_EMPTY_PATH);
     case OP_REMOUNT_AT: return remount_at(s, step);
-    case OP_PIVOT_ROOT: return pivot(s);
-    case OP_MOVE_ROOT: return move_root(s);
+    case OP_PIVOT_ROOT: return let_go(s, pivot(s));
+    case OP_MOVE_ROOT: return let_go(s, move_root(s));
     case OP_CHROOT:
         r = sys(fchdir, s->slots[SLOT_ROOT]);
         if (r == 0) r = sys(chroot, ".");
-        return r == 0 ? sys(chdir, "/") : r;
+        return let_go(s, r == 0 ? sys(chdir, "/") : r);
     case OP_OPEN_PTY: return open_pty(s, step);
     }
     return -ENOSYS;

@@ -5,9 +5,9 @@ import threading
 import time
 
 import pytest
-from conftest import needs_limits
 
 import kist
+from containers import needs_limits
 from kist.errors import InvalidInput, KistError, ProcessFailed
 from kist.faces.cli.flags import RUN_GROUPS
 

@@ -6,7 +6,8 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, kist, needs_root
+
+from containers import ROOT, kist, needs_root
 
 
 def refused(*args: str, status: int = 125, **kwargs) -> str:

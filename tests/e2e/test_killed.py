@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from conftest import KIST, leftovers
 
+from containers import KIST, leftovers
 from kist.engine.run import _Container, _states
 from kist.engine.state import StateDirectory
 from kist.faces.cli.request import run_request, this_process

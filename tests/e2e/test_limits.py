@@ -2,10 +2,9 @@
 
 import time
 
-from conftest import inside, needs_limits
-from conftest import kist as command
-
 import kist
+from containers import inside, needs_limits
+from containers import kist as command
 
 pytestmark = needs_limits
 FILL = "x = bytearray(200 << 20); x[::4096] = b'x' * len(x[::4096]); print('survived')"

@@ -5,7 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import KIST, ROOT, inside, kist, needs_ids, needs_root
+
+from containers import KIST, ROOT, inside, kist, needs_ids, needs_root
 
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 

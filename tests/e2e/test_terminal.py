@@ -6,7 +6,8 @@ import subprocess
 import termios
 
 import pytest
-from conftest import KIST
+
+from containers import KIST
 from terminal import Terminal
 
 RUN = [*KIST, "run", "--rm"]

@@ -243,6 +243,7 @@ class _Compiler:
     def _namespaces(self) -> None:
         b, spec = self.b, self.spec
         if b.has(f.CLONE_NEWNS):
+            self.root.open_shared()
             flags = rootfs_propagation(spec.linux.rootfs_propagation)
             self.init("namespaces", MountPropagation("/", flags), "else our mounts reach the host")
         self.init("privileges", Seal(), "nothing inside may look into the launcher")

@@ -97,6 +97,21 @@ class RootCompiler:
                 step = OpenTree(path, 0, self.lower_trees[path], id_map)
                 b.host("rootfs", step, "root's files belong to the container's root")
 
+    def open_shared(self) -> None:
+        """Sources whose mount events are to travel both ways are taken before this mount namespace becomes the host's
+        slave: what is cloned then stays in the host's peer group. Source: mount_namespaces(7)."""
+        b = self.b
+        for i, mount in enumerate(self.spec.mounts):
+            options = mount_options.parse(mount.options, f"$.mounts[{i}].options")
+            if options.propagation & f.MS_SHARED and (options.bind or mount.type == "bind") and i not in self.trees:
+                self.trees[i] = b.slot()
+                source = host_path(mount.source, b.setting.bundle)
+                b.init(
+                    "rootfs",
+                    OpenTree(source, int(options.recursive), self.trees[i]),
+                    "while it is shared with the host",
+                )
+
     def _mount_map(self, mount: oci.Mount, index: int) -> int:
         b, where = self.b, f"$.mounts[{index}]"
         uid, gid = mount.uid_mappings, mount.gid_mappings

@@ -29,7 +29,8 @@ def _step_lines(index: int, entry: Entry, width: int) -> list[str]:
     if step.fidelity == NO_SHELL or not shell:
         lines.append("#   (no shell command does this)")
     else:
-        lines += shell.split("\n")
+        for line in shell.split("\n"):
+            lines += _wrap(line[2:], width, "#   ") if line.startswith("# ") else [line]
     return lines
 
 

@@ -1,7 +1,8 @@
 """A plan as a script for sh: each step that a shell can take, in the order of execution, by whom it is taken.
 
-The first process's steps are a script within the script, given to `sh -c` by unshare(1). Steps that no shell command
-takes are comments. Its cleanup is what the launcher undoes, in reverse.
+The first process's steps are a script within the script, given to `sh -c` by unshare(1); where the shell must be
+started anew (another unshare, chroot), the rest is once more a script within. Steps that no shell command takes are
+comments. At the end it removes what the launcher would undo, in reverse.
 """
 
 from __future__ import annotations
@@ -15,16 +16,20 @@ from kist.plan.steps import (
     BoundingSet,
     Capabilities,
     CgroupMake,
+    Chroot,
     Clone,
     CreateFile,
     DieWithParent,
     Exec,
     Mkdir,
+    Mount,
+    MoveRoot,
     NoNewPrivs,
     SetGroups,
     SetIds,
+    Setns,
     Setsid,
-    Supervise,
+    Unshare,
     cap_words,
 )
 
@@ -34,70 +39,93 @@ if TYPE_CHECKING:
 
 _HEAD = """\
 #!/bin/sh
-# The container of `kist explain`, by hand. Run as the user who would run kist; needs util-linux.
-set -eu
-"""
-
-
-def _comment(index: int, entry: Entry) -> str:
-    return f"# {index} {type(entry.step).__name__}: {entry.why}"
+# The container that `kist explain --script` was asked about, by hand. Run it as the user who would run kist.
+# It needs util-linux and iproute2, and setsid, setpriv and env inside the container, too.
+set -eu"""
+# The number of unshare's child, as soon as there is one.
+_INIT_PID = 'until init_pid=$(cat /proc/"$child"/task/"$child"/children) && [ "$init_pid" ]; do :; done'
 
 
 def script(plan: Plan) -> str:
-    host: list[str] = [_HEAD.rstrip()]
-    init: list[str] = []
-    undo: list[str] = []
+    host: list[str] = [_HEAD, *_directories(plan)]
+    init: list[list[str]] = [[]]  # a new list after each step that starts the shell anew
+    undo: list[str] = [f"rmdir {shlex.quote(path)}" for path in reversed(_mount_points(plan))]
     privileges = _Privileges()
+    clone_at = len(host)
     for index, entry in enumerate(plan):
-        step, lines = entry.step, host if entry.actor == HOST else init
+        step = entry.step
+        lines = host if entry.actor == HOST else init[-1]
         if isinstance(step, Clone) and step.child == INIT:
-            host.append("__INIT__")
-        lines.append(_comment(index, entry))
+            clone_at = len(host)
+        lines.append(f"# {index} {type(step).__name__}: {entry.why}")
         if isinstance(step, (CgroupMake, Mkdir)) and not step.keep and entry.actor == HOST:
             undo.insert(0, f"rmdir {shlex.quote(step.path)}")
         if isinstance(step, CreateFile):
             undo.insert(0, f"rm -f {shlex.quote(step.path)}")
         if privileges.take(step):
             continue
-        if isinstance(step, Exec):
-            lines.append(privileges.command(step))
-        elif step.fidelity == NO_SHELL or not step.shell():
-            lines.append("#   (no shell command does this)")
-        else:
-            lines += step.shell().split("\n")
+        lines += _commands(entry, privileges)
         if isinstance(step, Clone):
-            lines.append("init_pid=$(ps -o pid= --ppid $child || true)  # unshare's child")
-        if isinstance(step, Supervise) and undo:
-            lines += ["# what was made is removed again", *(f"{line} || true" for line in undo)]
-    quoted = "init=$(cat <<'END_OF_INIT'\n" + "\n".join(init) + "\nEND_OF_INIT\n)"
-    return "\n".join([line if line != "__INIT__" else quoted for line in host] + ["exit $status", ""])
+            lines.append(_INIT_PID)
+        if isinstance(step, (Unshare, Setns, Chroot, MoveRoot)) and entry.actor != HOST:
+            init.append([])
+    host.insert(clone_at, _nested("init", init))
+    end = ["# what was made is removed again", *(f"{line} || true" for line in undo), "exit $status", ""]
+    return "\n".join([*host, *end])
+
+
+def _commands(entry: Entry, privileges: _Privileges) -> list[str]:
+    step = entry.step
+    if isinstance(step, Exec):
+        return [privileges.command(step)]
+    if step.fidelity == NO_SHELL or not step.shell():
+        return ["#   (no shell command does this)"]
+    return step.shell().split("\n")
+
+
+def _nested(variable: str, parts: list[list[str]]) -> str:
+    """A shell variable that holds the first part; the others are in it, as $rest."""
+    first, *others = parts
+    lines = list(first)
+    if others:
+        lines.insert(len(lines) - 1, _nested("rest", others))
+    end = f"END_{len(parts)}"
+    return "\n".join([f"{variable}=$(cat <<'{end}'", *lines, end, ")"])
+
+
+def _mount_points(plan: Plan) -> list[str]:
+    """Directories of the host that kist makes before the plan begins, outermost first."""
+    mounts = [e.step for e in plan if isinstance(e.step, Mount) and e.step.fstype == "tmpfs"]
+    return [path for m in mounts for path in (m.target.rpartition("/")[0], m.target) if path.count("/") > 1]
+
+
+def _directories(plan: Plan) -> list[str]:
+    return [f"mkdir -p {shlex.quote(path)}" for path in _mount_points(plan)[-1:]]
 
 
 class _Privileges:
     """Steps that setpriv(1) and setsid(1) take together, when they start the command."""
 
     def __init__(self) -> None:
-        self.words: list[str] = []
+        self.words: dict[str, str] = {}
         self.setsid = False
-        self.effective = 0
 
     def take(self, step: object) -> bool:
         if isinstance(step, BoundingSet):
-            self.words.append(f"--bounding-set={cap_words(step.keep)}")
+            self.words["--bounding-set"] = cap_words(step.keep)
         elif isinstance(step, SetGroups):
             ids = [str(int.from_bytes(step.groups[i : i + 4], "little")) for i in range(0, len(step.groups), 4)]
-            self.words.append(f"--groups={','.join(ids)}" if ids else "--clear-groups")
+            self.words |= {"--groups": ",".join(ids)} if ids else {"--clear-groups": ""}
         elif isinstance(step, SetIds):
-            self.words = [w for w in self.words if not w.startswith(("--reuid", "--regid"))]
-            self.words += [f"--reuid={step.uid}", f"--regid={step.gid}"]
+            self.words |= {"--reuid": str(step.uid), "--regid": str(step.gid)}
         elif isinstance(step, Capabilities):
-            self.words.append(f"--inh-caps={cap_words(step.inheritable)}")
+            self.words["--inh-caps"] = cap_words(step.inheritable)
             if step.ambient:
-                self.words.append(f"--ambient-caps={cap_words(step.ambient)}")
+                self.words["--ambient-caps"] = cap_words(step.ambient)
         elif isinstance(step, NoNewPrivs):
-            self.words.append("--no-new-privs")
+            self.words["--no-new-privs"] = ""
         elif isinstance(step, DieWithParent):
-            self.words = [w for w in self.words if w != "--pdeathsig=KILL"] + ["--pdeathsig=KILL"]
+            self.words["--pdeathsig"] = "KILL"
         elif isinstance(step, Setsid):
             self.setsid = True
         else:
@@ -105,7 +133,7 @@ class _Privileges:
         return True
 
     def command(self, step: Exec) -> str:
+        words = " ".join(f"{word}={value}" if value else word for word, value in self.words.items())
         env = " ".join(shlex.quote(e) for e in step.env)
         argv = " ".join(shlex.quote(a) for a in step.argv)
-        session = "setsid " if self.setsid else ""
-        return f"exec {session}setpriv {' '.join(self.words)} env -i {env} {argv}"
+        return f"exec {'setsid ' if self.setsid else ''}setpriv {words} env -i {env} {argv}"

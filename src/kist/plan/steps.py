@@ -317,11 +317,10 @@ class Unshare(Step):
 
     op: ClassVar[int] = 18
     man: ClassVar[str] = "unshare(2)"
-    fidelity: ClassVar[int] = ROUGHLY
     flags: int
 
     def shell(self) -> str:
-        return f"# in a shell of its own: unshare {unshare_options(self.flags)}"
+        return f'exec unshare {unshare_options(self.flags)} sh -euc "$rest"'
 
 
 class Setns(Step):
@@ -335,9 +334,9 @@ class Setns(Step):
 
     def shell(self) -> str:
         if self.target == Slots.TARGET:
-            return f'nsenter --target "$target_pid" {unshare_options(self.flags)}'
+            return f'exec nsenter --target "$target_pid" {unshare_options(self.flags)} sh -euc "$rest"'
         option = unshare_options(self.flags)
-        return f'nsenter {option}="${_variable(self.target)}"'
+        return f'exec nsenter {option}="${_variable(self.target)}" sh -euc "$rest"'
 
 
 class OpenPidfd(Step):
@@ -582,7 +581,7 @@ class MaskAt(Step):
         at = _inside(self.target)
         return (
             f"[ ! -d {at} ] || mount -t tmpfs -o ro,size=0k,nr_inodes=1 tmpfs {at}\n"
-            f'[ ! -f {at} ] || mount --bind "$root"/dev/null {at}'
+            f"[ -d {at} ] || [ ! -e {at} ] || mount --bind /dev/null {at}"
         )
 
 
@@ -653,7 +652,7 @@ class Sethostname(Step):
     name: str
 
     def shell(self) -> str:
-        return f"hostname {_q(self.name)}"
+        return f"echo {_q(self.name)} > /proc/sys/kernel/hostname"
 
 
 class Setdomainname(Step):
@@ -664,7 +663,7 @@ class Setdomainname(Step):
     name: str
 
     def shell(self) -> str:
-        return f"domainname {_q(self.name)}"
+        return f"echo {_q(self.name)} > /proc/sys/kernel/domainname"
 
 
 class WriteProc(Step):
