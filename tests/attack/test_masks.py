@@ -18,6 +18,7 @@ def test_hidden_files_are_the_null_device():
     assert len(names) >= 2
 
 
+@needs_root
 def test_control_they_tell_about_the_host_without_masks():
     text = inside("--without", "masked", "host", "cat", "/proc/timer_list") if "/proc/timer_list" in existing() else "x"
     assert text

@@ -71,7 +71,7 @@ def test_at_every_step(rootfs, run_dir, tmp_path):
     os.mkfifo(fifo)
     program, null = open_program(), os.open("/dev/null", os.O_RDWR)
     total = steps(rootfs)
-    assert total > 80
+    assert total > 50
     for index in range(total):
         made = container(rootfs)
         plan = list(made.compiled.plan)

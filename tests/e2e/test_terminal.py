@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import termios
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -136,11 +138,17 @@ def test_a_full_terminal_does_not_keep_a_signal_away(rootfs):
         assert terminal.wait() == 128 + signal.SIGTERM
 
 
-def started(argv: list[str]) -> subprocess.Popen[str]:
-    process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
-    assert process.stdout
-    assert process.stdout.readline() == "up\n"
-    return process
+@contextmanager
+def started(argv: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A process that has said "up", with no signal ignored, wherever the tests run."""
+    argv = ["env", "--default-signal=HUP,INT,QUIT", *argv]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        try:
+            assert process.stdout.readline() == "up\n"
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGQUIT])
