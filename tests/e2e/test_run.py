@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from containers import KIST, ROOT, inside, kist, needs_ids, needs_root
+from kist.kernel.probe import filesystem_of, probe
 
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 
@@ -16,7 +17,9 @@ def namespaces(text: str) -> dict[str, str]:
 
 
 def test_the_first_process_has_number_1_and_namespaces_of_its_own():
-    words = inside("host", "sh", "-c", f"echo $$; cd /proc/self/ns; readlink {' '.join(NAMESPACES)}").split()
+    words = inside(
+        "host", "sh", "-c", f"echo $$; for n in {' '.join(NAMESPACES)}; do readlink /proc/self/ns/$n; done"
+    ).split()
     assert words[0] == "1"
     assert len(words) == 9
     outside = {os.readlink(f"/proc/self/ns/{name}") for name in NAMESPACES}
@@ -228,9 +231,25 @@ def test_userns_private():
 @needs_root
 def test_roots_files_are_the_containers_root_in_a_user_namespace(rootfs):
     """The image is shown with other ids, not copied."""
+    if not probe().overlay_id_mapped(filesystem_of(str(rootfs))):
+        pytest.skip("the file system of the temporary directory cannot be id-mapped")
     script = "stat -c %u:%g /bin/busybox /etc; touch /etc/x"
     text = inside("--userns", "private", "--rootfs", str(rootfs), "sh", "-c", script)
     assert text.split() == ["0:0", "0:0"]
+
+
+@needs_root
+def test_where_it_cannot_be_shown_so_it_is_said(tmp_path):
+    """overlayfs cannot be id-mapped."""
+    for name in ("l", "u", "w", "m", "l/bin"):
+        (tmp_path / name).mkdir()
+    options = f"lowerdir={tmp_path}/l,upperdir={tmp_path}/u,workdir={tmp_path}/w"
+    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, f"{tmp_path}/m"], check=True)
+    try:
+        done = kist("run", "--rm", "--userns", "private", "--rootfs", f"{tmp_path}/m", "/usr/bin/true")
+    finally:
+        subprocess.run(["umount", f"{tmp_path}/m"], check=True)
+    assert "overlay cannot be id-mapped" in done.stderr
 
 
 def test_time_offset():

@@ -41,6 +41,7 @@ ROOT_V2 = HostFacts(
         systemd=True,
         swap_accounting=True,
     ),
+    nofile_max=1048576,
     rlimits={"RLIMIT_NOFILE": (1024, 1048576), "RLIMIT_NPROC": (63000, 63000), "RLIMIT_CORE": (0, -1)},
     memory_total_bytes=8 << 30,
     cpus=2,

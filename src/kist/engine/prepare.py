@@ -15,6 +15,8 @@ from kist.plan.setting import Files, Setting, Stdio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kist.plan.compile import Compiled
     from kist.plan.facts import HostFacts
     from kist.plan.request import DeviceRequest, RunRequest
@@ -35,6 +37,16 @@ class Source:
     def __init__(self, request: RunRequest, scratch: str) -> None:
         self.lease: int = -1
         self.path = DEFAULT_PATH
+        self.files: Files
+        self.read: Callable[[str], str]
+        self._open(request, scratch)
+        if request.userns == "private" and os.geteuid() == 0:
+            from kist.kernel.probe import filesystem_of
+            from kist.value import replace
+
+            self.files = replace(self.files, filesystem=filesystem_of((*self.files.lowers, "/usr")[0]))
+
+    def _open(self, request: RunRequest, scratch: str) -> None:
         if request.rootfs:
             if not os.path.isdir(request.rootfs):
                 raise NotFound(f"no directory {request.rootfs}", next="give --rootfs an existing directory")

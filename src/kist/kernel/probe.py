@@ -148,6 +148,17 @@ def parse_mountinfo(text: str, kinds: Iterable[str]) -> list[Mount]:
     return mounts
 
 
+def filesystem_of(path: str) -> str:
+    """The type of the file system that `path` lies on, "" if it cannot be told. Raises OSError."""
+    device = os.stat(path).st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    for line in _read("/proc/self/mountinfo").split("\n"):
+        left, _, right = line.partition(" - ")
+        if left.split(" ")[2:3] == [number]:
+            return right.partition(" ")[0]
+    return ""
+
+
 def parse_own_cgroups(text: str) -> dict[str, str]:
     """/proc/self/cgroup, cgroups(7): the path by controller ("name=..." for named hierarchies); v2's under ""."""
     own = {}
@@ -354,6 +365,7 @@ def probe() -> HostFacts:
         lsm=tuple(name for name, is_active in active.items() if is_active),
         cgroup=_cgroup(mounts, kernel, host_root=uid == 0 and not inside),
         rlimits=parse_rlimits(_read("/proc/self/limits")),
+        nofile_max=_number(_read("/proc/sys/fs/nr_open")) or 1 << 20,
         memory_total_bytes=_count("SC_PHYS_PAGES") * _count("SC_PAGE_SIZE"),
         cpus=_count("SC_NPROCESSORS_ONLN"),
     )

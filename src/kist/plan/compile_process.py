@@ -146,7 +146,9 @@ class ProcessCompiler:
         soft, hard = limit.soft, limit.hard
         ceiling = b.facts.rlimits.get(limit.type, (-1, -1))[1]
         ceiling = _INFINITY if ceiling < 0 else ceiling
-        if b.setting.clamp and hard > ceiling and "CAP_SYS_RESOURCE" not in b.facts.capabilities:
+        if "CAP_SYS_RESOURCE" in b.facts.capabilities:
+            ceiling = b.facts.nofile_max if limit.type == "RLIMIT_NOFILE" else _INFINITY
+        if b.setting.clamp and hard > ceiling:
             name = limit.type.removeprefix("RLIMIT_").lower()
             b.notes.append(f"--ulimit {name}: {ceiling} instead of {hard}, the most that this host allows")
             b.not_enforced.append(f"ulimit.{name}")

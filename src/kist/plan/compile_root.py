@@ -90,7 +90,12 @@ class RootCompiler:
             self.trees[i] = b.slot()
             step = OpenTree(source, int(options.recursive), self.trees[i], id_map, int(options.id_map_recursive))
             b.host("rootfs", step, "while it can still be reached")
-        if not self.files.path and b.makes(f.CLONE_NEWUSER) and b.host_root and b.facts.overlay_id_mapped:
+        if self.files.path or not (b.makes(f.CLONE_NEWUSER) and b.host_root):
+            return
+        if not b.facts.overlay_id_mapped(self.files.filesystem):
+            why = f"{self.files.filesystem or 'this file system'} cannot be id-mapped by this kernel"
+            b.notes.append(f"root's files are nobody's inside: {why}")
+        else:
             for path in (*self.files.lowers, *(source for source, _ in self.files.trees)):
                 self.lower_trees[path] = b.slot()
                 id_map = self._map(id_map_text(b.mappings("uid")), id_map_text(b.mappings("gid")))

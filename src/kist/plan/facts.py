@@ -110,6 +110,13 @@ class CgroupFacts(Value):
     realtime: bool = False  # v1 cpu.rt_runtime_us
 
 
+# File systems that may be id-mapped, and since when.
+_ID_MAPPABLE = {
+    "ext4": (5, 12), "vfat": (5, 12), "xfs": (5, 12), "btrfs": (5, 15), "f2fs": (5, 18), "erofs": (5, 19),
+    "squashfs": (6, 2), "tmpfs": (6, 3), "bcachefs": (6, 10), "fuse": (6, 12),
+}  # fmt: skip
+
+
 class HostFacts(Value):
     """What the compiler may rely on. Says nothing of run directories or of what stdio is."""
 
@@ -134,6 +141,7 @@ class HostFacts(Value):
     lsm: tuple[str, ...]  # the active ones of "apparmor", "selinux"
     cgroup: CgroupFacts
     rlimits: Mapping[str, tuple[int, int]]  # "RLIMIT_NOFILE" -> (soft, hard); -1 is RLIM_INFINITY
+    nofile_max: int  # what RLIMIT_NOFILE may be raised to by who may raise limits: fs.nr_open
     memory_total_bytes: int
     cpus: int  # online
 
@@ -152,10 +160,10 @@ class HostFacts(Value):
         """mount_setattr(2): recursive read-only, id-mapped mounts."""
         return self.kernel >= (5, 12)
 
-    @property
-    def overlay_id_mapped(self) -> bool:
-        """The layers of an overlay may be id-mapped mounts."""
-        return self.kernel >= (5, 19)
+    def overlay_id_mapped(self, filesystem: str) -> bool:
+        """The layers of an overlay may be id-mapped mounts of this file system type. Source: fs.h, FS_ALLOW_IDMAP."""
+        since = _ID_MAPPABLE.get(filesystem)
+        return since is not None and self.kernel >= max(since, (5, 19))
 
     @property
     def pidfd(self) -> bool:

@@ -11,9 +11,8 @@ class Files(Value):
 
     path: str = ""
     lowers: tuple[str, ...] = ()  # host directories, the uppermost first; none: begin with nothing
-    scratch: str = (
-        ""  # an empty host directory: a tmpfs is mounted there that only the container's mount namespace sees
-    )
+    filesystem: str = ""  # its type, where the lowers lie; asked only for root's user namespaces
+    scratch: str = ""  # an empty host directory, for a tmpfs that only the container's mount namespace sees
     size_bytes: int | None = None  # of what the container writes
     trees: tuple[tuple[str, str], ...] = ()  # (host directory, where it shows), each with a throw-away layer of its own
     symlinks: tuple[tuple[str, str], ...] = ()  # (path, content)
