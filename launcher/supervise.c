@@ -97,7 +97,7 @@ struct watch {
     const struct supervise *plan;
     struct termios saved;
     int signals, terminal;  /* signalfd; whether the caller's terminal is ours to set */
-    uint timed_out, killed_by;
+    uint timed_out, killed_by, asked;
     ulong ignored;          /* signals that our caller ignores, as nohup(1) has it */
 };
 
@@ -163,7 +163,9 @@ static int ends_by_default(uint n) {
 /* `typed`: the terminal sent it, so it is for the whole foreground group, as it would be without us. */
 static void pass_on(struct state *s, struct watch *w, uint number, int typed) {
     if (number < 1 || number > 64) return;
-    if (s->started && ends_by_default(number) && !w->plan->reaper.n && !looks_after(s, number)) {
+    if ((number == SIGINT || number == SIGTERM) && s->on_failure) w->asked++;
+    int deaf = ends_by_default(number) && !w->plan->reaper.n && !looks_after(s, number);
+    if (s->started && (deaf || w->asked == 3)) { /* the third time, whatever it does with them */
         w->killed_by = number;
         number = SIGKILL;
     }

@@ -14,6 +14,8 @@ from terminal import Terminal
 
 RUN = [*KIST, "run", "--rm"]
 PROMPT = r"\$ "
+# Says that it is there when it has no handlers any more.
+SLEEPER = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_DFL); print('up', flush=True); time.sleep(600)"
 
 
 @pytest.fixture(autouse=True)
@@ -34,14 +36,14 @@ def test_a_terminal_of_its_own(rootfs):
         assert terminal.wait() == 7
 
 
-def test_it_follows_a_resize(rootfs):
+def test_it_follows_a_resize():
     with Terminal(SHELL) as terminal:
         terminal.expect(PROMPT)
-        terminal.type("trap 'stty size' WINCH; echo rea''dy\n")
-        terminal.expect("ready")
         terminal.resize(44, 111)
-        terminal.type("\n")
-        terminal.expect("44 111")
+        size = ""
+        while size != "44 111":  # the signal takes its way through two terminals
+            terminal.type("stty size\n")
+            size = terminal.expect(r"(\d+ \d+)\r\n").group(1)
 
 
 def test_control_keys_belong_to_the_program_inside(rootfs):
@@ -77,9 +79,9 @@ def test_the_callers_terminal_is_raw_meanwhile(rootfs):
         assert not terminal.modes()[3] & (termios.ICANON | termios.ECHO | termios.ISIG)
 
 
-def test_interrupt_without_a_terminal_inside(rootfs):
+def test_interrupt_without_a_terminal_inside():
     """Ctrl-C reaches the command; as a PID 1 without a handler it would survive, as a command it should not."""
-    with Terminal([*RUN, "--rootfs", str(rootfs), "sh", "-c", "echo up; exec sleep 600"]) as terminal:
+    with Terminal([*RUN, "host", "python3", "-c", SLEEPER]) as terminal:
         terminal.expect("up")
         terminal.type("\x03")
         assert terminal.wait() == 128 + signal.SIGINT
@@ -152,8 +154,8 @@ def started(argv: list[str]) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGQUIT])
-def test_a_signal_ends_what_does_not_look_after_it(rootfs, number):
-    with started([*RUN, "--rootfs", str(rootfs), "sh", "-c", "echo up; exec sleep 600"]) as process:
+def test_a_signal_ends_what_does_not_look_after_it(number):
+    with started([*RUN, "host", "python3", "-c", SLEEPER]) as process:
         process.send_signal(number)
         assert process.wait(30) == 128 + number
 
@@ -166,8 +168,22 @@ def test_a_signal_is_passed_on(rootfs, init):
         assert process.wait(30) == 5
 
 
+def test_the_third_time_ends_it_anyway(rootfs):
+    script = "trap 'echo again' INT; echo up; while :; do sleep 0.05; done"
+    with started([*RUN, "--rootfs", str(rootfs), "sh", "-c", script]) as process:
+        assert process.stdout
+        for _ in range(2):
+            process.send_signal(signal.SIGINT)
+            assert process.stdout.readline() == "again\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 128 + signal.SIGINT
+
+
 def test_nohup(rootfs):
-    with started(["nohup", *RUN, "--rootfs", str(rootfs), "sh", "-c", "echo up; exec sleep 600"]) as process:
+    script = "trap 'exit 4' TERM; trap 'echo hung up' HUP; echo up; while :; do sleep 0.05; done"
+    with started(["nohup", *RUN, "--rootfs", str(rootfs), "sh", "-c", script]) as process:
         process.send_signal(signal.SIGHUP)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 128 + signal.SIGTERM
+        assert process.wait(30) == 4
+        assert process.stdout
+        assert process.stdout.read() == ""
