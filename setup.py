@@ -31,7 +31,7 @@ class BinaryDistribution(Distribution):
 
 # Not console_scripts: the wrapper that pip 23 writes imports re, 8 ms of each start.
 setup(
-    scripts=["bin/kist"],
+    scripts=["bin/kist", "bin/kist-oci"],
     cmdclass={"build_py": BuildLauncher, "bdist_wheel": PlatformWheel},
     distclass=BinaryDistribution,
 )

@@ -314,6 +314,12 @@ long take_process_step(struct state *s, const struct step *step) {
         if (r >= 0) s->slots[a[1].n] = (int)r;
         return r < 0 ? r : 0;
     case OP_SEND_LISTENER: return send_listener(s, step);
+    case OP_SEND_PIDFD: {
+        int socket = (int)connect_to(a[0].s);
+        r = socket < 0 ? socket : send_fd(socket, s->init_fd);
+        shut(socket);
+        return r;
+    }
     case OP_SIGNAL:
         r = sys(sendto, s->peer, words, sizeof words, MSG_NOSIGNAL, 0, 0);
         return r < 0 ? r : 0;

@@ -1,9 +1,9 @@
 /* Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit. */
 #ifndef KIST_STEPS_H
 #define KIST_STEPS_H
-#define PLAN_TABLE 0x7737d46e2771023cUL
+#define PLAN_TABLE 0xf15a579046a9a7f8UL
 #define MAX_ARGUMENTS 10
-#define OP_COUNT 75
+#define OP_COUNT 76
 
 struct argument { unsigned long n; const char *s; };  /* a number or slot; else length or count, and bytes */
 
@@ -83,6 +83,7 @@ enum op {
     OP_AWAIT_READY = 71,
     OP_LEAVE = 72,
     OP_MOVE_TREE = 74,
+    OP_SEND_PIDFD = 75,
 };
 extern const char *const op_signature[OP_COUNT];
 #define OP_SIGNATURES \
@@ -159,6 +160,7 @@ extern const char *const op_signature[OP_COUNT];
     [OP_AWAIT_READY] = "n", \
     [OP_LEAVE] = "", \
     [OP_MOVE_TREE] = "fs", \
+    [OP_SEND_PIDFD] = "s", \
 
 
 struct mkdir { struct argument path, mode, keep; };
@@ -222,4 +224,5 @@ struct exec { struct argument argv, env, search, reaper, close_from; };
 struct supervise { struct argument timeout_ms, timeout_text, freezer, reaper; };
 struct await_ready { struct argument running; };
 struct move_tree { struct argument tree, target; };
+struct send_pidfd { struct argument path; };
 #endif

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import kist.errors
 from kist.errors import KistError
-from kist.faces.cli.flags import Command, Flag
+from kist.faces.cli.command import Command, Flag
 from kist.faces.cli.help import usage
 from kist.faces.cli.verbs import VERBS, verb_module
 from kist.plan.steps import FIDELITY, SLOT_NAMES, STEPS, Step

@@ -6,7 +6,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from kist.faces.python import Result, run
 
-__all__ = ["Result", "run"]
+__all__ = ["Result", "__version__", "run"]
+__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:

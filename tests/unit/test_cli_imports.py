@@ -22,7 +22,7 @@ OURS = {
     "kist", "kist.codec", "kist.errors", "kist.value",
     "kist.engine", "kist.engine.host_image", "kist.engine.identity", "kist.engine.prepare", "kist.engine.run",
     "kist.engine.state",
-    "kist.faces", "kist.faces.cli", "kist.faces.cli.__main__", "kist.faces.cli.failed", "kist.faces.cli.flags",
+    "kist.faces", "kist.faces.cli", "kist.faces.cli.__main__", "kist.faces.cli.command", "kist.faces.cli.failed", "kist.faces.cli.flags",
     "kist.faces.cli.parse", "kist.faces.cli.request", "kist.faces.cli.run", "kist.faces.cli.verbs",
     "kist.kernel", "kist.kernel.launcher", "kist.kernel.probe", "kist.kernel.subids",
     "kist.plan", "kist.plan._syscalls", "kist.plan._table", "kist.plan.builder", "kist.plan.cgroup",
@@ -30,7 +30,7 @@ OURS = {
     "kist.plan.compile_root", "kist.plan.config", "kist.plan.encode", "kist.plan.facts", "kist.plan.flags",
     "kist.plan.mount_options", "kist.plan.mount_values", "kist.plan.request", "kist.plan.seccomp",
     "kist.plan.seccomp_default", "kist.plan.seccomp_default_x86_64", "kist.plan.setting", "kist.plan.steps",
-    "kist.plan.sysctl", "kist.plan.values",
+    "kist.plan.sysctl", "kist.plan.values", "kist.plan.words",
     "kist.spec", "kist.spec.runtime",
 }  # fmt: skip
 

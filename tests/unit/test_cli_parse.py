@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kist.errors import InvalidInput, KistError, Unsupported
-from kist.faces.cli.flags import LATER, LATER_SHORT, Command
+from kist.faces.cli.command import Command
+from kist.faces.cli.flags import LATER, LATER_SHORT
 from kist.faces.cli.ns import COMMAND as NS
 from kist.faces.cli.parse import HelpAsked, Parsed, flags_of, parse
 from kist.faces.cli.run import COMMAND as RUN

@@ -117,7 +117,7 @@ class StateDirectory:
         if len(matches) > 1:
             raise Conflict(f"{name_or_id!r} may mean {len(matches)} containers", next="write more of the id")
         if not matches:
-            from kist.plan.values import nearest
+            from kist.plan.words import nearest
 
             near = nearest(name_or_id, [r.name for r in found if r.name])
             raise NotFound(f"no container {name_or_id!r}", next=f"did you mean {near!r}?" if near else "")

@@ -125,6 +125,28 @@ def remove_cgroups(paths: Sequence[str], *, timeout_s: float = 5.0) -> None:
         pause_s = min(pause_s * 2, 0.05)
 
 
+def pids(path: str) -> set[int]:
+    """Processes in a cgroup and below it."""
+    return _pids(path)
+
+
+def kill_all(paths: Sequence[str], number: int) -> None:
+    """Send a signal to every process in these cgroups (the hierarchies of one container) and below them."""
+    import signal
+
+    for path in paths:
+        if number == signal.SIGKILL:
+            _kill(path)
+        else:
+            _signal_all(path, number)
+        return  # all of them hold the same processes
+
+
+def write_value(path: str, value: str) -> bool:
+    """False when there is no such file. Raises OSError when the kernel does not take the value."""
+    return _write(path, value)
+
+
 def _remove(path: str) -> bool:
     for _ in _walk(path, remove=True):
         pass
@@ -165,8 +187,8 @@ def _freeze(path: str) -> None:
         _write(f"{path}/cgroup.freeze", "1")
 
 
-def _signal_all(path: str) -> None:
-    """SIGKILL by pidfd: between reading a list and signalling, a number can come to mean another process."""
+def _signal_all(path: str, number: int = 9) -> None:
+    """A signal by pidfd: between reading a list and signalling, a number can come to mean another process."""
     import signal
 
     pids = sorted(_pids(path))
@@ -180,7 +202,7 @@ def _signal_all(path: str) -> None:
                     pass
             for pid in handles.keys() & _pids(path):
                 try:
-                    signal.pidfd_send_signal(handles[pid], signal.SIGKILL)
+                    signal.pidfd_send_signal(handles[pid], number)
                 except ProcessLookupError:
                     pass
         finally:

@@ -31,7 +31,7 @@ NAMESPACES = {
 class Builder:
     """One compilation under way."""
 
-    def __init__(self, spec: Spec, facts: HostFacts, setting: Setting) -> None:
+    def __init__(self, spec: Spec, facts: HostFacts, setting: Setting, *, joining: int = 0) -> None:
         self.spec, self.facts, self.setting = spec, facts, setting
         self.plan: list[Entry] = []
         self.notes: list[str] = []
@@ -40,7 +40,9 @@ class Builder:
         self.host_root = facts.uid == 0 and not facts.in_user_namespace
         self.new = 0  # clone flags of the namespaces to make
         self.joined: list[tuple[int, str]] = []  # (clone flag, path) of those that exist
-        self._read_namespaces()
+        self.joining = joining  # clone flags of those that are entered all at once: exec
+        if not joining:
+            self._read_namespaces()
 
     def host(self, group: str, step: Step, why: str) -> None:
         self.plan.append(Entry(step, HOST, group, why))
@@ -63,7 +65,7 @@ class Builder:
 
     def has(self, flag: int) -> bool:
         """Whether the container is in a namespace of this kind other than the caller's."""
-        return self.makes(flag) or any(flag == joined for joined, _ in self.joined)
+        return bool((self.new | self.joining) & flag) or any(flag == joined for joined, _ in self.joined)
 
     @property
     def userns(self) -> bool:

@@ -27,6 +27,15 @@ MAX_RULES = 2048  # keeps every jump of the program within 16 bits
 _Key = tuple[str, int, int]  # "b", "c" or "a" for both; major and minor or ANY
 
 
+# What every container needs, and the right to make nodes that it may not open: OCI config-linux.md, "Default Devices".
+DEFAULT_RULES = (
+    DeviceCgroup(True, "c", None, None, "m"),
+    DeviceCgroup(True, "b", None, None, "m"),
+    *(DeviceCgroup(True, "c", major, minor, "rwm")
+      for major, minor in ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2), (136, None))),
+)  # fmt: skip
+
+
 class DeviceRule(Value):
     """One checked rule."""
 

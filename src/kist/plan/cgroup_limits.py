@@ -56,6 +56,8 @@ def v2_swap(memory: int, swap: int) -> int:
 
     Raises InvalidInput when the sum is the smaller one, or without a memory limit to take off.
     """
+    if swap < 0:
+        return swap
     _check_swap(memory, swap)
     return swap if memory < 0 else swap - memory
 
@@ -85,23 +87,24 @@ def _amount(value: int | None, path: str, low: int = 1, high: int = 2**63 - 1) -
 # --- memory, pids -------------------------------------------------------------------------------------------------
 
 
-def _memory(memory: Memory, facts: HostFacts, v2: bool) -> Iterator[Limit]:
+def _memory(memory: Memory, facts: HostFacts, v2: bool, update: bool) -> Iterator[Limit]:
     def limit(name: str, file: str, data: int, why: str, **rest: str) -> Limit:
-        return Limit(f"memory.{name}", "memory", f"memory.{file}", str(data), why, **rest)
+        return Limit(f"memory.{name}", "memory", f"memory.{file}", _text(data, v2), why, **rest)
 
     most = _amount(memory.limit, "memory.limit")
-    if most > 0:
+    if _counts(most, update):
         yield limit("limit", "max" if v2 else "limit_in_bytes", most, "beyond it: reclaim, then the OOM killer")
     swap = _amount(memory.swap, "memory.swap")
-    if swap > 0:
-        _check_swap(most if v2 else max(most, 0), swap)
+    if _counts(swap, update):
+        if swap > 0:
+            _check_swap(most if v2 else max(most, 0), swap)
         # v1: after the memory limit, which must never be above the sum.
         file, data = ("swap.max", v2_swap(most, swap)) if v2 else ("memsw.limit_in_bytes", swap)
         absent = "" if facts.cgroup.swap_accounting else "this kernel does not count swap per cgroup"
         boot = "boot with swapaccount=1 (CONFIG_SWAP is needed too), or set no swap limit"
         yield limit("swap", file, data, "swap, so that a full memory does not move there", missing=absent, next=boot)
     reservation = _amount(memory.reservation, "memory.reservation")
-    if reservation > 0:
+    if _counts(reservation, update):
         file = "low" if v2 else "soft_limit_in_bytes"
         yield limit("reservation", file, reservation, "what the container keeps while others need memory")
     if memory.swappiness is not None:
@@ -117,17 +120,17 @@ def _memory(memory: Memory, facts: HostFacts, v2: bool) -> Iterator[Limit]:
         yield limit("disableOOMKiller", "oom_control", 1, "processes wait instead of dying", missing=absent, next=fix)
 
 
-def _pids(limit: int | None) -> Iterator[Limit]:
-    if limit is not None and limit >= 0:
+def _pids(limit: int | None, update: bool) -> Iterator[Limit]:
+    if limit is not None and (limit >= 0 or update):
         # 0 as 1, as runc and systemd have it: the command itself is there in either case.
-        data = str(max(limit, 1))
+        data = "max" if limit < 0 else str(max(limit, 1))
         yield Limit("pids.limit", "pids", "pids.max", data, "processes and threads: a fork bomb ends here")
 
 
 # --- cpu, cpuset --------------------------------------------------------------------------------------------------
 
 
-def _cpu(cpu: Cpu, facts: HostFacts, v2: bool) -> Iterator[Limit]:
+def _cpu(cpu: Cpu, facts: HostFacts, v2: bool, update: bool) -> Iterator[Limit]:
     def limit(name: str, file: str, data: object, why: str, **rest: str) -> Limit:
         return Limit(f"cpu.{name}", "cpu", f"cpu.{file}", str(data), why, **rest)
 
@@ -140,12 +143,12 @@ def _cpu(cpu: Cpu, facts: HostFacts, v2: bool) -> Iterator[Limit]:
         yield limit("shares", file, data, "its part when there is not enough for all")
     quota = _amount(cpu.quota, "cpu.quota", 1000)
     period = _amount(cpu.period, "cpu.period", 1000, 1_000_000)
-    if v2 and (quota > 0 or period > 0):
+    if v2 and (_counts(quota, update) or period > 0):
         most = f"{quota if quota > 0 else 'max'} {period if period > 0 else 100_000}"
         yield limit("quota", "max", most, "microseconds of processor time in each period")
     if not v2 and period > 0:
         yield limit("period", "cfs_period_us", period, "microseconds after which the quota is given anew")
-    if not v2 and quota > 0:
+    if not v2 and _counts(quota, update):
         yield limit("quota", "cfs_quota_us", quota, "microseconds of processor time in each period")
     burst = _amount(cpu.burst, "cpu.burst")
     if burst > 0:
@@ -155,8 +158,8 @@ def _cpu(cpu: Cpu, facts: HostFacts, v2: bool) -> Iterator[Limit]:
         yield limit("burst", file, burst, "unused time that may be kept for later", missing=since((5, 14)))
     if cpu.idle is not None and cpu.idle not in (0, 1):
         raise InvalidInput(f"{cpu.idle} is neither 0 nor 1", path=f"{WHERE}.cpu.idle")
-    if cpu.idle:  # after the shares: an idle cgroup's cannot be set (EINVAL)
-        yield limit("idle", "idle", 1, "run only when nothing else wants to", missing=since((5, 15)))
+    if cpu.idle or (update and cpu.idle is not None):  # after the shares: an idle cgroup's cannot be set (EINVAL)
+        yield limit("idle", "idle", cpu.idle, "run only when nothing else wants to", missing=since((5, 15)))
     absent = "cgroup v2 does not control realtime processes"
     if not v2:
         absent = "" if facts.cgroup.realtime else "this kernel has no realtime groups (CONFIG_RT_GROUP_SCHED)"
@@ -298,19 +301,29 @@ def _unified(resources: Resources, v2: bool) -> Iterator[Limit]:
             yield Limit(f"unified.{key}", controller, key, line, "set as it was given", missing=absent, next=fix)
 
 
-def limits(resources: Resources, facts: HostFacts) -> tuple[Limit, ...]:
-    """Every write that `resources` ask for, in order; device rules apart (plan.cgroup_devices).
+def _counts(amount: int, update: bool) -> bool:
+    """A fresh cgroup has no limit: "no limit" is worth a write only where there may be one."""
+    return amount > 0 or (update and amount < 0)
+
+
+def _text(amount: int, v2: bool) -> str:
+    return "max" if v2 and amount < 0 else str(amount)
+
+
+def limits(resources: Resources, facts: HostFacts, *, update: bool = False) -> tuple[Limit, ...]:
+    """Every write that `resources` ask for, in order; device rules apart (plan.cgroup_devices). `update`: of a cgroup
+    that has limits already.
 
     Raises InvalidInput for a value that no kernel takes.
     """
     v2 = facts.cgroup.version != 1
     found: list[Limit] = []
     if resources.memory is not None:
-        found += _memory(resources.memory, facts, v2)
+        found += _memory(resources.memory, facts, v2, update)
     if resources.pids is not None:
-        found += _pids(resources.pids.limit)
+        found += _pids(resources.pids.limit, update)
     if resources.cpu is not None:
-        found += _cpu(resources.cpu, facts, v2)
+        found += _cpu(resources.cpu, facts, v2, update)
         found += _cpuset(resources.cpu, facts)
     if resources.block_io is not None:
         found += _block_io(resources.block_io, facts, v2)

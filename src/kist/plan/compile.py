@@ -13,6 +13,7 @@ from kist.errors import InvalidInput, Unsupported
 from kist.plan import flags as f
 from kist.plan.builder import Builder, id_map_text
 from kist.plan.cgroup import CgroupPlan, plan_cgroup
+from kist.plan.cgroup_devices import DEFAULT_RULES
 from kist.plan.compile_process import ProcessCompiler, hook_step
 from kist.plan.compile_root import RootCompiler, rootfs_propagation
 from kist.plan.setting import CREATE, DETACH, RUN
@@ -36,6 +37,7 @@ from kist.plan.steps import (
     Relay,
     Remove,
     Seal,
+    SendPidfd,
     Setdomainname,
     Sethostname,
     SetIds,
@@ -115,6 +117,8 @@ class _Compiler:
         resources = linux.resources
         if resources and not setting.device_filter:
             resources = replace(resources, devices=())
+        elif resources and resources.devices and setting.default_devices:
+            resources = replace(resources, devices=(*resources.devices, *DEFAULT_RULES))
         path = linux.cgroups_path or f"/kist/{setting.id}"
         always = ["memory", "pids"]
         if setting.mode != RUN or not self.b.makes(f.CLONE_NEWPID):
@@ -247,7 +251,7 @@ class _Compiler:
             flags = rootfs_propagation(spec.linux.rootfs_propagation)
             self.init("namespaces", MountPropagation("/", flags), "else our mounts reach the host")
         self.init("privileges", Seal(), "nothing inside may look into the launcher")
-        self.process.detach()
+        self.process.detach(keyring=self.setting.keyring)
         if b.makes(f.CLONE_NEWNET):
             self.init("network", LinkUp("lo"), "programs talk to themselves over it")
         for name, step in ((spec.hostname, Sethostname), (spec.domainname, Setdomainname)):
@@ -305,8 +309,10 @@ class _Compiler:
         setting, stdio = self.setting, self.setting.stdio
         if setting.mode != RUN:
             self.host("exec", AwaitReady(int(setting.mode == DETACH)), "until there is nothing left that can fail")
-        elif self._hooks("poststart") or setting.pid_file:
+        elif self._hooks("poststart") or setting.pid_file or setting.pidfd_socket:
             self.host("exec", AwaitReady(1), "until it is the command")
+        if setting.pidfd_socket:
+            self.host("exec", SendPidfd(setting.pidfd_socket), "for whoever watches the process")
         if setting.pid_file:
             self.host("exec", CreateFile(setting.pid_file, "$init_pid"), "for whoever watches the process")
         if setting.mode != CREATE:

@@ -82,11 +82,11 @@ class ProcessCompiler:
 
     # --- in the order of the plan
 
-    def detach(self) -> None:
+    def detach(self, *, keyring: bool) -> None:
         """From the caller's session and keys."""
         b = self.b
         b.init("privileges", Setsid(), "no way to type into the caller's terminal")
-        if b.setting.keyring:
+        if keyring:
             b.init("privileges", NewKeyring(f"_ses.{b.setting.id}"), "the caller's keys stay outside")
 
     def terminal(self, *, console: bool) -> None:
@@ -174,11 +174,11 @@ class ProcessCompiler:
             masks[name], unknown = capability_mask(wanted, last)
             for word in unknown:
                 b.notes.append(f"this kernel does not know the capability {word}")
-        if masks["effective"] & ~masks["permitted"] or masks["ambient"] & ~(masks["permitted"] & masks["inheritable"]):
-            raise InvalidInput(
-                "effective ones must be permitted, ambient ones permitted and inheritable",
-                path="$.process.capabilities",
-            )
+        if masks["effective"] & ~masks["permitted"]:
+            raise InvalidInput("effective ones must be permitted", path="$.process.capabilities")
+        if masks["ambient"] & ~(masks["permitted"] & masks["inheritable"]):
+            b.notes.append("ambient capabilities that are not permitted and inheritable are left out")
+            masks["ambient"] &= masks["permitted"] & masks["inheritable"]
         self._check_ids()
         g = "privileges"
         b.init(g, BoundingSet(masks["bounding"]), "no program inside can regain the others")
@@ -263,10 +263,13 @@ class ProcessCompiler:
         if self.filter and nnp and not notify:
             self._load_filter("dangerous system calls are denied")
         close_from = 3 + setting.stdio.inherited_fds
-        b.init("exec", Exec(process.args, process.env, search, int(setting.reaper), close_from), "the command")
+        env = process.env
+        if setting.listen_fds:  # sd_listen_fds(3)
+            env = (*env, f"LISTEN_FDS={setting.listen_fds}", "LISTEN_PID=1")
+        b.init("exec", Exec(process.args, env, search, int(setting.reaper), close_from), "the command")
 
-    def affinity(self, text: str, where: str) -> None:
-        self.b.init("exec", CpuAffinity(cpu_mask(text, where)), "execCPUAffinity")
+    def affinity_step(self, text: str) -> CpuAffinity:
+        return CpuAffinity(cpu_mask(text, "$.process.execCPUAffinity"))
 
 
 def hook_step(hook: oci.Hook, state: str, env: tuple[str, ...] = (), *, may_fail: bool = False) -> Hook:

@@ -9,7 +9,7 @@ from kist.errors import InvalidInput, Refused
 from kist.plan.compile_process import DEFAULT_PATH
 from kist.plan.compile_root import DEVICES
 from kist.plan.facts import CAPABILITIES
-from kist.plan.request import UNLIMITED
+from kist.plan.words import UNLIMITED
 from kist.spec import runtime as oci
 from kist.value import Value
 

@@ -101,8 +101,7 @@ def parse(options: tuple[str, ...], path: str) -> MountOptions:
     return MountOptions(**attributes, **flags, data=tuple(data))  # type: ignore[arg-type]
 
 
-def for_bind(options: MountOptions) -> MountOptions:
-    """Superblock words and data mean nothing to a bind mount."""
-    from kist.value import replace
-
-    return replace(options, data=())
+def known_words() -> list[str]:
+    """Every word that has a meaning here; others go to the file system."""
+    ours = {*_ATTRIBUTES, *_SUPERBLOCK, *_NOTHING, *_PROPAGATION, "bind", "rbind", "tmpcopyup", "idmap", "ridmap"}
+    return sorted(ours | {f"r{word}" for word in (*_ATTRIBUTES, *_PROPAGATION)})

@@ -6,8 +6,9 @@ Pure: a relative path of the host is joined to the caller's working directory, w
 import posixpath
 
 from kist.errors import InvalidInput
-from kist.plan.request import UNLIMITED, DeviceRate, DeviceRequest, DeviceRule, MountRequest
-from kist.plan.values import INT64, bad, boolean, integer, later, nearest, show, size
+from kist.plan.request import DeviceRate, DeviceRequest, DeviceRule, MountRequest
+from kist.plan.values import INT64, size
+from kist.plan.words import UNLIMITED, bad, boolean, integer, later, nearest, show
 
 _PROPAGATIONS = ("private", "rprivate", "slave", "rslave", "shared", "rshared")
 _VOLUME_OPTIONS = ("ro", "rw", "z", "Z", *_PROPAGATIONS)

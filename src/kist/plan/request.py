@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-UNLIMITED = -1
-
-
 class MountRequest(Value):
     """One of --volume, --mount or --tmpfs. Named volumes come with the store's volumes; until then they are refused."""
 

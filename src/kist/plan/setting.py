@@ -50,6 +50,8 @@ class Setting(Value):
     state: str = ""  # a JSON object; "$init_pid" in it is replaced
     hook_state: str = ""  # the same for hooks: OCI runtime.md, "State"
     pid_file: str = ""
+    pidfd_socket: str = ""  # gets a handle of the process
+    listen_fds: int = 0  # of the inherited fds, those that the command is told about
     start_fifo: str = ""  # with CREATE
     oom_text: str = ""  # said at the end when the kernel killed for want of memory
     timeout_ms: int = 0
@@ -62,6 +64,7 @@ class Setting(Value):
     keyring: bool = True
     overlay: bool = True
     device_filter: bool = True
+    default_devices: bool = False  # device rules end with those that every container needs, as in runc and crun
     can_pause: bool = True  # a freezer for Ctrl-Z and `pause`
     all_hierarchies: bool = False  # cgroup v1: show those of controllers that do not hold for the container, too
     allow_unenforced: bool = False

@@ -892,6 +892,15 @@ class MemoryPolicy(Step):
         return "# numactl, in the exec below"
 
 
+class SendPidfd(Step):
+    """Hand a stable handle of the container's process to whoever listens on a socket."""
+
+    op: ClassVar[int] = 75
+    man: ClassVar[str] = "pidfd_open(2)"
+    fidelity: ClassVar[int] = NO_SHELL
+    path: str
+
+
 class CpuAffinity(Step):
     """On which processors the process may run. `cpus` is a bit mask."""
 

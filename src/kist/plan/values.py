@@ -7,8 +7,9 @@ Functions that return None say "not asked for": 0 means that to Docker.
 
 from __future__ import annotations
 
-from kist.errors import InvalidInput, Unsupported
-from kist.plan.request import PROTECTIONS, UNLIMITED, RunRequest, SecurityOpt, TimeOffset, Ulimit
+from kist.errors import InvalidInput
+from kist.plan.request import PROTECTIONS, RunRequest, SecurityOpt, TimeOffset, Ulimit
+from kist.plan.words import DIGITS, UNLIMITED, bad, boolean, choice, integer, later, nearest, number, plain, show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 MIN_MEMORY_BYTES = 6 << 20  # docker's: below it a container cannot start
 MAX_ID = 2**32 - 2  # the last uid_t; 2**32-1 is "no id" to setresuid(2)
 INT64 = 2**63 - 1
-DIGITS = frozenset("0123456789")
 _LOWER = "abcdefghijklmnopqrstuvwxyz"
 _LETTERS = _LOWER + _LOWER.upper()
 WORD = DIGITS | frozenset(_LETTERS)
@@ -37,82 +37,7 @@ _SIGNALS = (
 _SIGRTMIN, _SIGRTMAX = 34, 64  # glibc keeps 32 and 33 for itself
 
 
-def show(text: str) -> str:
-    """A value for an error message: on one line, printable, not too long."""
-    return repr(text if len(text) <= 60 else text[:57] + "...")
-
-
-def bad(flag: str, text: str, why: str, write: str) -> InvalidInput:
-    return InvalidInput(f"cannot use {show(text)}", path=flag, why=why, next=f"write {write}")
-
-
-def later(flag: str, text: str, why: str, instead: str) -> Unsupported:
-    return Unsupported(f"{flag}: cannot use {show(text)} yet", why=why, next=instead)
-
-
-def nearest(word: str, words: Iterable[str]) -> str:
-    """The most similar of `words`, or ""."""
-    from difflib import get_close_matches  # only on the way to an error
-
-    return next(iter(get_close_matches(word[:64], list(words), 1)), "")
-
-
-def plain(flag: str, text: str) -> str:
-    """Any text that can be an argument of execve(2) and UTF-8."""
-    if "\0" in text:
-        raise bad(flag, text, "a NUL byte would end it", "it without")
-    if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
-        raise bad(flag, text, "it is not valid UTF-8", "it in UTF-8")
-    return text
-
-
-def choice(*words: str) -> Callable[[str, str], str]:
-    """One word of a closed list."""
-
-    def parse(flag: str, text: str) -> str:
-        if text not in words:
-            raise bad(flag, text, "it is none of the possible values", f"one of: {', '.join(w for w in words if w)}")
-        return text
-
-    return parse
-
-
-def boolean(flag: str, text: str) -> bool:
-    """Go's strconv.ParseBool."""
-    if text in ("1", "t", "T", "true", "TRUE", "True"):
-        return True
-    if text in ("0", "f", "F", "false", "FALSE", "False"):
-        return False
-    raise bad(flag, text, "it is neither true nor false", f"{flag}=true or {flag}=false")
-
-
 # --- numbers
-
-
-def integer(text: str) -> int | None:
-    digits = text[1:] if text[:1] in ("-", "+") else text
-    return int(text) if digits and len(digits) <= 20 and DIGITS.issuperset(digits) else None
-
-
-def number(
-    low: int, high: int, *, unset: int | None = None, unlimited: bool = False
-) -> Callable[[str, str], int | None]:
-    """A whole number from low to high. `unset` is Docker's word for "not asked for", -1 for "no limit"."""
-
-    def parse(flag: str, text: str) -> int | None:
-        value = integer(text)
-        if value is None:
-            raise bad(flag, text, "it is not a whole number", f"a number from {low} to {high}")
-        if value == unset:
-            return None
-        if unlimited and value == UNLIMITED:
-            return UNLIMITED
-        if not low <= value <= high:
-            also = ", or -1 for no limit" if unlimited else ""
-            raise bad(flag, text, f"it is not between {low} and {high}", f"a number in that range{also}")
-        return value
-
-    return parse
 
 
 def pids_limit(flag: str, text: str) -> int | None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from kist.faces.cli.flags import Command, Flag
+from kist.faces.cli.command import Command, Flag
 from kist.faces.cli.parse import parse
-from kist.plan import values
+from kist.plan import words
 
-_FORMAT = values.choice("table", "json")
+_FORMAT = words.choice("table", "json")
 
 COMMAND = Command(
     name="doctor",

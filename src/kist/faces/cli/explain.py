@@ -3,10 +3,11 @@
 import sys
 
 from kist.errors import InvalidInput
-from kist.faces.cli.flags import RUN_GROUPS, RUN_NOTES, Command, Flag
+from kist.faces.cli.command import Command, Flag
+from kist.faces.cli.flags import RUN_GROUPS, RUN_NOTES
 from kist.faces.cli.parse import parse
 from kist.faces.cli.request import run_request, this_process
-from kist.plan import values
+from kist.plan import words
 
 _FORMATS = ("text", "json", "script")
 
@@ -18,11 +19,9 @@ COMMAND = Command(
         (
             "Explaining",
             (
-                Flag(
-                    "format", "one", "FORMAT", "text (for people), json, or script (for sh)", values.choice(*_FORMATS)
-                ),
-                Flag("script", "bool", "", "Short for --format script", values.boolean),
-                Flag("step", "one", "NUMBER", "Only this step", values.number(0, 1 << 16)),
+                Flag("format", "one", "FORMAT", "text (for people), json, or script (for sh)", words.choice(*_FORMATS)),
+                Flag("script", "bool", "", "Short for --format script", words.boolean),
+                Flag("step", "one", "NUMBER", "Only this step", words.number(0, 1 << 16)),
             ),
         ),
         *RUN_GROUPS,
@@ -39,12 +38,12 @@ COMMAND = Command(
 
 def main(argv: list[str]) -> int:
     parsed = parse(COMMAND, argv)
-    format = values.choice(*_FORMATS)("--format", parsed.last("format", "text"))
-    if values.boolean("--script", parsed.last("script", "false")):
+    format = words.choice(*_FORMATS)("--format", parsed.last("format", "text"))
+    if words.boolean("--script", parsed.last("script", "false")):
         if format == "json":
             raise InvalidInput("it contradicts --format json", path="--script", next="write one or the other")
         format = "script"
-    step = values.number(0, 1 << 16)("--step", parsed.last("step")) if "step" in parsed.given else None
+    step = words.number(0, 1 << 16)("--step", parsed.last("step")) if "step" in parsed.given else None
     request = run_request(parsed.given, parsed.arguments, this_process())
     from kist.engine.explain import explain
     from kist.faces.cli.terminal import colours, columns

@@ -6,55 +6,17 @@ are Docker's where Docker has the flag.
 
 from __future__ import annotations
 
+from kist.faces.cli.command import Flag
 from kist.plan import mount_values as m
 from kist.plan import values as v
+from kist.plan import words as w
 from kist.plan.request import PROTECTIONS
-from kist.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-    Parser = Callable[[str, str], object]  # (flag's name for errors, text) -> value
-    Group = tuple[str, tuple["Flag", ...]]
-
-
-class Flag(Value):
-    """`kind` says how texts become a value: bool, one (the last wins), many (a tuple), words (a tuple, several per
-    text), map (the last of a key wins)."""
-
-    name: str
-    kind: str
-    metavar: str
-    help: str
-    parse: Parser | None = None  # None: needs the caller's files, environment or directory, see request.py
-    short: str = ""
-    field: str = ""  # of RunRequest, when it is not the name with underscores
-    alias: str = ""  # another spelling, not shown
-
-    @property
-    def request_field(self) -> str:
-        return self.field or self.keyword
-
-    @property
-    def keyword(self) -> str:
-        """Its name as a keyword of `kist.run()`: `read_only`, and the plural where the request has it: `volumes`."""
-        name = self.name.replace("-", "_")
-        return f"{name}s" if self.field == f"{name}s" else name
-
-
-class Command(Value):
-    """What one verb accepts."""
-
-    name: str
-    usage: tuple[str, ...]  # after `kist NAME`
-    summary: str
-    groups: tuple[Group, ...] = ()
-    notes: tuple[tuple[str, Mapping[str, str]], ...] = ()  # (heading, words and what they mean)
-    examples: tuple[tuple[str, str], ...] = ()  # (command line, what it does)
-    least: int = 0  # how many arguments besides flags
-    most: int = 0
-    command_follows: bool = False  # flags end at the first argument, as the rest is another program's command line
+    from kist.faces.cli.command import Group, Parser
 
 
 def _one(
@@ -74,7 +36,7 @@ def _map(name: str, metavar: str, help: str, parse: Parser | None, *, short: str
 
 
 def _bool(name: str, help: str, short: str = "") -> Flag:
-    return Flag(name, "bool", "", help, v.boolean, short)
+    return Flag(name, "bool", "", help, w.boolean, short)
 
 
 RUN_GROUPS: tuple[Group, ...] = (
@@ -88,7 +50,7 @@ RUN_GROUPS: tuple[Group, ...] = (
             _many("label-file", "FILE", "Read labels from a file, one per line", None, field="labels"),
             _map("annotation", "KEY[=VALUE]", "Add an annotation to the OCI config", v.label, field="annotations"),
             _one("cidfile", "FILE", "Write the container's id to a file", None),
-            _one("pull", "WHEN", "Pull the image: always, missing or never", v.choice("always", "missing", "never")),
+            _one("pull", "WHEN", "Pull the image: always, missing or never", w.choice("always", "missing", "never")),
         ),
     ),
     (
@@ -108,11 +70,11 @@ RUN_GROUPS: tuple[Group, ...] = (
             _one("umask", "MASK", "Permission bits that new files don't get, octal", v.umask),
             _bool("init", "Run a small init as PID 1 that reaps orphans"),
             _many("ulimit", "NAME=SOFT[:HARD]", "Limit one process: nofile=1024:2048", v.ulimit, field="ulimits"),
-            _one("oom-score-adj", "NUMBER", "Whom the kernel kills first (-1000 to 1000)", v.number(-1000, 1000)),
+            _one("oom-score-adj", "NUMBER", "Whom the kernel kills first (-1000 to 1000)", w.number(-1000, 1000)),
             _one("stop-signal", "SIGNAL", "Signal that asks it to stop (SIGTERM)", v.signal_number),
             _one(
                 "stop-timeout", "SECONDS", "Time to stop before it is killed; -1: for ever",
-                v.number(0, 2**31, unlimited=True), field="stop_timeout_s",
+                w.number(0, 2**31, unlimited=True), field="stop_timeout_s",
             ),
             _one("timeout", "DURATION", "Kill it after this long: 90, 1m30s", v.timeout, field="timeout_s"),
         ),
@@ -142,19 +104,19 @@ RUN_GROUPS: tuple[Group, ...] = (
             _one("memory-reservation", "SIZE", "Memory it keeps when the host runs short", v.memory,
                  field="memory_reservation_bytes"),
             _one("memory-swappiness", "PERCENT", "How readily its memory is swapped (0 to 100)",
-                 v.number(0, 100, unset=-1)),
+                 w.number(0, 100, unset=-1)),
             _bool("oom-kill-disable", "Wait instead of kill when memory is short (cgroup v1)"),
             _one("cpus", "NUMBER", "How many CPUs' worth of time: 1.5", v.cpus),
             _one("cpu-shares", "NUMBER", "Share of CPU time under contention (1024)",
-                 v.number(2, 262144, unset=0), short="c"),
+                 w.number(2, 262144, unset=0), short="c"),
             _one("cpu-period", "MICROSECONDS", "Period in which --cpu-quota holds",
-                 v.number(1000, 1000000, unset=0), field="cpu_period_us"),
+                 w.number(1000, 1000000, unset=0), field="cpu_period_us"),
             _one("cpu-quota", "MICROSECONDS", "CPU time in each period; -1: no limit",
-                 v.number(1000, v.INT64 // 1000, unset=0, unlimited=True), field="cpu_quota_us"),
+                 w.number(1000, v.INT64 // 1000, unset=0, unlimited=True), field="cpu_quota_us"),
             _one("cpuset-cpus", "LIST", "CPUs it may run on: 0-3,5", v.cpu_list),
             _one("cpuset-mems", "LIST", "NUMA nodes whose memory it may use", v.cpu_list),
             _one("pids-limit", "NUMBER", "Most processes and threads; -1: no limit", v.pids_limit),
-            _one("blkio-weight", "WEIGHT", "Share of disk time (10 to 1000)", v.number(10, 1000, unset=0)),
+            _one("blkio-weight", "WEIGHT", "Share of disk time (10 to 1000)", w.number(10, 1000, unset=0)),
             _many("blkio-weight-device", "DEVICE:WEIGHT", "The same for one disk", m.device_weight),
             _many("device-read-bps", "DEVICE:SIZE", "Bytes per second read from a disk", m.device_bps),
             _many("device-write-bps", "DEVICE:SIZE", "Bytes per second written to a disk", m.device_bps),

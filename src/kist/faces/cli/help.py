@@ -1,6 +1,6 @@
 """Help text from the tables: at most 80 columns."""
 
-from kist.faces.cli.flags import Command, Flag
+from kist.faces.cli.command import Command, Flag
 from kist.faces.cli.parse import HelpAsked, parse
 from kist.faces.cli.verbs import VERBS, verb_module
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from kist.faces.cli.flags import Command, Flag
+from kist.faces.cli.command import Command, Flag
 from kist.faces.cli.parse import parse
-from kist.plan import values
+from kist.plan import words
 
-_FORMAT = values.choice("table", "json")
+_FORMAT = words.choice("table", "json")
 
 COMMAND = Command(
     name="images",
@@ -17,7 +17,7 @@ COMMAND = Command(
             "Flags",
             (
                 Flag("format", "one", "FORMAT", "table (for people) or json", _FORMAT),
-                Flag("quiet", "bool", "", "Only the names", values.boolean, "q"),
+                Flag("quiet", "bool", "", "Only the names", words.boolean, "q"),
             ),
         ),
     ),
@@ -35,7 +35,7 @@ def size_words(size_bytes: int) -> str:
 def main(argv: list[str]) -> int:
     parsed = parse(COMMAND, argv)
     format = _FORMAT("--format", parsed.last("format", "table"))
-    quiet = values.boolean("--quiet", parsed.last("quiet", "false"))
+    quiet = words.boolean("--quiet", parsed.last("quiet", "false"))
     from kist.store.rootfs import RootfsStore
 
     images = RootfsStore().list()

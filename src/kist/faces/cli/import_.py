@@ -2,15 +2,15 @@
 
 import sys
 
-from kist.faces.cli.flags import Command, Flag
+from kist.faces.cli.command import Command, Flag
 from kist.faces.cli.parse import parse
-from kist.plan import values
+from kist.plan import words
 
 COMMAND = Command(
     name="import",
     usage=("[--replace] FILE|- NAME",),
     summary="Make an image from a tar of a root file system, plain or compressed; '-' is standard input",
-    groups=(("Flags", (Flag("replace", "bool", "", "Take the name even from another image", values.boolean),)),),
+    groups=(("Flags", (Flag("replace", "bool", "", "Take the name even from another image", words.boolean),)),),
     examples=(
         ("kist import rootfs.tar.gz alpine:3.20", "then: kist run alpine:3.20 sh"),
         ("docker export web | kist import - web", "from a container of Docker's"),
@@ -23,7 +23,7 @@ COMMAND = Command(
 def main(argv: list[str]) -> int:
     parsed = parse(COMMAND, argv)
     path, name = parsed.arguments
-    replace = values.boolean("--replace", parsed.last("replace", "false"))
+    replace = words.boolean("--replace", parsed.last("replace", "false"))
     from kist.faces.cli.images import size_words
     from kist.store.rootfs import RootfsStore
     from kist.store.source import ArchiveFile
@@ -32,6 +32,6 @@ def main(argv: list[str]) -> int:
         image = RootfsStore().import_tar(archive, name, replace=replace)
     print(f"{image.name}: {image.entries} files, {size_words(image.size_bytes)}")
     for skipped in image.skipped:
-        examples = ", ".join(map(values.show, skipped.examples))
+        examples = ", ".join(map(words.show, skipped.examples))
         print(f"left out ({skipped.reason}): {skipped.count}, for example {examples}", file=sys.stderr)
     return 0

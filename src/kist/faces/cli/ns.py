@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
-from kist.faces.cli.flags import Command, Flag
+from kist.faces.cli.command import Command, Flag
 from kist.faces.cli.parse import parse
-from kist.plan import values
+from kist.plan import words
 
-_FORMAT = Flag("format", "one", "FORMAT", "table (for people) or json", values.choice("table", "json"))
+_FORMAT = Flag("format", "one", "FORMAT", "table (for people) or json", words.choice("table", "json"))
 
 COMMAND = Command(
     name="ns",
@@ -22,7 +22,7 @@ COMMAND = Command(
 
 def main(argv: list[str]) -> int:
     parsed = parse(COMMAND, argv)
-    format = values.choice("table", "json")("--format", parsed.last("format", "table"))
+    format = words.choice("table", "json")("--format", parsed.last("format", "table"))
     from kist.engine.ns import Comparison, compare, find_pid
 
     comparison: Comparison = compare(find_pid(parsed.arguments[0]) if parsed.arguments else os.getpid())

@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 from kist.errors import InvalidInput, Unsupported
-from kist.faces.cli.flags import LATER, LATER_SHORT, Command, Flag
-from kist.plan.values import nearest, plain, show
+from kist.faces.cli.command import Command, Flag
+from kist.plan.words import nearest, plain, show
 from kist.value import Value
 
 TYPE_CHECKING = False
@@ -78,8 +78,8 @@ def _cluster(
         if flag is None and letter == "h":
             raise HelpAsked(command)
         if flag is None:
-            if letter in LATER_SHORT and command.command_follows:
-                _unknown(command, LATER_SHORT[letter], {})
+            if command.command_follows:
+                _later(letter)
             where = "" if word == f"-{letter}" else f" in {show(word)}"
             raise InvalidInput(f"unknown flag{where}", path=f"-{letter}", code="unknown-flag")
         if letters.startswith("="):
@@ -112,12 +112,21 @@ def _text(flag: Flag, spelling: str, text: str | None, words: Iterator[str]) -> 
 
 
 def _unknown(command: Command, name: str, known: dict[str, Flag]) -> Flag:
-    if command.command_follows and name in LATER:
-        raise Unsupported(f"--{name}: Docker has this flag, kist does not have it yet", why=LATER[name])
+    if command.command_follows:
+        _later(name)
     close = nearest(name, known)
     next_ = f"did you mean --{close}?" if close else ""
     shown = f"--{name[:60]}" if name.isprintable() else show(f"--{name}")
     raise InvalidInput("unknown flag", path=shown, next=next_, code="unknown-flag")
+
+
+def _later(name: str) -> None:
+    """Raises Unsupported for a flag of docker run that kist does not have, by either name."""
+    from kist.faces.cli.flags import LATER, LATER_SHORT  # only on the way to an error
+
+    name = LATER_SHORT.get(name, name)
+    if name in LATER:
+        raise Unsupported(f"--{name}: Docker has this flag, kist does not have it yet", why=LATER[name])
 
 
 def _count(command: Command, arguments: Sequence[str]) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 
 from kist.errors import InvalidInput, NotFound
-from kist.faces.cli.flags import RUN_GROUPS, Flag
-from kist.plan import mount_values, values
+from kist.faces.cli.command import Flag
+from kist.faces.cli.flags import RUN_GROUPS
+from kist.plan import mount_values, values, words
 from kist.plan.request import RunRequest
 from kist.value import Value, build
 
@@ -49,16 +50,16 @@ def read_text(flag: str, path: str) -> str:
         with open(path, "rb") as file:
             data = file.read(_MAX_FILE_BYTES + 1)
     except FileNotFoundError as e:
-        raise NotFound(f"{flag}: cannot read {values.show(path)}", why="there is no such file") from e
+        raise NotFound(f"{flag}: cannot read {words.show(path)}", why="there is no such file") from e
     except OSError as e:
-        raise InvalidInput(f"cannot read {values.show(path)}", path=flag, why=e.strerror or str(e)) from e
+        raise InvalidInput(f"cannot read {words.show(path)}", path=flag, why=e.strerror or str(e)) from e
     if len(data) > _MAX_FILE_BYTES:
-        raise values.bad(flag, path, "the file is larger than 1 MiB", "a smaller file")
+        raise words.bad(flag, path, "the file is larger than 1 MiB", "a smaller file")
     try:
         return data.decode()
     except UnicodeDecodeError as e:
         line = data.count(b"\n", 0, e.start) + 1
-        raise values.bad(flag, path, f"line {line} of the file is not valid UTF-8", "it in UTF-8") from e
+        raise words.bad(flag, path, f"line {line} of the file is not valid UTF-8", "it in UTF-8") from e
 
 
 def run_request(
@@ -115,7 +116,7 @@ def _from_caller(given: Mapping[str, Sequence[str]], caller: Caller) -> dict[str
         from_files = (values.env("--env-file", line, caller.environ) for line in lines("env-file"))
         entries = [entry for entry in from_files if "=" in entry]
         entries += [values.env("--env", text, caller.environ) for text in given.get("env", ())]
-        fields["env"] = values.merge_env(values.plain("--env", entry) for entry in entries)
+        fields["env"] = values.merge_env(words.plain("--env", entry) for entry in entries)
     if "label" in given or "label-file" in given:
         pairs = [values.label("--label-file", line) for line in lines("label-file")]
         fields["labels"] = dict(pairs + [values.label("--label", text) for text in given.get("label", ())])

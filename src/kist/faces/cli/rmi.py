@@ -1,6 +1,6 @@
 """`kist rmi`."""
 
-from kist.faces.cli.flags import Command
+from kist.faces.cli.command import Command
 from kist.faces.cli.parse import parse
 
 COMMAND = Command(

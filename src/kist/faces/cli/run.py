@@ -1,6 +1,7 @@
 """`kist run`."""
 
-from kist.faces.cli.flags import RUN_GROUPS, RUN_NOTES, Command
+from kist.faces.cli.command import Command
+from kist.faces.cli.flags import RUN_GROUPS, RUN_NOTES
 from kist.faces.cli.parse import parse
 from kist.faces.cli.request import run_request, this_process
 from kist.plan.request import RunRequest

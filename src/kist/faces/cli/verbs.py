@@ -38,7 +38,7 @@ def verb_module(verb: str) -> ModuleType:
     if verb in _LATER:
         raise Unsupported(f"kist {verb}: comes later", why="kist runs and explains containers so far")
     if verb not in VERBS:
-        from kist.plan.values import nearest, show
+        from kist.plan.words import nearest, show
 
         close = nearest(verb, VERBS)
         next_ = f"did you mean 'kist {close}'?" if close else "'kist --help' lists them"

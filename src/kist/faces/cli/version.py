@@ -1,6 +1,6 @@
 """`kist version`."""
 
-from kist.faces.cli.flags import Command
+from kist.faces.cli.command import Command
 from kist.faces.cli.parse import parse
 
 COMMAND = Command(name="version", usage=("",), summary="Print the version of kist, of Python and of the kernel")

@@ -1,0 +1,149 @@
+"""`exec` of the OCI runtime: one more process in a container that is there. Source: runc exec."""
+
+from __future__ import annotations
+
+import os
+
+from kist.codec import decode_text
+from kist.engine.runtime.container import PAUSED, STOPPED, hook_state
+from kist.errors import Conflict, InvalidInput, NotFound
+from kist.kernel.launcher import become, open_program
+from kist.kernel.probe import probe
+from kist.plan.compile_exec import compile_exec
+from kist.plan.setting import DETACH, RUN, Files, Setting, Stdio
+from kist.spec.runtime import Process
+from kist.value import Value, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+    from kist.engine.runtime.container import Container
+    from kist.spec.runtime import Spec
+
+
+class ExecRequest(Value):
+    """Options as runc's. With `process_file` it is that process, else the container's own with changes."""
+
+    args: tuple[str, ...] = ()
+    process_file: str = ""
+    cwd: str = ""
+    env: tuple[str, ...] = ()
+    tty: bool | None = None
+    user: str = ""
+    additional_gids: tuple[int, ...] = ()
+    capabilities: tuple[str, ...] = ()
+    apparmor: str = ""
+    process_label: str = ""
+    no_new_privs: bool | None = None
+    detach: bool = False
+    console_socket: str = ""
+    pidfd_socket: str = ""
+    pid_file: str = ""
+    preserve_fds: int = 0
+    cgroups: tuple[str, ...] = ()
+    ignore_paused: bool = False
+
+
+def execute(container: Container, request: ExecRequest, explainer: Sequence[str]) -> NoReturn:
+    """Become the launcher of a process inside. Raises Conflict when the container is stopped or paused."""
+    status = container.status()
+    if status == STOPPED or not container.pid:
+        raise Conflict("cannot exec in a stopped container", code="not-running")
+    if status == PAUSED and not request.ignore_paused:
+        raise Conflict("cannot exec in a paused container (use --ignore-paused to override)", code="paused")
+    spec = container.spec()
+    process = _process(request, spec)
+    if process.terminal and request.detach and not request.console_socket:
+        raise InvalidInput("cannot allocate tty if the runtime will detach without setting console socket")
+    setting = Setting(
+        id=container.id,
+        files=Files(),
+        mode=DETACH if request.detach else RUN,
+        stdio=Stdio(console_socket=request.console_socket, own_files=True, inherited_fds=request.preserve_fds),
+        hook_state=hook_state(container.record, status, "$init_pid"),
+        pid_file=request.pid_file,
+        pidfd_socket=request.pidfd_socket,
+    )
+    cgroups = _cgroups(container, request)
+    compiled = compile_exec(spec, process, probe(), setting, container.pid, container.record.namespaces, cgroups)
+    become(compiled.plan, open_program(), range(3, 3 + request.preserve_fds), explainer)
+
+
+def _process(request: ExecRequest, spec: Spec) -> Process:
+    if request.process_file:
+        try:
+            with open(request.process_file, "rb") as file:
+                process = decode_text(Process, file.read(1 << 24), request.process_file)
+        except OSError as e:
+            raise NotFound(f"cannot read {request.process_file}: {e.strerror}", path="--process") from e  # type: ignore[call-arg]
+        return process
+    base = spec.process
+    if base is None or not request.args:
+        raise InvalidInput("exec args cannot be empty", next="kist-oci exec ID COMMAND...")
+    user = base.user
+    if request.user:
+        uid, _, gid = request.user.partition(":")
+        numbers = [int(n) if n.isascii() and n.isdigit() and len(n) <= 10 else -1 for n in (uid, gid or "0")]
+        if min(numbers) < 0 or max(numbers) >= 2**32 - 1:
+            raise InvalidInput(
+                f"{request.user!r} is not uid[:gid]", path="--user", next="numbers: names are not looked up"
+            )
+        user = replace(user, uid=numbers[0], gid=numbers[1] if gid else user.gid)
+    if request.additional_gids:
+        user = replace(user, additional_gids=(*user.additional_gids, *request.additional_gids))
+    capabilities = base.capabilities
+    if request.capabilities and capabilities:
+        extra = request.capabilities
+        capabilities = replace(
+            capabilities, bounding=_with(capabilities.bounding, extra), effective=_with(capabilities.effective, extra),
+            permitted=_with(capabilities.permitted, extra),
+        )  # fmt: skip
+    return replace(
+        base, args=request.args, cwd=request.cwd or base.cwd, env=(*base.env, *request.env), user=user,
+        terminal=base.terminal if request.tty is None else request.tty, capabilities=capabilities,
+        apparmor_profile=request.apparmor or base.apparmor_profile,
+        selinux_label=request.process_label or base.selinux_label,
+        no_new_privileges=base.no_new_privileges if request.no_new_privs is None else request.no_new_privs,
+    )  # fmt: skip
+
+
+def _with(names: tuple[str, ...], extra: tuple[str, ...]) -> tuple[str, ...]:
+    return (*names, *(name for name in extra if name not in names))
+
+
+def _cgroups(container: Container, request: ExecRequest) -> tuple[str, ...]:
+    """Where the process goes: the container's cgroups, or those below them that --cgroup names.
+
+    On v2 a container may have moved its own processes down, and then the top takes none: follow the first process.
+    """
+    chosen = container.record.cgroups
+    if len(chosen) == 1 and os.path.exists(f"{chosen[0]}/cgroup.controllers"):
+        own = _v2_cgroup(container.pid)
+        mount = chosen[0][: -len(own)] if own and chosen[0].endswith(own) else ""
+        if not mount and own:
+            top = chosen[0].partition("/kist")[0]
+            chosen = (f"{top}{own}",) if os.path.isdir(f"{top}{own}") else chosen
+    for word in request.cgroups:
+        controllers, colon, path = word.partition(":")
+        below = path if colon else word
+        if ".." in below.split("/"):
+            raise InvalidInput(f"{word!r} leads out of the container's cgroup", path="--cgroup")
+        names = controllers.split(",") if colon else []
+        chosen = tuple(
+            f"{top.rstrip('/')}/{below.strip('/')}".rstrip("/") if not names or top.split("/")[4] in names else top
+            for top in chosen
+        )
+    for path in chosen:
+        if not os.path.isdir(path):
+            raise NotFound(f"no cgroup {path}", next="--cgroup names one that exists below the container's")
+    return chosen
+
+
+def _v2_cgroup(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+            return next((line.rstrip("\n")[3:] for line in file if line.startswith("0::")), "")
+    except OSError:
+        return ""

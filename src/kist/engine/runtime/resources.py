@@ -1,0 +1,139 @@
+"""`pause`, `resume`, `ps`, `events` and `update` of the OCI runtime: what is done with a container's cgroups."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from kist.engine.runtime.container import CREATED, PAUSED, RUNNING, STOPPED
+from kist.errors import Conflict, KistError, Unsupported
+from kist.kernel.cgroup import write_value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from kist.engine.runtime.container import Container
+    from kist.spec.runtime import Resources
+
+
+def pause(container: Container) -> None:
+    """Raises Conflict unless it is running or created, Unsupported without a freezer."""
+    status = container.status()
+    if status not in (RUNNING, CREATED):
+        raise Conflict(f"container {container.id} is not running or created: {status}", code="not-running")
+    if not container.record.freezer:
+        raise Unsupported(f"container {container.id} cannot be paused", why="it has no cgroup that can be frozen")
+    _freeze(container.record.freezer, on=True)
+
+
+def resume(container: Container) -> None:
+    if container.status() != PAUSED:
+        raise Conflict(f"container {container.id} is not paused", code="not-paused")
+    _freeze(container.record.freezer, on=False)
+
+
+def thaw(container: Container) -> None:
+    """Let stopped processes die; nothing to do where there is no freezer."""
+    if container.record.freezer and os.path.exists(container.record.freezer):
+        _freeze(container.record.freezer, on=False)
+
+
+def _freeze(freezer: str, *, on: bool) -> None:
+    """And wait until it is so. Source: kernel cgroup-v1/freezer-subsystem.rst; cgroup-v2.rst, "cgroup.freeze"."""
+    import time
+
+    v1 = freezer.endswith(".state")
+    words = {True: "FROZEN", False: "THAWED"} if v1 else {True: "1", False: "0"}
+    deadline = time.monotonic() + 10
+    while True:
+        if not write_value(freezer, words[on]):
+            return
+        if not on or _is_still(freezer, v1):
+            return
+        if time.monotonic() > deadline:
+            write_value(freezer, words[False])
+            raise KistError("the container cannot be paused", why="a process stays busy in the kernel", code="busy")
+        time.sleep(0.001)
+
+
+def _is_still(freezer: str, v1: bool) -> bool:
+    if v1:
+        with open(freezer, encoding="ascii") as file:
+            return file.read().strip() == "FROZEN"
+    with open(os.path.join(os.path.dirname(freezer), "cgroup.events"), encoding="ascii") as file:
+        return "frozen 1" in file.read()
+
+
+def processes(container: Container) -> list[int]:
+    """Numbers, on the host, of all processes in the container's cgroups."""
+    from kist.kernel.cgroup import pids
+
+    if container.record.cgroups:
+        return sorted(pids(container.record.cgroups[0]))
+    return [container.pid] if container.pid else []
+
+
+def update(container: Container, resources: Resources) -> None:
+    """Change limits while it runs. Values that are not given stay. Raises InvalidInput, Refused, Unsupported."""
+    from kist.kernel.probe import probe
+    from kist.plan.cgroup_limits import limits
+
+    if container.status() == STOPPED:
+        raise Conflict(f"container {container.id} is not running", code="not-running")
+    facts = probe()
+    by_controller = {controller: path for path in container.record.cgroups for controller in _controllers(path)}
+    pending = list(limits(resources, facts, update=True))
+    late = False  # v1's memory limit may never be above that of memory and swap: whichever grows must grow first
+    while pending:
+        limit = pending.pop(0)
+        if limit.missing:
+            raise Unsupported(f"cannot set {limit.name}", why=limit.missing, next=limit.next)
+        path = by_controller.get(limit.controller) or (container.record.cgroups or ("",))[0]
+        try:
+            write_value(f"{path}/{limit.file}", limit.data)
+        except OSError as e:
+            if e.errno == errno.EINVAL and limit.name == "memory.limit" and pending and not late:
+                late = True
+                pending.append(limit)
+                continue
+            what = f"failed to write {limit.data!r} to {path}/{limit.file}: {e.strerror}"
+            raise KistError(what, code="cgroup-write") from e
+
+
+def _controllers(path: str) -> Sequence[str]:
+    """v1: those of the hierarchy that a cgroup lies in, by the name of its mount point; v2: ""."""
+    parts = path.split("/")
+    return ("",) if os.path.exists(f"{path}/cgroup.controllers") else tuple(parts[4].split(","))
+
+
+def statistics(container: Container) -> dict[str, object]:
+    """What runc's `events --stats` prints, as far as the kernel counts it."""
+    from kist.engine.runtime.stats import collect
+
+    status = container.status()
+    if status not in (RUNNING, PAUSED, CREATED):
+        raise Conflict(f"container with id {container.id} is not running", code="not-running")
+    return {"type": "stats", "id": container.id, "data": collect(container.record.cgroups)}
+
+
+def watch(container: Container, interval_s: float) -> Iterator[dict[str, object]]:
+    """Statistics every `interval_s`, and "oom" when the kernel has killed for want of memory; until it has ended."""
+    import time
+
+    kills = _oom_kills(container)
+    while container.pid:
+        yield statistics(container)
+        deadline = time.monotonic() + interval_s
+        while container.pid and time.monotonic() < deadline:
+            time.sleep(min(0.1, interval_s))
+            now = _oom_kills(container)
+            if now > kills:
+                kills = now
+                yield {"type": "oom", "id": container.id}
+
+
+def _oom_kills(container: Container) -> int:
+    from kist.engine.runtime.stats import oom_kills
+
+    return oom_kills(container.record.cgroups)

@@ -1,0 +1,27 @@
+"""What the launcher becomes when a step fails while it has kist-oci's place.
+
+python -m kist.faces.oci.failed LOG LOG-FORMAT COMMAND PLAN-FD STEP ERRNO ARGUMENT
+"""
+
+from __future__ import annotations
+
+import sys
+
+from kist.errors import KistError
+from kist.faces.oci.messages import Log, Session
+from kist.kernel.launcher import explain_failure
+
+
+def main() -> int:
+    path, format, command, *rest = sys.argv[1:]
+    session = Session(Log(path, format), command=command)
+    try:
+        error: KistError = explain_failure(rest)
+    except KistError as e:
+        error = e
+    session.log.error(session.words(error))
+    return session.exit_status(error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,31 @@
+"""`kist-oci kill`."""
+
+from __future__ import annotations
+
+from kist.faces.cli.command import Command, Flag
+from kist.plan import values, words
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kist.faces.cli.parse import Parsed
+    from kist.faces.oci.messages import Session
+
+COMMAND = Command(
+    name="kill",
+    usage=("[--all] ID [SIGNAL]",),
+    summary="Send a signal (SIGTERM) to the first process of a container, or to all of its processes",
+    groups=(("Options", (Flag("all", "bool", "", "To all processes", words.boolean, "a"),)),),
+    least=1,
+    most=2,
+)
+
+
+def main(session: Session, parsed: Parsed) -> int:
+    from kist.engine.runtime.container import Containers
+    from kist.engine.runtime.lifecycle import kill
+
+    word = parsed.arguments[1] if len(parsed.arguments) > 1 else "TERM"
+    number = values.signal_number("SIGNAL", word)
+    everybody = words.boolean("--all", parsed.last("all", "false"))
+    kill(Containers(session.root).load(parsed.arguments[0]), number, all=everybody)
+    return 0

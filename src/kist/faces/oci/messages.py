@@ -1,0 +1,117 @@
+"""How the runtime tells of errors: runc's log, as text or JSON, to standard error or a file; and words that callers
+look for (podman and docker choose their exit status by "executable file not found" and the like)."""
+
+from __future__ import annotations
+
+import os
+
+from kist.errors import InvalidInput, KistError
+from kist.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kist.faces.cli.parse import Parsed
+
+
+class Log(Value):
+    """`path` "": standard error."""
+
+    path: str = ""
+    format: str = "text"
+
+    def error(self, text: str) -> None:
+        self._write("error", text)
+        if self.path:
+            _say(f"{text}\n")
+
+    def warn(self, text: str) -> None:
+        self._write("warning", text)
+
+    def _write(self, level: str, text: str) -> None:
+        from time import time_ns
+
+        from kist.codec import dumps
+        from kist.engine.runtime.container import rfc3339
+
+        now = rfc3339(time_ns() // 10**9 * 10**9).replace(".000000000", "")
+        if self.format == "json":
+            line = dumps({"level": level, "msg": text, "time": now})
+        else:
+            line = f"time={dumps(now)} level={level} msg={dumps(text)}"
+        if not self.path:
+            _say(f"{line}\n")
+            return
+        try:
+            fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        except OSError:
+            return  # the error itself goes to standard error, too
+        try:
+            os.write(fd, f"{line}\n".encode())
+        finally:
+            os.close(fd)
+
+
+def _say(text: str) -> None:
+    try:
+        os.write(2, text.encode("utf-8", "backslashreplace"))
+    except OSError:
+        pass  # nobody to be told
+
+
+class Session(Value):
+    """The global options."""
+
+    log: Log
+    root: str = ""
+    systemd_cgroup: bool = False
+    criu: str = "criu"
+    command: str = ""
+
+    @classmethod
+    def from_flags(cls, parsed: Parsed) -> Session:
+        """Raises InvalidInput for a log format that nobody knows."""
+        format = parsed.last("log-format", "text")
+        if format not in ("text", "json"):
+            raise InvalidInput(f"invalid log-format: {format}", path="--log-format", next="text or json")
+        path = parsed.last("log")
+        log = Log("" if path == "/dev/stderr" else path and os.path.abspath(path), format)
+        root, command = parsed.last("root") or default_root(), (*parsed.arguments, "")[0]
+        return cls(log, root, "systemd-cgroup" in parsed.given, parsed.last("criu", "criu"), command)
+
+    def words(self, e: KistError) -> str:
+        """One line."""
+        text = _for_callers(e)
+        return f"{self.command or 'kist-oci'} failed: {text}" if self.command in ("create", "run", "exec") else text
+
+    def exit_status(self, e: KistError) -> int:
+        if self.command == "exec":
+            return e.exit_code if e.exit_code in (126, 127) else 255
+        return 1
+
+    def explainer(self) -> list[str]:
+        """What the launcher becomes when a step fails: see failed.py."""
+        import sys
+
+        flags = ["-I"] if sys.flags.isolated else ["-P"]
+        return [sys.executable, *flags, "-m", "kist.faces.oci.failed", self.log.path, self.log.format, self.command]
+
+
+def _for_callers(e: KistError) -> str:
+    """Go's words for a command that cannot be executed."""
+    name = e.what.rpartition(": ")[0].removeprefix("cannot execute ") or e.what
+    if e.code == "command-not-found":
+        command = e.what.removeprefix("command not found in the container: ")
+        if "/" in command:
+            return f'exec: "{command}": stat {command}: no such file or directory'
+        return f'exec: "{command}": executable file not found in $PATH'
+    if e.code == "command-not-executable":
+        return f'exec: "{name}": {e.why[:1].lower()}{e.why[1:]}'
+    return f"{e.what}: {e.why}" if e.why and e.code == "step-failed" else e.what
+
+
+def default_root() -> str:
+    """/run/kist-oci for root, else below XDG_RUNTIME_DIR, else /tmp/kist-oci-UID."""
+    if os.geteuid() == 0 and not os.environ.get("XDG_RUNTIME_DIR", "").startswith("/run/user/"):
+        return "/run/kist-oci"
+    base = os.environ.get("XDG_RUNTIME_DIR", "")
+    return f"{base}/kist-oci" if base.startswith("/") else f"/tmp/kist-oci-{os.geteuid()}"
