@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _INFINITY = 2**64 - 1
+_CAP_SYS_ADMIN = 21
 _POLICIES = {"SCHED_OTHER": 0, "SCHED_FIFO": 1, "SCHED_RR": 2, "SCHED_BATCH": 3, "SCHED_ISO": 4, "SCHED_IDLE": 5,
              "SCHED_DEADLINE": 6}  # fmt: skip
 _SCHED_FLAGS = {"SCHED_FLAG_RESET_ON_FORK": 1, "SCHED_FLAG_RECLAIM": 2, "SCHED_FLAG_DL_OVERRUN": 4,
@@ -163,8 +164,11 @@ class ProcessCompiler:
         self.b.init("rootfs", Chdir(cwd), "the working directory")
 
     def privileges(self) -> None:
-        """From root with all capabilities to the command's user with the command's. Without no_new_privs a filter can
-        only be loaded by CAP_SYS_ADMIN: then it is loaded before that is given away."""
+        """From root with all capabilities to the command's user with the command's.
+
+        Without no_new_privs only CAP_SYS_ADMIN may load a filter: it is kept for that, and execve(2) takes it away, which
+        computes the new sets from the bounding, inheritable and ambient ones alone (capabilities(7)).
+        """
         b, process, user = self.b, self.process, self.process.user
         last = b.facts.cap_last
         have = process.capabilities
@@ -192,10 +196,10 @@ class ProcessCompiler:
             )  # fmt: skip
         b.init(g, SetIds(user.uid, user.gid), "the user")
         nnp = process.no_new_privileges
-        if self.filter and not nnp:
-            self._load_filter("while we still may; what is left to do needs few calls")
-        b.init(g, Capabilities(masks["effective"], masks["permitted"], masks["inheritable"], masks["ambient"]),
-               "what the command may do" if masks["effective"] else "none")  # fmt: skip
+        loads = 1 << _CAP_SYS_ADMIN if self.filter and not nnp else 0
+        why = "what the command may do" if masks["effective"] else "none"
+        b.init(g, Capabilities(masks["effective"] | loads, masks["permitted"] | loads, masks["inheritable"],
+               masks["ambient"]), f"{why}, and until then to load the filter" if loads else why)  # fmt: skip
         if nnp:
             b.init(g, NoNewPrivs(), "set-uid programs give nothing")
 
@@ -253,14 +257,13 @@ class ProcessCompiler:
             b.init("privileges", DieWithParent(), "no container without its supervisor")
         else:
             b.init("exec", FindCommand(process.args[0], search), "while there is somebody to be told")
-        nnp, notify = process.no_new_privileges, self.filter is not None and self.filter.notify
-        if self.filter and nnp and notify:
+        if self.filter and self.filter.notify:
             self._load_filter("the listener must be handed over before we wait")
         if setting.mode == CREATE:
             b.init("exec", AwaitStart(Slots.START), "`start` says when")
         for hook in hooks:
             b.init("exec", hook_step(hook, setting.hook_state, process.env), "startContainer")
-        if self.filter and nnp and not notify:
+        if self.filter and not self.filter.notify:
             self._load_filter("dangerous system calls are denied")
         close_from = 3 + setting.stdio.inherited_fds
         env = process.env
