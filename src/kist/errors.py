@@ -101,3 +101,10 @@ class ProcessFailed(KistError):
     def __init__(self, what: str, *, result: object, why: str = "") -> None:
         super().__init__(what, why=why)
         self.result = result
+
+
+class RegistryError(KistError):
+    """A registry, or the way to it, failed."""
+
+    code = "registry"
+    http_status = 502
