@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 
 from kist.errors import InvalidInput, RegistryError
-from kist.registry.content import Progress, Sink, Source, no_progress
+from kist.registry.content import Sink, Source, no_progress
 from kist.registry.credentials import Credentials, Keychain
 from kist.registry.hosts import Hosts, Remote, read_hosts
 from kist.registry.pull import Pulled, Puller
@@ -28,6 +28,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Self
+
+    from kist.registry.content import Progress
 
 __all__ = ["Client", "Credentials", "Keychain", "Pulled"]
 

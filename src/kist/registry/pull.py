@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 
 from kist.errors import InvalidInput, KistError, NotFound, RegistryError, Unsupported
-from kist.registry.content import Progress, Sink, Writer, digest_of, keep
+from kist.registry.content import Sink, Writer, digest_of, keep
 from kist.registry.errors import Temporary, shown
 from kist.registry.group import run_all
 from kist.registry.hosts import Remote
@@ -22,6 +22,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import TypeVar
+
+    from kist.registry.content import Progress
 
     T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from functools import partial
 from urllib.parse import quote, urljoin
 
 from kist.errors import KistError, NotFound, RegistryError
-from kist.registry.content import Progress, Source, digest_of
+from kist.registry.content import Source, digest_of
 from kist.registry.errors import Temporary
 from kist.registry.group import run_all
 from kist.registry.hosts import Remote
@@ -24,6 +24,8 @@ from kist.value import replace
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from kist.registry.content import Progress
 
 _MONOLITHIC_BYTES = 1 << 20
 _PART_BYTES = 64 << 20  # of a blob between two reports of how much is there; registries take any

@@ -212,7 +212,7 @@ class Session:
                 raise Stopped("stopped")
 
     def _wait_s(self, tries: int, error: Temporary) -> float:
-        own = min(self._timing.backoff_s * 2 ** (tries - 1), self._timing.backoff_most_s) * self._clock.jitter()
+        own = min(self._timing.backoff_s * float(2 ** (tries - 1)), self._timing.backoff_most_s) * self._clock.jitter()
         return max(own, error.retry_after_s)
 
     def _given_up(self, what: str, error: Temporary, tries: int, wait_s: float) -> Temporary:
