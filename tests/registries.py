@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -238,7 +239,7 @@ class Handler(BaseHTTPRequestHandler):
     """One whose answers the test's function writes."""
 
     protocol_version = "HTTP/1.1"
-    answer: Callable[["Handler"], object]
+    answer: ClassVar[Callable[["Handler"], object]]
 
     def handle_any(self) -> None:
         self.answer()

@@ -164,12 +164,12 @@ class Response:
         with self._transport.errors(self.origin):
             expected = self._raw.length
             if expected is not None and expected > most_bytes:
-                raise _too_large(self.url, most_bytes)
+                raise _too_large(self.origin, most_bytes)
             data = bytearray()
             while len(data) <= most_bytes and (piece := self._raw.read1(min(_PIECE_BYTES, most_bytes + 1 - len(data)))):
                 data += piece
             if len(data) > most_bytes:
-                raise _too_large(self.url, most_bytes)
+                raise _too_large(self.origin, most_bytes)
             if expected is not None and len(data) < expected:
                 raise http.client.IncompleteRead(bytes(data[:0]), expected - len(data))
         return bytes(data)
@@ -187,8 +187,10 @@ class Response:
         self.close()
 
 
-def _too_large(url: str, most_bytes: int) -> RegistryError:
-    return RegistryError(f"what {shown(url)} sends is larger than {most_bytes} bytes", code="too-large")
+def _too_large(origin: Origin, most_bytes: int) -> RegistryError:
+    return RegistryError(
+        f"cannot read the answer of {origin.name}", why=f"it is larger than {most_bytes} bytes", code="too-large"
+    )
 
 
 class Transport:
