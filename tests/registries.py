@@ -55,7 +55,7 @@ class Blobs:
         self.locks: dict[str, threading.Lock] = {}
 
     def has(self, descriptor: Descriptor) -> bool:
-        return len(self.whole.get(descriptor.digest, b"x" * (descriptor.size + 1))) == descriptor.size
+        return descriptor.digest in self.whole and len(self.whole[descriptor.digest]) == descriptor.size
 
     def read(self, descriptor: Descriptor, limit_bytes: int) -> bytes:
         assert descriptor.size <= limit_bytes
@@ -239,12 +239,13 @@ class Handler(BaseHTTPRequestHandler):
     """One whose answers the test's function writes."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     answer: ClassVar[Callable[["Handler"], object]]
 
     def handle_any(self) -> None:
-        self.answer()
+        type(self).answer(self)
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = handle_any
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_CONNECT = handle_any
 
     def log_message(self, *args: object) -> None:
         pass
@@ -274,7 +275,7 @@ class _Server(ThreadingHTTPServer):
 @contextmanager
 def server(answer: Callable[[Handler], object]) -> Iterator[str]:
     """HOST:PORT of a server that answers so."""
-    httpd = _Server(("127.0.0.1", 0), type("Made", (Handler,), {"answer": answer}))
+    httpd = _Server(("127.0.0.1", 0), type("Made", (Handler,), {"answer": staticmethod(answer)}))
     thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:

@@ -133,7 +133,9 @@ class Client:
         remote, what = self._own(reference), f"cannot list the tags of {reference.repository}"
         found: list[str] = []
         url = self._session.url(remote, "tags/list?n=1000")
-        for _ in range(_PAGES_MAX):
+        seen = set[str]()
+        while url not in seen and len(seen) < _PAGES_MAX:
+            seen.add(url)
             answer = self._session.ask(what, remote, "GET", url, most_bytes=MANIFEST_BYTES_MAX)
             tags = _object(answer, what).get("tags") or []
             if not isinstance(tags, list):
@@ -144,14 +146,16 @@ class Client:
                 return found
             if len(found) > _TAGS_MAX:
                 break
-        raise RegistryError(what, why=f"there are more than {_TAGS_MAX}, or too many pages", code="too-large")
+        raise RegistryError(what, why="its pages turn in a circle, or there are too many", code="too-large")
 
     def referrers(self, reference: Reference, digest: str, artifact_type: str = "") -> list[Descriptor]:
         """What refers to a manifest (signatures, bills of material): by the referrers API, else by the tag for it."""
         remote, what = self._own(reference), f"cannot list what refers to {reference.repository}@{digest[:19]}"
         url = self._session.url(remote, f"referrers/{digest}")
         found: list[Descriptor] = []
-        for _ in range(_PAGES_MAX):
+        seen = set[str]()
+        while url and url not in seen and len(seen) < _PAGES_MAX and len(found) <= _TAGS_MAX:
+            seen.add(url)
             answer = self._session.ask(what, remote, "GET", url, most_bytes=MANIFEST_BYTES_MAX, accept=(404,))
             if answer.status == 404:
                 found = list(referrers_tag(self._session, remote, what, digest)[0].manifests)
@@ -161,8 +165,6 @@ class Client:
                 raise RegistryError(what, why="what the registry sends is no index", code="bad-answer")
             found += parsed.manifests
             url = _next(answer, what)
-            if not url or len(found) > _TAGS_MAX:
-                break
         return [entry for entry in found if not artifact_type or entry.artifact_type == artifact_type]
 
     def _own(self, reference: Reference) -> Remote:

@@ -112,7 +112,7 @@ def _is_port(text: str) -> bool:
 
 
 def _is_component(text: str) -> bool:
-    if not text or text[0] not in _LOWER or text[-1] not in _LOWER:
+    if not text or text[0] not in _LOWER or text[-1] not in _LOWER or not _LOWER.union("._-").issuperset(text):
         return False
     separators = "".join(" " if char in _LOWER else char for char in text).split()
     return all(separator in (".", "_", "__") or not separator.strip("-") for separator in separators)
