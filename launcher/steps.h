@@ -1,7 +1,7 @@
 /* Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit. */
 #ifndef KIST_STEPS_H
 #define KIST_STEPS_H
-#define PLAN_TABLE 0xea0cd47fc1ccc9eeUL
+#define PLAN_TABLE 0xeeeb3a8ffae988c3UL
 #define MAX_ARGUMENTS 10
 #define OP_COUNT 84
 
@@ -97,7 +97,7 @@ extern const char *const op_signature[OP_COUNT];
 #define OP_SIGNATURES \
     [OP_MKDIR] = "snn", \
     [OP_REMOVE] = "s", \
-    [OP_WRITE_FILE] = "ss", \
+    [OP_WRITE_FILE] = "ssn", \
     [OP_CREATE_FILE] = "ssnn", \
     [OP_OPEN] = "snf", \
     [OP_CONNECT] = "sf", \
@@ -181,7 +181,7 @@ extern const char *const op_signature[OP_COUNT];
 
 struct mkdir { struct argument path, mode, keep; };
 struct remove { struct argument path; };
-struct write_file { struct argument path, data; };
+struct write_file { struct argument path, data, optional; };
 struct create_file { struct argument path, data, mode, keep; };
 struct open { struct argument path, flags, slot; };
 struct connect { struct argument path, slot; };
