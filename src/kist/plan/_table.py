@@ -1,3 +1,3 @@
 """Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit."""
 
-TABLE = 0xEEEB3A8FFAE988C3
+TABLE = 0x6612623B275CBDBC

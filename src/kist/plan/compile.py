@@ -224,6 +224,10 @@ class _Compiler:
             self._time_offsets(INIT)
         if self.oom_score_adj is not None and not b.privileged_host:
             self._oom_score("/proc/self/oom_score_adj", b.init)
+        if self.spec.linux.net_devices:
+            from kist.plan.compile_network import move_devices  # seldom needed, and an import at each start
+
+            move_devices(b, slots.get(f.CLONE_NEWNET, 0))
         if self.setting.state_file:
             self.host(
                 "exec", CreateFile(self.setting.state_file, self.setting.state, 0o600), "what other commands go by"
