@@ -1,9 +1,9 @@
 /* Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit. */
 #ifndef KIST_STEPS_H
 #define KIST_STEPS_H
-#define PLAN_TABLE 0xea518684c3dbae11UL
+#define PLAN_TABLE 0x6612623b275cbdbcUL
 #define MAX_ARGUMENTS 10
-#define OP_COUNT 84
+#define OP_COUNT 86
 
 struct argument { unsigned long n; const char *s; };  /* a number or slot; else length or count, and bytes */
 
@@ -92,12 +92,14 @@ enum op {
     OP_CGROUP_INHERIT = 81,
     OP_LISTEN = 82,
     OP_AWAIT_NOTIFICATION = 83,
+    OP_OPEN_NAMESPACE = 84,
+    OP_NETLINK = 85,
 };
 extern const char *const op_signature[OP_COUNT];
 #define OP_SIGNATURES \
     [OP_MKDIR] = "snn", \
     [OP_REMOVE] = "s", \
-    [OP_WRITE_FILE] = "ss", \
+    [OP_WRITE_FILE] = "ssn", \
     [OP_CREATE_FILE] = "ssnn", \
     [OP_OPEN] = "snf", \
     [OP_CONNECT] = "sf", \
@@ -113,7 +115,7 @@ extern const char *const op_signature[OP_COUNT];
     [OP_AWAIT] = "", \
     [OP_HOOK] = "sllsnsss", \
     [OP_UNSHARE] = "n", \
-    [OP_SETNS] = "fn", \
+    [OP_SETNS] = "fnn", \
     [OP_OPEN_PIDFD] = "nf", \
     [OP_USER_NAMESPACE] = "ssf", \
     [OP_MOUNT_PROPAGATION] = "snn", \
@@ -177,11 +179,13 @@ extern const char *const op_signature[OP_COUNT];
     [OP_CGROUP_INHERIT] = "sss", \
     [OP_LISTEN] = "ssf", \
     [OP_AWAIT_NOTIFICATION] = "ff", \
+    [OP_OPEN_NAMESPACE] = "sf", \
+    [OP_NETLINK] = "nblfsfn", \
 
 
 struct mkdir { struct argument path, mode, keep; };
 struct remove { struct argument path; };
-struct write_file { struct argument path, data; };
+struct write_file { struct argument path, data, optional; };
 struct create_file { struct argument path, data, mode, keep; };
 struct open { struct argument path, flags, slot; };
 struct connect { struct argument path, slot; };
@@ -194,7 +198,7 @@ struct clone { struct argument child, flags, cgroup; };
 struct id_map_helper { struct argument argv; };
 struct hook { struct argument path, argv, env, state, timeout_ms, warning, stdout, stderr; };
 struct unshare { struct argument flags; };
-struct setns { struct argument target, flags; };
+struct setns { struct argument target, flags, attempt; };
 struct open_pidfd { struct argument pid, slot; };
 struct user_namespace { struct argument uid_map, gid_map, slot; };
 struct mount_propagation { struct argument path, flags, parent; };
@@ -249,4 +253,6 @@ struct drop_nodes { struct argument slot; };
 struct cgroup_inherit { struct argument path, file, nothing; };
 struct listen { struct argument directory, name, slot; };
 struct await_notification { struct argument source, target; };
+struct open_namespace { struct argument kind, slot; };
+struct netlink { struct argument protocol, messages, commands, namespace, link, target, target_at; };
 #endif

@@ -194,7 +194,7 @@ class _Compiler:
         late = f.CLONE_NEWCGROUP if not self.cgroup.uses_clone_into else 0
         late |= f.CLONE_NEWTIME if self.offsets else 0
         cgroup = Slots.CGROUP if self.cgroup.uses_clone_into else Slots.NONE
-        # Those owned by the joined user namespace can only be entered from within; else they come first.
+        # Those owned by the joined user namespace can be entered from within, others only before that.
         joined = sorted(b.joined, key=lambda flag_path: flag_path[0] != f.CLONE_NEWUSER)
         if self.staged:
             early = f.CLONE_NEWUSER if self.user_in_stage else 0
@@ -224,6 +224,10 @@ class _Compiler:
             self._time_offsets(INIT)
         if self.oom_score_adj is not None and not b.privileged_host:
             self._oom_score("/proc/self/oom_score_adj", b.init)
+        if self.spec.linux.net_devices:
+            from kist.plan.compile_network import move_devices  # seldom needed, and an import at each start
+
+            move_devices(b, slots.get(f.CLONE_NEWNET, 0))
         if self.setting.state_file:
             self.host(
                 "exec", CreateFile(self.setting.state_file, self.setting.state, 0o600), "what other commands go by"
@@ -237,6 +241,10 @@ class _Compiler:
         """Cgroups (v1) and namespaces that exist."""
         b = self.b
         b.plan += [Entry(e.step, actor, e.group, e.why) for e in self.cgroup.join]
+        joined = list(joined)
+        if b.privileged_host and any(flag == f.CLONE_NEWUSER for flag, _ in joined):
+            for flag, path in joined[1:]:
+                b.plan.append(Entry(Setns(slots[flag], flag, attempt=1), actor, "namespaces", f"shared: {path}"))
         for flag, path in joined:
             b.plan.append(Entry(Setns(slots[flag], flag), actor, "namespaces", f"shared: {path}"))
             if flag == f.CLONE_NEWUSER:
@@ -354,8 +362,11 @@ class _Compiler:
         setting = self.setting
         if setting.mode != RUN:
             self.host("exec", AwaitReady(int(setting.mode == DETACH)), "until there is nothing left that can fail")
-        if setting.mode == RUN and (self._hooks("poststart") or setting.pid_file or setting.pidfd_socket):
+        told = setting.pid_file or setting.pidfd_socket or setting.release
+        if setting.mode == RUN and (self._hooks("poststart") or told):
             self.host("exec", AwaitReady(1), "until it is the command")
+        if setting.release:
+            self.host("cgroup", WriteFile(setting.release, "-", optional=1), "who has kept its place may go")
         if setting.pidfd_socket:
             self.host("exec", SendPidfd(setting.pidfd_socket), "for whoever watches the process")
         if setting.pid_file:
