@@ -15,12 +15,13 @@ from kist.errors import InvalidInput, RegistryError
 from kist.registry.content import Sink, Source, no_progress
 from kist.registry.credentials import Credentials, Keychain
 from kist.registry.hosts import Hosts, Remote, read_hosts
+from kist.registry.origin import origin_of
 from kist.registry.pull import Pulled, Puller
 from kist.registry.push import Pusher, referrers_tag
 from kist.registry.session import Answer, Session
 from kist.registry.timing import Clock, Timing
-from kist.registry.transport import Transport, origin_of
-from kist.spec.image import Descriptor, Index, Platform
+from kist.registry.transport import Transport
+from kist.spec.image import Descriptor, Index, Platform, check_digest
 from kist.spec.manifests import MANIFEST_BYTES_MAX, parse_manifest, parse_platform
 from kist.spec.reference import Reference, is_domain, is_tag
 
@@ -150,6 +151,7 @@ class Client:
 
     def referrers(self, reference: Reference, digest: str, artifact_type: str = "") -> list[Descriptor]:
         """What refers to a manifest (signatures, bills of material): by the referrers API, else by the tag for it."""
+        check_digest(digest)
         remote, what = self._own(reference), f"cannot list what refers to {reference.repository}@{digest[:19]}"
         url = self._session.url(remote, f"referrers/{digest}")
         found: list[Descriptor] = []

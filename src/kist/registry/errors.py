@@ -1,4 +1,4 @@
-"""What can go wrong with a registry. Temporary ones are tried again; the others are the caller's to read.
+"""Answers of registries as errors. Unavailable ones are tried again; the others are the caller's to read.
 
 Texts from the other side are shown shortened and printable: they are not ours.
 """
@@ -6,28 +6,11 @@ Texts from the other side are shown shortened and printable: they are not ours.
 from __future__ import annotations
 
 from kist.codec import loads
-from kist.errors import InvalidInput, KistError, NotFound, RegistryError
-
-
-class Temporary(RegistryError):
-    """It may go better next time. `retry_after_s`: what the registry asks for; negative: it does not say."""
-
-    code = "registry-unavailable"
-
-    def __init__(self, what: str, *, why: str = "", next: str = "", code: str = "", retry_after_s: float = -1) -> None:
-        super().__init__(what, why=why, next=next, code=code)
-        self.retry_after_s = retry_after_s
-
-
-class Unauthorized(RegistryError):
-    """Credentials are missing, wrong, or not enough."""
-
-    code = "unauthorized"
-    http_status = 401
+from kist.errors import InvalidInput, KistError, NotFound, RegistryError, Unauthorized, Unavailable
 
 
 class Stopped(RegistryError):
-    """Another part of the same pull or push failed first."""
+    """Another part of the same pull or push failed first; only that error is shown."""
 
     code = "stopped"
 
@@ -68,8 +51,8 @@ def of_status(what: str, host: str, status: int, body: bytes, retry_after_s: flo
     if status == 404:
         return NotFound(what, why=why, next="check the name and the tag", code="not-in-registry")
     if status == 429:
-        return Temporary(what, why=why, next=f"wait, or kist login {host}", code="rate-limit",
+        return Unavailable(what, why=why, next=f"wait, or kist login {host}", code="rate-limit",
                          retry_after_s=retry_after_s)  # fmt: skip
     if status == 408 or status >= 500:
-        return Temporary(what, why=why, next="try again later", retry_after_s=retry_after_s)
+        return Unavailable(what, why=why, next="try again later", retry_after_s=retry_after_s)
     return RegistryError(what, why=why)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from kist.errors import InvalidInput, KistError, NotFound, RegistryError, Unsupported
+from kist.errors import InvalidInput, KistError, NotFound, RegistryError, Unavailable, Unsupported
 from kist.registry.content import Sink, Writer, digest_of, keep
-from kist.registry.errors import Temporary, shown
+from kist.registry.errors import shown
 from kist.registry.group import run_all
 from kist.registry.hosts import Remote
 from kist.registry.session import Answer, Session
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 ACCEPT = ", ".join((*INDEXES, *MANIFESTS))
 _DEPTH_MAX = 3  # an index of indexes
+_CONFIG_BYTES_MAX = 8 << 20
 _DAMAGED_MAX = 2  # whole blobs that are not what they should be, until we give up
 _VAGUE = ("", "application/json", "text/plain", "application/octet-stream")
 _SCHEMA1 = "application/vnd.docker.distribution.manifest.v1"
@@ -63,6 +64,8 @@ class Puller:
         return self._first(lambda remote: self._resolve(remote, target))
 
     def _resolve(self, remote: Remote, target: str) -> Descriptor:
+        if ":" in target:
+            return self._get(remote, target)[0]
         url = self._session.url(remote, f"manifests/{target}")
         try:
             answer = self._session.ask(self._what, remote, "HEAD", url, {"Accept": ACCEPT}, accept=(405, 501))
@@ -73,7 +76,7 @@ class Puller:
         if answer is not None and answer.status < 400:
             digest, size = answer.header("Docker-Content-Digest"), answer.header("Content-Length")
             media_type = _media_type(answer)
-            if ":" not in target and digest and size.isdigit() and int(size) and media_type in (*INDEXES, *MANIFESTS):
+            if digest and size.isdigit() and int(size) and media_type in (*INDEXES, *MANIFESTS):
                 return _checked(Descriptor(media_type, check_digest(digest), int(size)))
         descriptor, _ = self._get(remote, target)
         return descriptor
@@ -131,11 +134,11 @@ class Puller:
         self, target: str, platform: Platform, sink: Sink | None
     ) -> tuple[list[tuple[Descriptor, bytes]], Manifest]:
         """What the name stands for and, of an index, what was chosen from it; the last one is the manifest."""
-        chosen = self.resolve(target)
-        if sink and sink.has(chosen):
-            data = sink.read(chosen, MANIFEST_BYTES_MAX)
+        known = None if ":" in target else self.resolve(target)
+        if known and sink and sink.has(known):
+            chosen, data = known, sink.read(known, MANIFEST_BYTES_MAX)
         else:
-            chosen, data = self.manifest(chosen.digest)
+            chosen, data = self.manifest(known.digest if known else target)
         documents = [(chosen, data)]
         while isinstance(parsed := self._parsed(chosen, data), Index):
             if len(documents) > _DEPTH_MAX:
@@ -167,6 +170,9 @@ class Puller:
 
     def _content(self, manifest: Manifest, sink: Sink, workers: int) -> None:
         """The configuration and the layers, each once."""
+        if manifest.config.size > _CONFIG_BYTES_MAX:
+            why = f"its configuration has {manifest.config.size} bytes"
+            raise InvalidInput(self._what, why=why, code="too-large")
         blobs = {blob.digest: blob for blob in (manifest.config, *manifest.layers)}
         tasks = [partial(self.fetch, replace(blob, annotations={}, data="", urls=()), sink) for blob in blobs.values()]
         run_all(tasks, self._session.transport, workers)
@@ -176,7 +182,7 @@ class Puller:
     def fetch(self, descriptor: Descriptor, sink: Sink) -> None:
         """One blob: continued where an earlier try ended, verified as a whole.
 
-        Raises RegistryError (digest-mismatch, blob-size) when that is repeatedly not what the digest says, Temporary,
+        Raises RegistryError (digest-mismatch, blob-size) when that is repeatedly not what the digest says, Unavailable,
         NotFound (not-in-registry), Unauthorized, and what the sink raises.
         """
         check_digest(descriptor.digest)
@@ -205,7 +211,7 @@ class Puller:
                 if damaged >= _DAMAGED_MAX:
                     why = f"{remote.host} sends something else: {e.why}"
                     raise RegistryError(what, why=why, next="tell whoever runs it", code=e.code) from e
-                raise Temporary(what, why=e.why, code=e.code) from e
+                raise Unavailable(what, why=e.why, code=e.code) from e
 
         self._session.retry(
             what,
@@ -221,18 +227,18 @@ class Puller:
         with self._session.open(what, remote, "GET", url, headers, accept=(416,)) as response:
             if response.status == 416 and headers:
                 writer.restart()
-                raise Temporary(what, why=f"{remote.host} does not continue where we ended")
+                raise Unavailable(what, why=f"{remote.host} does not continue where we ended")
             if response.status not in (200, 206):
                 raise RegistryError(what, why=f"{remote.host} answers {response.status}", code="bad-answer")
             if response.status == 206 and _begins(response) != writer.offset:
                 writer.restart()
-                raise Temporary(what, why=f"{remote.host} sends another part than the one that was asked for")
+                raise Unavailable(what, why=f"{remote.host} sends another part than the one that was asked for")
             if response.status == 200 and writer.offset:
                 writer.restart()  # it ignores Range: from the beginning, then
             self._copy(response, descriptor, writer)
         if writer.offset < descriptor.size:
             missing = descriptor.size - writer.offset
-            raise Temporary(what, why=f"{response.origin.name} ended {missing} bytes too early", code="truncated")
+            raise Unavailable(what, why=f"{response.origin.name} ended {missing} bytes too early", code="truncated")
 
     def _copy(self, response: Response, descriptor: Descriptor, writer: Writer) -> None:
         for piece in response.pieces():
@@ -253,7 +259,7 @@ class Puller:
             except RegistryError as e:
                 if not remote.mirror or e.code == "stopped":
                     raise
-            except (NotFound, Unsupported):
+            except (NotFound, Unsupported, InvalidInput):
                 if not remote.mirror:
                     raise
             self._remotes = [r for r in self._remotes if r != remote]

@@ -10,13 +10,13 @@ import os
 from functools import partial
 from urllib.parse import quote, urljoin
 
-from kist.errors import KistError, NotFound, RegistryError
+from kist.errors import KistError, NotFound, RegistryError, Unavailable
 from kist.registry.content import Source, digest_of
-from kist.registry.errors import Temporary
 from kist.registry.group import run_all
 from kist.registry.hosts import Remote
+from kist.registry.origin import origin_of
 from kist.registry.session import Session
-from kist.registry.transport import FileBody, Response, origin_of
+from kist.registry.transport import FileBody, Response
 from kist.spec.image import INDEX, INDEXES, MANIFESTS, Descriptor, Index, Manifest
 from kist.spec.manifests import MANIFEST_BYTES_MAX, parse_manifest
 from kist.value import replace
@@ -146,7 +146,7 @@ class Pusher:
             try:
                 answer = self._session.ask(what, self._remote, "POST", url, push=True)
             except KistError as e:
-                if isinstance(e, Temporary):
+                if isinstance(e, Unavailable):
                     raise
                 continue  # not allowed to read from there, or no such repository
             if answer.status == 201:
@@ -200,11 +200,11 @@ class _Upload:
             self._send()
         except NotFound as e:  # the registry forgot the upload
             self._begun = False
-            raise Temporary(self._what, why=e.why) from e
+            raise Unavailable(self._what, why=e.why) from e
         except RegistryError as e:
             if e.code == "upload-range":
                 self._begun = False
-                raise Temporary(self._what, why=e.why) from e
+                raise Unavailable(self._what, why=e.why) from e
             raise
 
     def _begin(self) -> None:
@@ -234,7 +234,7 @@ class _Upload:
                 there = self._there(response, self._offset + part)
                 self._follow(response)
             if there <= self._offset:
-                raise Temporary(self._what, why=f"{self._remote.host} took none of it")
+                raise Unavailable(self._what, why=f"{self._remote.host} took none of it")
             self._offset = there
         joint = "&" if "?" in self._location else "?"
         url = f"{self._location}{joint}digest={quote(self._descriptor.digest, safe='')}"

@@ -6,14 +6,15 @@ import threading
 from email.utils import parsedate_to_datetime
 from urllib.parse import urljoin
 
-from kist.errors import KistError, RegistryError
+from kist.errors import KistError, RegistryError, Unauthorized, Unavailable
 from kist.registry.challenge import parse_challenges
 from kist.registry.credentials import Credentials
-from kist.registry.errors import Stopped, Temporary, Unauthorized, of_status, shown
+from kist.registry.errors import Stopped, of_status, shown
 from kist.registry.hosts import Remote, plain_allowed
+from kist.registry.origin import Origin, origin_of
 from kist.registry.timing import Clock, Timing
 from kist.registry.tokens import Authority
-from kist.registry.transport import FileBody, Origin, Response, Transport, origin_of
+from kist.registry.transport import FileBody, Response, Transport
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class Session:
     ) -> Response:
         """The answer, below 400 or one of `accept`; close it. Authorised if need be; GET and HEAD follow redirects.
 
-        `what` begins the error: "cannot pull debian:12". Raises Unauthorized, NotFound (not-in-registry), Temporary,
+        `what` begins the error: "cannot pull debian:12". Raises Unauthorized, NotFound (not-in-registry), Unavailable,
         RegistryError, KistError.
         """
         authority = self.authority(remote)
@@ -190,15 +191,17 @@ class Session:
         self, what: str, attempt: Callable[[], T], *, attempts: int = 0, progress: Callable[[], int] | None = None,
         note: Callable[[], object] | None = None,
     ) -> T:  # fmt: skip
-        """What `attempt` returns, tried again while it raises Temporary. `progress` counts bytes: more of them, and the
-        tries are counted anew. Raises the last Temporary, with what was tried and `what`."""
+        """What `attempt` returns, tried again while it raises Unavailable; in the end that is raised, with `what`.
+
+        `progress` counts bytes: when more of them came, the tries are counted anew. `note` is told of each new try.
+        """
         most, tries, before = attempts or self._timing.attempts, 0, progress() if progress else 0
         while True:
             try:
                 return attempt()
             except Stopped:
                 raise
-            except Temporary as e:
+            except Unavailable as e:
                 if progress and progress() - before >= self._timing.progress_bytes:
                     tries, before = 0, progress()
                 tries += 1
@@ -211,14 +214,14 @@ class Session:
             if self.transport.stop.is_set():
                 raise Stopped("stopped")
 
-    def _wait_s(self, tries: int, error: Temporary) -> float:
+    def _wait_s(self, tries: int, error: Unavailable) -> float:
         own = min(self._timing.backoff_s * float(2 ** (tries - 1)), self._timing.backoff_most_s) * self._clock.jitter()
         return max(own, error.retry_after_s)
 
-    def _given_up(self, what: str, error: Temporary, tries: int, wait_s: float) -> Temporary:
+    def _given_up(self, what: str, error: Unavailable, tries: int, wait_s: float) -> Unavailable:
         why = error.why if error.what == what else f"{error.what}: {error.why}".removesuffix(": ")
         if wait_s > self._timing.retry_after_most_s:
             why += f"; it asks to wait {wait_s:.0f} seconds"
         elif tries > 1:
             why += f"; tried {tries} times"
-        return Temporary(what, why=why, next=error.next, code=error.code, retry_after_s=error.retry_after_s)
+        return Unavailable(what, why=why, next=error.next, code=error.code, retry_after_s=error.retry_after_s)

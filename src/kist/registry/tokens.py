@@ -9,13 +9,14 @@ import threading
 from urllib.parse import quote, urlencode, urlsplit
 
 from kist.codec import loads
-from kist.errors import InvalidInput, RegistryError
+from kist.errors import InvalidInput, RegistryError, Unauthorized
 from kist.registry.challenge import Challenge
 from kist.registry.credentials import Credentials
-from kist.registry.errors import Unauthorized, of_status, shown
+from kist.registry.errors import of_status, shown
 from kist.registry.hosts import familiar_host
+from kist.registry.origin import Origin, origin_of
 from kist.registry.timing import Clock
-from kist.registry.transport import Origin, Transport, origin_of
+from kist.registry.transport import Transport
 from kist.value import Value
 
 TYPE_CHECKING = False
@@ -55,7 +56,7 @@ class Authority:
             return token.header if token and token.ends > self._clock.monotonic() else ""
 
     def answer(self, challenges: Sequence[Challenge], scope: str, refused: str) -> str:
-        """A new header that answers a 401; `refused` is the one that did not do. Raises Unauthorized, Temporary, ..."""
+        """A new header that answers a 401; `refused` is the one that did not do. Raises RegistryError."""
         with self._lock:  # one at a time: the others find its token
             known = self._tokens.get(scope)
             if known and known.header != refused and known.ends > self._clock.monotonic():

@@ -16,8 +16,10 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from kist.errors import InvalidInput, KistError, RegistryError
-from kist.registry.errors import Stopped, Temporary, shown
+from kist.registry.errors import Stopped, shown
+from kist.registry.failures import Failures
 from kist.registry.hosts import Hosts
+from kist.registry.origin import Origin, origin_of
 from kist.registry.proxies import proxy_for
 from kist.registry.timing import Clock, Timing
 from kist.value import Value
@@ -26,38 +28,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_URL_MAX = 16 << 10
 _IDLE_CONNECTIONS = 8
 _PIECE_BYTES = 256 << 10
-_NAMES_AGAIN = {socket.EAI_AGAIN, socket.EAI_SYSTEM, socket.EAI_MEMORY}
 _USER_AGENT = "kist"
-
-
-class Origin(Value):
-    """Credentials given for one never go to another."""
-
-    scheme: str
-    host: str  # without the brackets of IPv6
-    port: int
-
-    @property
-    def name(self) -> str:
-        """HOST[:PORT] as in image names and certs.d."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == {"https": 443, "http": 80}[self.scheme] else f"{host}:{self.port}"
-
-
-def origin_of(url: str) -> Origin:
-    """Raises RegistryError for what is no http or https URL, or has a user name, spaces or control characters in it."""
-    bad = len(url) > _URL_MAX or not url.isascii() or any(char <= " " or char == "\x7f" for char in url)
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port, bad = None, None, True
-    if bad or not host or parts.scheme not in ("http", "https") or "@" in parts.netloc or port == 0:
-        raise RegistryError(f"cannot go to {shown(url)!r}", why="it is no http:// or https:// address", code="bad-url")
-    return Origin(parts.scheme, host, port or {"https": 443, "http": 80}[parts.scheme])
 
 
 class FileBody(Value):
@@ -148,7 +121,7 @@ class Response:
         return self._raw.length
 
     def pieces(self) -> Iterator[memoryview]:
-        """The body, in one buffer, used again. Ends early when the other side does. Raises Temporary, Stopped."""
+        """The body, in one buffer, used again. Ends early when the other side does. Raises Unavailable, Stopped."""
         assert isinstance(self._raw, _Response)
         self._raw.paced.steady()
         buffer = memoryview(bytearray(_PIECE_BYTES))
@@ -160,7 +133,7 @@ class Response:
             yield buffer[:count]
 
     def read(self, most_bytes: int) -> bytes:
-        """All of the body. Raises RegistryError (too-large), Temporary when it ends early or takes too long."""
+        """All of the body. Raises RegistryError (too-large), Unavailable when it ends early or takes too long."""
         with self._transport.errors(self.origin):
             expected = self._raw.length
             if expected is not None and expected > most_bytes:
@@ -211,7 +184,7 @@ class Transport:
     def request(self, method: str, url: str, headers: Mapping[str, str], body: bytes | FileBody = b"") -> Response:
         """Send one request; the answer's status is for the caller to judge.
 
-        Raises Temporary; RegistryError: unreachable, tls, bad-url; InvalidInput; Stopped.
+        Raises Unavailable; RegistryError: unreachable, tls, bad-url; InvalidInput; Stopped.
         """
         origin = origin_of(url)
         while True:
@@ -372,60 +345,8 @@ class Transport:
         finally:
             self.give_back(origin, conn, keep=keep or used)
 
-    def errors(self, origin: Origin) -> _Errors:
-        return _Errors(origin, self.stop)
-
-
-class _Errors:
-    """Turns what sockets, TLS and HTTP raise into our errors, which say where."""
-
-    def __init__(self, origin: Origin, stop: threading.Event) -> None:
-        self._origin = origin
-        self._stop = stop
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, e: BaseException | None, trace: object) -> None:
-        if e is None or isinstance(e, KistError) or not isinstance(e, (OSError, http.client.HTTPException, ValueError)):
-            return
-        if self._stop.is_set():
-            raise Stopped("stopped") from e
-        raise _translated(e, self._origin.name) from e
-
-
-def _translated(e: BaseException, host: str) -> KistError:
-    why = shown(getattr(e, "strerror", None) or str(e) or type(e).__name__)
-    if isinstance(e, ssl.SSLCertVerificationError):
-        return RegistryError(
-            f"cannot trust {host}",
-            why=shown(e.verify_message or str(e)),
-            next=f"put its authority's certificate at /etc/containers/certs.d/{host}/ca.crt",
-            code="tls",
-        )
-    if isinstance(e, socket.gaierror):
-        if e.errno in _NAMES_AGAIN:
-            return Temporary(f"cannot find the host {host}", why=why, code="unreachable")
-        return RegistryError(f"there is no host {host}", why=why, next="check the name", code="unreachable")
-    if isinstance(e, ConnectionRefusedError):
-        next_ = "check the port, and that the registry runs"
-        return RegistryError(f"cannot reach {host}", why=why, next=next_, code="unreachable")
-    if isinstance(e, TimeoutError):
-        return Temporary(f"{host} is too slow", why=why, next="try again later", code="timeout")
-    if isinstance(e, ssl.SSLError) and e.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST"):
-        next_ = "for a registry without TLS: insecure = true in registries.conf"
-        return RegistryError(f"{host} does not speak TLS", next=next_, code="tls")
-    if isinstance(e, ssl.SSLError) and any(word in (e.reason or "") for word in ("ALERT", "UNSUPPORTED", "CERT")):
-        return RegistryError(f"cannot agree with {host} on TLS", why=shown(str(e)), code="tls")
-    if isinstance(e, http.client.HTTPException) and not isinstance(
-        e, (http.client.IncompleteRead, http.client.BadStatusLine)
-    ):
-        return RegistryError(
-            f"cannot understand what {host} sends", why=f"{type(e).__name__}: {why}", code="bad-answer"
-        )
-    if isinstance(e, http.client.IncompleteRead):
-        why = "the answer ends too early"
-    return Temporary(f"the connection to {host} broke", why=why, next="try again later")
+    def errors(self, origin: Origin) -> Failures:
+        return Failures(origin, self.stop)
 
 
 def _proxy_headers(user: str, password: str) -> dict[str, str]:
