@@ -77,7 +77,7 @@ class Puller:
             digest, size = answer.header("Docker-Content-Digest"), answer.header("Content-Length")
             media_type = _media_type(answer)
             if digest and size.isdigit() and int(size) and media_type in (*INDEXES, *MANIFESTS):
-                return _checked(Descriptor(media_type, check_digest(digest), int(size)))
+                return Descriptor(media_type, check_digest(digest), int(size))
         descriptor, _ = self._get(remote, target)
         return descriptor
 
@@ -267,11 +267,6 @@ class Puller:
 
 def _media_type(answer: Answer) -> str:
     return answer.header("Content-Type").partition(";")[0].strip().lower()
-
-
-def _checked(descriptor: Descriptor) -> Descriptor:
-    check_digest(descriptor.digest)
-    return descriptor
 
 
 def _begins(response: Response) -> int:
