@@ -79,18 +79,42 @@ def new_temporary(path: str) -> str:
 def write_whole(path: str, name: str, data: bytes) -> None:
     """Make or replace DATA/NAME, at once and durably. Raises OSError."""
     making = new_temporary(path)
-    fd = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            write_all(fd, data)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        write_new(making, data)
         os.rename(making, f"{path}/{name}")
     except BaseException:
-        os.unlink(making)
+        try:
+            os.unlink(making)
+        except FileNotFoundError:
+            pass
         raise
     sync_directory(os.path.dirname(f"{path}/{name}"))
+
+
+def write_new(path: str, data: bytes) -> None:
+    """A file that is not there yet; its content is on the disk afterwards, its name not necessarily. Raises OSError."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        write_all(fd, data)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def is_whole(path: str) -> bool:
+    """Whether this part of a layer or chain is there, and not from before a crash of the machine; see prepared.py."""
+    if not os.path.lexists(path):
+        return False
+    try:
+        with open(f"{os.path.dirname(path)}/boot", "rb", buffering=0) as file:
+            return file.read() == boot_id()
+    except FileNotFoundError:
+        return True
+
+
+def boot_id() -> bytes:
+    with open("/proc/sys/kernel/random/boot_id", "rb", buffering=0) as file:
+        return file.read()
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:
