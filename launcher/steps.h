@@ -1,9 +1,9 @@
 /* Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit. */
 #ifndef KIST_STEPS_H
 #define KIST_STEPS_H
-#define PLAN_TABLE 0xf15a579046a9a7f8UL
+#define PLAN_TABLE 0xecf4eab50d093b1aUL
 #define MAX_ARGUMENTS 10
-#define OP_COUNT 76
+#define OP_COUNT 77
 
 struct argument { unsigned long n; const char *s; };  /* a number or slot; else length or count, and bytes */
 
@@ -84,6 +84,7 @@ enum op {
     OP_LEAVE = 72,
     OP_MOVE_TREE = 74,
     OP_SEND_PIDFD = 75,
+    OP_NEW_TREE = 76,
 };
 extern const char *const op_signature[OP_COUNT];
 #define OP_SIGNATURES \
@@ -161,6 +162,7 @@ extern const char *const op_signature[OP_COUNT];
     [OP_LEAVE] = "", \
     [OP_MOVE_TREE] = "fs", \
     [OP_SEND_PIDFD] = "s", \
+    [OP_NEW_TREE] = "sslnff", \
 
 
 struct mkdir { struct argument path, mode, keep; };
@@ -225,4 +227,5 @@ struct supervise { struct argument timeout_ms, timeout_text, freezer, reaper; };
 struct await_ready { struct argument running; };
 struct move_tree { struct argument tree, target; };
 struct send_pidfd { struct argument path; };
+struct new_tree { struct argument fstype, source, options, attributes, slot, id_map; };
 #endif

@@ -266,6 +266,11 @@ class _Config:
             yield oci.Mount("/sys", "bind", "/sys", ("rbind", *safe, f"r{access}"))
         if "network" in self.namespaces and self._shows_cgroup():
             yield oci.Mount("/sys/fs/cgroup", "cgroup", "cgroup", (*safe, access))
+        if r.read_only:
+            asked = {mount.target for mount in (*r.volumes, *r.mounts, *r.tmpfs)}
+            for path in r.image_volumes:
+                if path not in asked:
+                    yield oci.Mount(path, "tmpfs", "tmpfs", ("nosuid", "nodev", "tmpcopyup"))
         for mount in sorted((*r.volumes, *r.mounts, *r.tmpfs), key=lambda m: m.target.count("/")):
             yield _asked_mount(mount)
 

@@ -41,7 +41,7 @@ class BlobStore:
     def has(self, descriptor: Descriptor) -> bool:
         """Whether a blob of that digest and size is there; it was verified when it came."""
         path = self.path(descriptor.digest)
-        self._begin()
+        self.begin()
         try:
             return os.stat(path).st_size == descriptor.size
         except FileNotFoundError:
@@ -50,7 +50,7 @@ class BlobStore:
     def open(self, digest: str) -> int:
         """A file descriptor for reading. Raises NotFound."""
         path = self.path(digest)
-        self._begin()
+        self.begin()
         with StoreErrors(f"cannot read the blob {digest}"):
             try:
                 return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -88,13 +88,22 @@ class BlobStore:
                 writer.commit()
         return descriptor
 
+    def adopt(self, path: str, fd: int, media_type: str, digest: str) -> Descriptor:
+        """Keep the file at `path`, open as `fd`, of which the caller knows the digest: it moves to its place."""
+        descriptor = Descriptor(media_type, digest, os.fstat(fd).st_size)
+        with self.ingest(descriptor) as writer:
+            if not writer.done:
+                writer.adopt(path, fd)
+        return descriptor
+
     def ingest(self, descriptor: Descriptor) -> Ingest:
         """Take in the content of a blob; see Ingest."""
         path = self.path(descriptor.digest)
-        self._begin()
+        self.begin()
         return Ingest(self.data_dir, path, descriptor)
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """From now on nothing is deleted."""
         if self._use is None:
             create(self.data_dir)
             with StoreErrors(f"cannot lock {self.data_dir}"):
@@ -160,7 +169,7 @@ class Ingest:
 
     def __exit__(self, *exc: object) -> None:
         if self._fd >= 0:
-            if not (self.done or self.offset):
+            if not self.offset and os.path.lexists(self._partial):
                 os.unlink(self._partial)
             os.close(self._fd)
             self._fd = -1
@@ -200,13 +209,17 @@ class Ingest:
             raise InvalidInput(f"{self._what}: {self.offset} of its {size} bytes came", code="blob-size")
         if f"{self._hash.name}:{self._hash.hexdigest()}" != digest:
             self._refuse("digest-mismatch", f"its content is {self._hash.name}:{self._hash.hexdigest()}")
+        self.adopt(self._partial, self._fd)
+
+    def adopt(self, path: str, fd: int) -> None:
+        """Let a file appear as this blob, durably; the caller vouches for its content."""
         with StoreErrors(self._what):
-            os.fsync(self._fd)
+            os.fsync(fd)
             try:
-                os.rename(self._partial, self._path)
+                os.rename(path, self._path)
             except FileNotFoundError:  # of an algorithm other than sha256: the first of its kind
                 os.mkdir(os.path.dirname(self._path), 0o700)
-                os.rename(self._partial, self._path)
+                os.rename(path, self._path)
             sync_directory(os.path.dirname(self._path))
         self.done = True
 

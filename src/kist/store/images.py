@@ -18,7 +18,7 @@ from kist.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Self
 
     Entries = Sequence[Named]
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     # (digest of the layer's blob, bytes of the blob prepared so far, all its bytes)
     Progress = Callable[[str, int, int], object]
 
-__all__ = ["Image", "ImageLease", "ImageStore", "Layer"]
+__all__ = ["Image", "ImageLease", "ImageStore", "Layer", "Removed"]
 
 
 class Image(Value):
@@ -54,6 +54,14 @@ class Mountable(Value):
     erofs: str = ""
     devices: tuple[str, ...] = ()
     lowers: tuple[str, ...] = ()
+
+
+class Removed(Value):
+    """`untagged`: names; `deleted`: ids of images. `reclaimed_bytes` of the disk."""
+
+    untagged: tuple[str, ...] = ()
+    deleted: tuple[str, ...] = ()
+    reclaimed_bytes: int = 0
 
 
 class ImageLease:
@@ -107,13 +115,21 @@ class ImageStore:
 
     # --- making
 
-    def add(self, reference: Reference | str | None, descriptor: Descriptor, progress: Progress | None = None) -> Image:
+    def add(
+        self,
+        reference: Reference | str | None,
+        descriptor: Descriptor,
+        progress: Progress | None = None,
+        *,
+        replace: bool = True,
+    ) -> Image:
         """Make an image of a manifest whose blobs are all in the BlobStore, and give it its name: last, and at once.
 
         `descriptor` may also be an index: then of its manifests that are here the one for this machine is taken.
         Every digest and DiffID is verified first; whatever fails before the end, also by SIGKILL, changes no name.
         A name that another image had goes over to this one. Without a reference the image has no name until `tag`.
-        Raises InvalidInput (bad-image, digest-mismatch, tar-...), NotFound (no-blob), Unsupported (not-an-image).
+        Raises Conflict when the name is taken, unless `replace`; InvalidInput (bad-image, digest-mismatch, tar-...),
+        NotFound (no-blob), Unsupported (not-an-image).
         """
         from kist.store.add import prepare
 
@@ -121,7 +137,7 @@ class ImageStore:
         with StoreErrors(f"cannot make the image {name or descriptor.digest}"):
             manifest, use = prepare(self.data_dir, descriptor, progress)
             with use:
-                change_layout(self.data_dir, lambda entries: named(entries, Named(name, descriptor, manifest)))
+                change_layout(self.data_dir, lambda e: named(e, Named(name, descriptor, manifest), replace=replace))
         return self.get(manifest)
 
     def tag(self, name: str, reference: Reference | str) -> None:
@@ -140,7 +156,7 @@ class ImageStore:
     def get(self, name: str) -> Image:
         """By name, NAME@sha256:..., digest, id, or an id's beginning that only one has. Raises NotFound, Conflict."""
         with StoreErrors(f"cannot look for the image {name}"):
-            entries = self._entries()
+            entries = self.entries()
             found = self._find(entries, name)[0].manifest
             return _image([entry for entry in entries if entry.manifest == found], read_record(self.data_dir, found))
 
@@ -148,7 +164,7 @@ class ImageStore:
         """All images, the last one made first. One whose record is damaged is left out, with a warning in the log."""
         by_manifest: dict[str, list[Named]] = {}
         with StoreErrors(f"cannot list the images in {self.data_dir}"):
-            for entry in self._entries():
+            for entry in self.entries():
                 by_manifest.setdefault(entry.manifest, []).append(entry)
             found = []
             for manifest, entries in by_manifest.items():
@@ -163,7 +179,7 @@ class ImageStore:
     def root(self, name: str) -> Descriptor:
         """What was added as this image, manifest or index: what `push` and `save` begin with. Raises as `get`."""
         with StoreErrors(f"cannot look for the image {name}"):
-            return self._find(self._entries(), name)[0].root
+            return self._find(self.entries(), name)[0].root
 
     # --- using
 
@@ -175,14 +191,14 @@ class ImageStore:
         """
         with StoreErrors(f"cannot open the image {name}"):
             while True:
-                manifest = self._find(self._entries(), name)[0].manifest
+                manifest = self._find(self.entries(), name)[0].manifest
                 lock = Lock(self.data_dir, locks.of_digest(locks.IMAGE, manifest), shared=True)
                 try:
                     record = read_record(self.data_dir, manifest)
                     return self._open(lock, record)
                 except NotFound as e:
                     lock.close()
-                    if any(entry.manifest == manifest for entry in self._entries()):
+                    if any(entry.manifest == manifest for entry in self.entries()):
                         raise CorruptStore(f"the image {name} is damaged", why=str(e),
                                            next="kist store check --repair") from e  # fmt: skip
                     continue  # removed meanwhile
@@ -204,19 +220,39 @@ class ImageStore:
 
     # --- removing
 
-    def remove(self, name: str, *, force: bool = False) -> Sequence[str]:
-        """Take a name away, and with the last one the image. Returns what went, in docker's words.
+    def remove(self, name: str, *, force: bool = False) -> Removed:
+        """Take a name away, and with the last one the image. An id stands for all names of the image.
 
-        Raises NotFound; Conflict when a container runs from it, or an id has several names, unless `force`.
+        Raises NotFound; Conflict when it would end an image from which a container runs, or an id has several names,
+        unless `force`: then what a container needs stays until it ends.
         """
         from kist.store.collect import remove
 
         with StoreErrors(f"cannot remove the image {name}"):
-            return remove(self, name, force=force)
+            return remove(self.data_dir, lambda entries: self._find(entries, name), name, force=force)
+
+    def prune(self, filters: Mapping[str, Sequence[str]]) -> Removed:
+        """Remove images without a name; with the filter dangling=false all that no container runs from. The filters
+        until, label and label! leave out some, as docker's. Raises InvalidInput for another filter."""
+        from kist.store.collect import prune
+
+        with StoreErrors("cannot remove images"):
+            return prune(self, filters)
+
+    def gc(self) -> Removed:
+        """Delete what no image refers to and nobody is using, and bring to the disk what is not there yet.
+
+        Nothing is deleted while something is being pulled, loaded or imported.
+        """
+        from kist.store.collect import collect
+
+        with StoreErrors("cannot clean the store"):
+            return Removed(reclaimed_bytes=collect(self.data_dir, settle=True) if self.entries() else 0)
 
     # ---
 
-    def _entries(self) -> Entries:
+    def entries(self) -> Entries:
+        """What index.json says: names, and what they stand for."""
         try:
             check_private(self.data_dir)
         except FileNotFoundError:

@@ -80,14 +80,30 @@ def _descriptor(entry: Named) -> Descriptor:
     return replace(entry.root, annotations=annotations)
 
 
-def named(entries: Sequence[Named], new: Named) -> list[Named]:
-    """With the new entry. Whatever had its name loses it; an image without any name stays, under one entry."""
+def named(entries: Sequence[Named], new: Named, *, replace: bool = True) -> list[Named]:
+    """With the new entry. Whatever had its name loses it; an image without any name stays, under one entry.
+
+    Raises Conflict when another image has the name, unless `replace`.
+    """
     if not new.name:
         return list(entries) + [new] * all(entry.manifest != new.manifest for entry in entries)
+    if not replace:
+        refuse_taken(entries, new.name)
     kept = [e for e in entries if e.name != new.name and (e.name or e.manifest != new.manifest)]
     alive = {new.manifest, *(entry.manifest for entry in kept)}
-    lost = [replace(e, name="") for e in entries if e.name == new.name and e.manifest not in alive]
+    lost = [Named("", e.root, e.manifest) for e in entries if e.name == new.name and e.manifest not in alive]
     return [*kept, *lost, new]
+
+
+def unnamed(entries: Sequence[Named], gone: Sequence[Named]) -> list[Named]:
+    """Without these entries."""
+    names = {(entry.name, entry.manifest) for entry in gone}
+    return [entry for entry in entries if (entry.name, entry.manifest) not in names]
+
+
+def refuse_taken(entries: Sequence[Named], name: str) -> None:
+    if any(entry.name == name for entry in entries):
+        raise Conflict(f"the image {name} exists", next="remove or replace it, or choose another name")
 
 
 def find(entries: Sequence[Named], text: str, id_of: Callable[[str], str]) -> list[Named]:
