@@ -57,6 +57,7 @@ class _Preparation:
         self._data_dir = blobs.data_dir
         self._chosen = chosen
         self._progress = progress or (lambda *_: None)
+        self._limits = limits
         self._prepared = Prepared(self._data_dir, limits)
         self._manifest: Manifest = read_manifest(blobs, chosen)
         self._config: ImageConfig = read_config(blobs, self._manifest)
@@ -90,7 +91,15 @@ class _Preparation:
         self._write(made, erofs, roots)
 
     def _roots(self) -> Ready:
-        return self._prepared.prepare_roots(self._layers, os.geteuid() == 0, self._progress)
+        root = os.geteuid() == 0
+        if not root:
+            from kist.kernel.probe import probe
+            from kist.kernel.userns import has_other_ids
+            from kist.store.rootless import prepare_roots
+
+            if has_other_ids(probe()):
+                return prepare_roots(self._data_dir, self._layers, self._limits, self._progress)
+        return self._prepared.prepare_roots(self._layers, root, self._progress)
 
     def _below(self, path: str) -> str:
         return path[len(self._data_dir) + 1 :]

@@ -158,6 +158,10 @@ def _discard(data_dir: str, path: str) -> None:
     parent = os.open(os.path.dirname(whole), OPEN_DIRECTORY)
     try:
         remove_tree(parent, os.path.basename(whole))
+    except PermissionError:
+        from kist.store.rootless import remove  # files of the user's subordinate ids
+
+        remove(whole)
     finally:
         os.close(parent)
 

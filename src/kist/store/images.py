@@ -158,23 +158,21 @@ class ImageStore:
         with StoreErrors(f"cannot look for the image {name}"):
             entries = self.entries()
             found = self._find(entries, name)[0].manifest
-            return _image([entry for entry in entries if entry.manifest == found], read_record(self.data_dir, found))
+            return image_of([entry for entry in entries if entry.manifest == found], read_record(self.data_dir, found))
 
     def list(self) -> list[Image]:
         """All images, the last one made first. One whose record is damaged is left out, with a warning in the log."""
-        by_manifest: dict[str, list[Named]] = {}
         with StoreErrors(f"cannot list the images in {self.data_dir}"):
-            for entry in self.entries():
-                by_manifest.setdefault(entry.manifest, []).append(entry)
-            found = []
-            for manifest, entries in by_manifest.items():
-                try:
-                    found.append(_image(entries, read_record(self.data_dir, manifest)))
-                except (CorruptStore, NotFound) as e:
+            if not self.entries():
+                return []
+            from kist.store.catalog import Catalog
+
+            with Catalog(self.data_dir) as catalog:
+                for text in catalog.damaged:
                     import logging
 
-                    logging.getLogger(__name__).warning("%s", e)
-        return sorted(found, key=lambda image: image.created, reverse=True)
+                    logging.getLogger(__name__).warning("%s", text)
+                return catalog.images()
 
     def root(self, name: str) -> Descriptor:
         """What was added as this image, manifest or index: what `push` and `save` begin with. Raises as `get`."""
@@ -269,7 +267,8 @@ class ImageStore:
             return ""
 
 
-def _image(entries: Sequence[Named], record: Record) -> Image:
+def image_of(entries: Sequence[Named], record: Record) -> Image:
+    """`entries` are all that stand for the image."""
     config = record.config
     return Image(
         id=record.id,

@@ -15,9 +15,10 @@ import struct
 from typing import Protocol
 
 from kist.errors import KistError
+from kist.store.data import disk_error
+from kist.store.layers import is_portable
 from kist.store.summary import Skipped, Summary
-from kist.store.tree import OPEN_DIRECTORY, Directory, Walker, disk_error, readable, show
-from kist.store.unpack import is_portable
+from kist.store.tree import OPEN_DIRECTORY, Directory, Walker, readable, show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
