@@ -25,7 +25,8 @@ DATA = {
         ("{{.ID}}:{{ .Size }}", "abc:12"),
         (
             "{{.}}",
-            "map[Config:map[Env:[A=1] Labels:map[x.y:1] User:] Empty:[] ID:abc Names:[a b] None:<no value> On:true Size:12]",
+            "map[Config:map[Env:[A=1] Labels:map[x.y:1] User:] Empty:[] ID:abc Names:[a b] None:<no value> On:true"
+            " Size:12]",
         ),
         ("{{json .Config.Labels}}", '{"x.y":"1"}'),
         ("{{.Names | json}}", '["a","b"]'),
@@ -52,8 +53,10 @@ def test_templates(template: str, text: str) -> None:
 
 @pytest.mark.parametrize(
     "template",
-    ["{{", "{{.ID", "{{end}}", "{{if .ID}}", "{{range}}{{end}}", "{{}}", "{{nosuch .ID}}", "{{.Nosuch}}", "{{.ID.x}}", "{{join .Names}}",
-     "{{.ID | }}", '{{"open}}', "{{(.ID}}", "{{index .Names 9}}", "{{range .Size}}{{end}}", "{{if .ID}}{{else}}{{else}}{{end}}"],
+    ["{{", "{{join .Names}}",
+     "{{.ID", "{{end}}", "{{if .ID}}", "{{range}}{{end}}", "{{}}", "{{nosuch .ID}}", "{{.Nosuch}}", "{{.ID.x}}",
+     "{{.ID | }}", '{{"open}}', "{{(.ID}}", "{{index .Names 9}}", "{{range .Size}}{{end}}",
+     "{{if .ID}}{{else}}{{else}}{{end}}"],
 )  # fmt: skip
 def test_mistakes_are_explained(template: str) -> None:
     with pytest.raises(InvalidInput, match="--format"):

@@ -1,17 +1,20 @@
-"""Mounts made without the launcher: for the store, which tries what this kernel can do and shows images to the host.
+"""Mounts of this mount namespace, made and taken away without the launcher.
 
-A mount is a file descriptor first, attached nowhere: what is in it can be read, and closing it takes it away.
-Sources: fsopen(2), fsconfig(2), fsmount(2), move_mount(2), mount_setattr(2), umount(2).
+A new mount is a file descriptor first, attached nowhere: what is in it can be read, and closing it takes it away.
+Sources: fsopen(2), fsconfig(2), fsmount(2), move_mount(2), umount(2).
 """
 
 from __future__ import annotations
 
-import ctypes
+import errno
 import os
+
+from kist.kernel.probe import unescape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from ctypes import CDLL
 
 # The same numbers on every machine but alpha. Source: linux/scripts/syscall.tbl.
 _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 429, 430, 431, 432
@@ -19,20 +22,14 @@ _SET_FLAG, _SET_STRING, _CREATE = 0, 1, 6
 _AT_FDCWD = -100
 _F_EMPTY_PATH = 4
 _FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = 1
+_MNT_DETACH = 2
 ATTR_RDONLY, ATTR_NOSUID, ATTR_NODEV = 1, 2, 4
-STRING_MAX = 255  # bytes of an option's value, strndup_user() in linux/fs/fsopen.c
-MNT_DETACH = 2
 
 
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
-
-
-def _check(result: int, path: str = "") -> int:
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code), *([path] if path else []))
-    return result
+def mount_points() -> list[str]:
+    """In the order in which they were mounted. Source: proc_pid_mountinfo(5)."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        return [unescape(line.split(" ")[4]) for line in file]
 
 
 def new_mount(fstype: str, source: str, options: Sequence[str] = (), attributes: int = 0) -> int:
@@ -56,8 +53,12 @@ def attach(mount: int, path: str) -> None:
 
 
 def unmount(path: str) -> None:
-    """Take away what is mounted there, at once, and for who still uses it later. Raises OSError."""
-    _check(_libc().umount2(os.fsencode(path), MNT_DETACH), path)
+    """At once, whoever uses it; what is no mount point is fine. Raises OSError."""
+    try:
+        _check(_libc().umount2(os.fsencode(path), _MNT_DETACH), path)
+    except OSError as e:
+        if e.errno not in (errno.EINVAL, errno.ENOENT):
+            raise
 
 
 def sync_filesystem(fd: int) -> None:
@@ -66,3 +67,18 @@ def sync_filesystem(fd: int) -> None:
     Raises OSError, also for a delayed write that failed (syncfs(2), since Linux 5.8).
     """
     _check(_libc().syncfs(fd))
+
+
+def _libc() -> CDLL:
+    import ctypes  # 10 ms: not for whoever only reads
+
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, path: str = "") -> int:
+    if result < 0:
+        import ctypes
+
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), *([path] if path else []))
+    return result

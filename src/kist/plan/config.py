@@ -158,6 +158,13 @@ class _Config:
             "cgroup": r.cgroupns != "host",
             "time": self.facts.time_namespace,
         }
+        if "mntns" in r.without:
+            raise InvalidInput(
+                "nothing runs without a mount namespace",
+                path="$.without",
+                why="all that a container mounts would stay on the host",
+                next="kist explain shows which steps mount",
+            )
         left_out = {_WITHOUT[word] for word in r.without if word in _WITHOUT}
         yield from (name for name, on in wanted.items() if on and name not in left_out)
 
@@ -234,7 +241,7 @@ class _Config:
         if r.privileged or "devices" in r.without or (self.userns and not r.device_cgroup_rule):
             return ()
         rules = [oci.DeviceCgroup(False, "a", None, None, "rwm")]
-        rules += [oci.DeviceCgroup(True, "c", major, minor, "rwm") for _, major, minor in DEVICES]
+        rules += [oci.DeviceCgroup(True, "c", device.major, device.minor, "rwm") for device in DEVICES]
         rules += [oci.DeviceCgroup(True, "c", 5, 2, "rwm"), oci.DeviceCgroup(True, "c", 136, None, "rwm")]
         for d in self.found.devices:  # "m", too: the node is made inside the cgroup
             rules.append(oci.DeviceCgroup(True, d.kind, d.major, d.minor, d.access.replace("m", "") + "m"))

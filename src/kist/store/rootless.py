@@ -2,7 +2,7 @@
 
     python -m kist.store.rootless        as root of a user namespace; a request as JSON on its input
 
-It prints lines of JSON: {"progress": [digest, done, all]}, and last {"ready": ...} or {"error": ...}.
+It prints lines of JSON, see _Line: how far it came, and last what came of it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import sys
 
 from kist import errors
-from kist.codec import decode, dumps, loads, plain
+from kist.codec import decode_text, dumps
 from kist.errors import KistError
 from kist.store.prepared import LayerBlob, Prepared, Ready
 from kist.store.tar import Limits
@@ -34,15 +34,37 @@ class _Request(Value):
     remove: str = ""
 
 
+class _Progress(Value):
+    digest: str
+    done: int
+    size: int
+
+
+class _Failure(Value):
+    """A KistError."""
+
+    name: str  # of its class
+    what: str
+    why: str
+    next: str
+    code: str
+
+
+class _Line(Value):
+    """One of the three."""
+
+    progress: _Progress | None = None
+    ready: Ready | None = None
+    error: _Failure | None = None
+
+
 def prepare_roots(data_dir: str, blobs: Sequence[LayerBlob], limits: Limits | None, progress: Progress) -> Ready:
     """Prepared.prepare_roots with owners. Raises what that raises, and KistError when it cannot be started."""
     ready = None
     for line in _lines(_Request(data_dir, tuple(blobs), limits or Limits())):
-        if "progress" in line:
-            digest, done, size = line["progress"]  # type: ignore[misc]
-            progress(str(digest), int(done), int(size))
-        else:
-            ready = decode(Ready, line["ready"])
+        if line.progress:
+            progress(line.progress.digest, line.progress.done, line.progress.size)
+        ready = line.ready
     if ready is not None:
         return ready
     raise KistError("the process that unpacks in a user namespace ended without a word", code="unpack-failed")
@@ -54,26 +76,21 @@ def remove(path: str) -> None:
         pass
 
 
-def _lines(request: _Request) -> Iterator[dict[str, object]]:
+def _lines(request: _Request) -> Iterator[_Line]:
     from kist.kernel.userns import Unshared
 
     isolated = ["-I"] if sys.flags.isolated else ["-P"]  # never a module of the working directory
     with Unshared([sys.executable, *isolated, "-m", __name__], dumps(request).encode()) as process:
         for text in process:
-            line = loads(text, "what the process in the user namespace says")
-            assert isinstance(line, dict)
-            if "error" in line:
-                raise _error(line["error"])
+            line = decode_text(_Line, text, "what the process in the user namespace says")
+            if line.error:
+                cls: type[KistError] = vars(errors)[line.error.name]
+                raise cls(line.error.what, why=line.error.why, next=line.error.next, code=line.error.code)
             yield line
 
 
-def _error(line: dict[str, str]) -> KistError:
-    cls: type[KistError] = vars(errors)[line["class"]]
-    return cls(line["what"], why=line["why"], next=line["next"], code=line["code"])
-
-
 def main() -> int:
-    request = decode(_Request, loads(sys.stdin.buffer.read()))
+    request = decode_text(_Request, sys.stdin.buffer.read(), "the request")
     try:
         if request.remove:
             parent = os.open(os.path.dirname(request.remove), OPEN_DIRECTORY)
@@ -86,9 +103,9 @@ def main() -> int:
             nonlocal last
             if done // _PROGRESS_BYTES != last:
                 last = done // _PROGRESS_BYTES
-                _say({"progress": [digest, done, size]})
+                _say(_Line(_Progress(digest, done, size)))
 
-        _say({"ready": plain(prepared.prepare_roots(request.blobs, True, progress))})
+        _say(_Line(ready=prepared.prepare_roots(request.blobs, True, progress)))
     except OSError as e:
         from kist.store.data import disk_error
 
@@ -102,11 +119,10 @@ _PROGRESS_BYTES = 1 << 20
 
 
 def _tell(e: KistError) -> None:
-    error = {"class": type(e).__name__, "what": e.what, "why": e.why, "next": e.next, "code": e.code}
-    _say({"error": error})
+    _say(_Line(error=_Failure(type(e).__name__, e.what, e.why, e.next, e.code)))
 
 
-def _say(line: dict[str, object]) -> None:
+def _say(line: _Line) -> None:
     sys.stdout.write(dumps(line) + "\n")
     sys.stdout.flush()
 

@@ -58,7 +58,7 @@ def main(argv: list[str]) -> int:
     image = store.get(parsed.arguments[0])
     with store.lease(image.manifest) as lease:
         history = lease.config.history
-    rows = []
+    rows: list[dict[str, object]] = []
     for entry, layer in reversed(steps(history, image.layers)):
         text = " ".join(entry.created_by.replace("\t", " ").split())
         size = layer.file_bytes if layer else 0

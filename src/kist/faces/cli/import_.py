@@ -24,7 +24,7 @@ def main(argv: list[str]) -> int:
     parsed = parse(COMMAND, argv)
     path, name = parsed.arguments
     replace = words.boolean("--replace", parsed.last("replace", "false"))
-    from kist.faces.cli.images import size_words
+    from kist.faces.cli.columns import size_words
     from kist.store.images import ImageStore
     from kist.store.importing import import_tar
     from kist.store.names import parse_reference

@@ -302,7 +302,7 @@ def _slice(value: str, start: int, end: int | None = None) -> str:
 _FUNCTIONS: dict[str, Callable[..., object]] = {
     "json": _json,
     "index": _index,
-    "len": len,  # type: ignore[dict-item]
+    "len": len,
     "join": lambda items, separator: separator.join(map(_shown, items)),
     "split": lambda text, separator: text.split(separator),
     "upper": lambda text: _shown(text).upper(),

@@ -25,28 +25,18 @@ VERBS = {
     "image inspect": "Tell all about images, as JSON",
     "image history": "List the steps that made an image",
     "image tree": "Show an image's layers as a picture of their sizes",
-    "image diff": "List the files that differ between two images",
-    "image mount": "Show an image's files at a directory of the host",
-    "image unmount": "Take that away again",
-    "image prune": "Remove images that nothing uses",
-    "store check": "Verify all that is stored",
-    "store rebuild": "Make the store's books anew from what is there",
-    "store gc": "Delete what no image needs",
-    "system df": "Say what takes how much of the disk",
     "version": "Print versions",
     "help": "Explain a verb",
 }
 # Verbs of two words begin with one of these.
 GROUPS = {
     "image": "Look into images and manage them",
-    "store": "Look after what is stored",
-    "system": "Look at the whole",
 }
 _MODULES = {"import": "import_"}
 # Docker's other spellings.
 _ALIASES = {
     "history": "image history", "image import": "import", "image ls": "images", "image list": "images",
-    "image rm": "rmi", "image remove": "rmi", "image tag": "tag", "image umount": "image unmount",
+    "image rm": "rmi", "image remove": "rmi", "image tag": "tag",
 }  # fmt: skip
 # Docker's verbs that kist does not have yet.
 # fmt: off
