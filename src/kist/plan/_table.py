@@ -1,3 +1,3 @@
 """Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit."""
 
-TABLE = 0xA1571C491C192E48
+TABLE = 0xD7F06A02A2DA7568
