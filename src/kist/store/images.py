@@ -245,7 +245,7 @@ class ImageStore:
         from kist.store.collect import collect
 
         with StoreErrors("cannot clean the store"):
-            return Removed(reclaimed_bytes=collect(self.data_dir, settle=True) if self.entries() else 0)
+            return Removed(reclaimed_bytes=collect(self.data_dir, settle=True))
 
     # ---
 

@@ -153,7 +153,8 @@ def _find_by_digest(entries: Sequence[Named], digest: str, id_of: Callable[[str]
 def _not_found(text: str, entries: Sequence[Named]) -> NotFound:
     import difflib
 
-    near = difflib.get_close_matches(text, [entry.name for entry in entries if entry.name], n=1)
+    wanted = text if ":" in text.rpartition("/")[2] else f"{text}:latest"
+    near = difflib.get_close_matches(wanted, [entry.name for entry in entries if entry.name], n=1)
     return NotFound(
         f"no such image: {text}", next=f"did you mean {near[0]}?" if near else "kist images lists them", code="no-image"
     )
