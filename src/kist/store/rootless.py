@@ -14,6 +14,7 @@ from kist import errors
 from kist.codec import decode_text, dumps
 from kist.errors import KistError
 from kist.store.prepared import LayerBlob, Prepared, Ready
+from kist.store.summary import Skipped, Summary
 from kist.store.tar import Limits
 from kist.store.tree import OPEN_DIRECTORY, remove_tree
 from kist.value import Value
@@ -50,23 +51,32 @@ class _Failure(Value):
     code: str
 
 
+class _Done(Value):
+    """A Ready, with bytes as ISO 8859-1."""
+
+    summaries: tuple[Summary, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    small: dict[str, str] = {}
+
+
 class _Line(Value):
     """One of the three."""
 
     progress: _Progress | None = None
-    ready: Ready | None = None
+    done: _Done | None = None
     error: _Failure | None = None
 
 
 def prepare_roots(data_dir: str, blobs: Sequence[LayerBlob], limits: Limits | None, progress: Progress) -> Ready:
     """Prepared.prepare_roots with owners. Raises what that raises, and KistError when it cannot be started."""
-    ready = None
+    done = None
     for line in _lines(_Request(data_dir, tuple(blobs), limits or Limits())):
         if line.progress:
             progress(line.progress.digest, line.progress.done, line.progress.size)
-        ready = line.ready
-    if ready is not None:
-        return ready
+        done = line.done
+    if done is not None:
+        small = {name: text.encode("latin-1") for name, text in done.small.items()}
+        return Ready(done.summaries, done.skipped, small)
     raise KistError("the process that unpacks in a user namespace ended without a word", code="unpack-failed")
 
 
@@ -105,7 +115,9 @@ def main() -> int:
                 last = done // _PROGRESS_BYTES
                 _say(_Line(_Progress(digest, done, size)))
 
-        _say(_Line(ready=prepared.prepare_roots(request.blobs, True, progress)))
+        ready = prepared.prepare_roots(request.blobs, True, progress)
+        small = {name: data.decode("latin-1") for name, data in ready.small.items()}
+        _say(_Line(done=_Done(ready.summaries, ready.skipped, small)))
     except OSError as e:
         from kist.store.data import disk_error
 
