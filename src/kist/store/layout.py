@@ -21,7 +21,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_NAME = "org.opencontainers.image.ref.name"  # OCI annotations.md
+NAME = "org.opencontainers.image.ref.name"  # OCI annotations.md
+NAME_CONTAINERD = "io.containerd.image.name"  # with the registry; then the other one may be the tag alone
 _HEX = frozenset("0123456789abcdef")
 _MANIFEST = "dev.kist.manifest"  # of an index: the manifest that was chosen from it
 
@@ -48,8 +49,8 @@ def read_layout(data_dir: str) -> list[Named]:
     found = []
     for root in index.manifests:
         chosen = root.annotations.get(_MANIFEST) if root.media_type in INDEXES else root.digest
-        kept = {key: value for key, value in root.annotations.items() if key not in (_NAME, _MANIFEST)}
-        found.append(Named(root.annotations.get(_NAME, ""), replace(root, annotations=kept), chosen or ""))
+        kept = {key: value for key, value in root.annotations.items() if key not in (NAME, _MANIFEST)}
+        found.append(Named(root.annotations.get(NAME, ""), replace(root, annotations=kept), chosen or ""))
     return found
 
 
@@ -74,7 +75,7 @@ def _index(entries: Sequence[Named]) -> Index:
 def _descriptor(entry: Named) -> Descriptor:
     annotations = dict(entry.root.annotations)
     if entry.name:
-        annotations[_NAME] = entry.name
+        annotations[NAME] = entry.name
     if entry.root.media_type in INDEXES:
         annotations[_MANIFEST] = entry.manifest
     return replace(entry.root, annotations=annotations)

@@ -19,6 +19,8 @@ VERBS = {
     "ns": "Compare a process's namespaces with the host's",
     "doctor": "Say what this host allows, what is missing and how to fix it",
     "import": "Make an image from a root file system tar",
+    "load": "Load images that were saved, by docker and podman too",
+    "save": "Save images as an archive",
     "images": "List the images",
     "rmi": "Remove images",
     "tag": "Give an image another name",
@@ -35,14 +37,15 @@ GROUPS = {
 _MODULES = {"import": "import_"}
 # Docker's other spellings.
 _ALIASES = {
-    "history": "image history", "image import": "import", "image ls": "images", "image list": "images",
+    "history": "image history", "image import": "import", "image load": "load", "image save": "save",
+    "image ls": "images", "image list": "images",
     "image rm": "rmi", "image remove": "rmi", "image tag": "tag",
 }  # fmt: skip
 # Docker's verbs that kist does not have yet.
 # fmt: off
 _LATER = frozenset((
     "attach", "build", "commit", "compose", "container", "cp", "create", "exec", "export", "info", "inspect",
-    "kill", "load", "login", "logs", "network", "pause", "ps", "pull", "push", "restart", "rm", "save", "start",
+    "kill", "login", "logs", "network", "pause", "ps", "pull", "push", "restart", "rm", "start",
     "stop", "top", "unpause", "volume", "wait",
 ))
 # fmt: on
