@@ -169,3 +169,45 @@ def test_explain_shows_the_layers(form: str, box: bytes) -> None:
     text = kist("explain", "shown", "true").stdout
     assert os.environ["KIST_DATA_DIR"] in text
     assert "lowerdir=" in text
+
+
+def test_prune_takes_what_nobody_needs(box: bytes) -> None:
+    add("old:1", [box], created="2020-01-01T00:00:00Z", config=ContainerConfig(labels={"keep": "yes"}))
+    add("new:1", [box, tar_of(member("n", b"n"))])
+    add("new:1", [box, tar_of(member("n", b"m"))])  # the other one has lost its name
+    assert kist("images", "-q", "--filter", "dangling=true").stdout.count("\n") == 1
+    refused = kist("image", "prune")
+    assert refused.returncode != 0
+    assert "--force" in refused.stderr
+    assert kist("image", "prune", "-f").stdout.count("deleted: sha256:") == 1
+    assert (
+        kist("image", "prune", "-af", "--filter", "until=2021-01-01", "--filter", "label!=keep").stdout.count("\n") == 1
+    )
+    assert "untagged: old:1" in kist("image", "prune", "-af", "--filter", "until=2021-01-01").stdout
+    assert kist("images", "--format", "{{.Repository}}").stdout == "new\n"
+    assert kist("image", "prune", "-f", "--filter", "colour=red").returncode == 125
+    command = [*KIST, "run", "--rm", "-i", "new:1", "sh", "-c", "echo up; read x"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stdout.readline() == "up\n"
+        assert "deleted" not in kist("image", "prune", "-af").stdout
+        assert kist("system", "df", "--format", "{{.TotalCount}} {{.Active}}").stdout == "1 1\n"
+        process.stdin.close()
+    assert "deleted: " in kist("image", "prune", "-af").stdout
+
+
+def test_disk_use(box: bytes) -> None:
+    add("one", [box])
+    add("two", [box, tar_of(member("big", os.urandom(2 << 20)))])
+    rows = {
+        line.split()[0]: line.split()[-7:]
+        for line in kist("system", "df", "-v").stdout.splitlines()
+        if "latest" in line
+    }
+    assert rows["one"][5] == "KiB"  # all but its documents is shared
+    assert rows["two"][5] == "MiB"
+    table = kist("system", "df").stdout.splitlines()
+    assert table[1].split()[:3] == ["Images", "2", "0"]
+    assert "(100%)" in table[1]
+    assert kist("store", "gc").stdout == "Total reclaimed space: 0 B\n"

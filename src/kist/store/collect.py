@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from kist.store.images import Image, ImageStore
     from kist.store.layout import Named
+    from kist.store.records import Record
 
     Entries = Sequence[Named]
 
@@ -130,12 +131,18 @@ def _needed(data_dir: str) -> set[str]:
             lock.close()  # nobody can take it again: that needs an entry
             continue
         record = read_record(data_dir, manifest)
-        digests = [record.manifest.digest, record.config_blob.digest, *(layer.digest for layer in record.layers)]
-        found |= {f"images/{name}", *(f"blobs/{digest.replace(':', '/')}" for digest in digests)}
-        found |= {f"layers/{layer.diff_id.replace(':', '-')}" for layer in record.layers}
-        paths = (*((record.erofs.index,) if record.erofs else ()), *(record.roots or ()))
-        found |= {path.rpartition("/")[0] for path in paths}
+        found |= paths_of(record)
     return found
+
+
+def paths_of(record: Record) -> set[str]:
+    """What an image needs, below the data directory; but for an index that it may have come with."""
+    digests = [record.manifest.digest, record.config_blob.digest, *(layer.digest for layer in record.layers)]
+    found = {f"images/{record.manifest.digest.replace(':', '-')}"}
+    found |= {f"blobs/{digest.replace(':', '/')}" for digest in digests}
+    found |= {f"layers/{layer.diff_id.replace(':', '-')}" for layer in record.layers}
+    paths = (*((record.erofs.index,) if record.erofs else ()), *(record.roots or ()))
+    return found | {path.rpartition("/")[0] for path in paths}
 
 
 def _algorithms(data_dir: str) -> list[str]:

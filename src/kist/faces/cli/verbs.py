@@ -27,12 +27,17 @@ VERBS = {
     "image inspect": "Tell all about images, as JSON",
     "image history": "List the steps that made an image",
     "image tree": "Show an image's layers as a picture of their sizes",
+    "image prune": "Remove images that nothing uses",
+    "store gc": "Delete what no image needs",
+    "system df": "Say what takes how much of the disk",
     "version": "Print versions",
     "help": "Explain a verb",
 }
 # Verbs of two words begin with one of these.
 GROUPS = {
     "image": "Look into images and manage them",
+    "store": "Look after what is stored",
+    "system": "Look at the whole",
 }
 _MODULES = {"import": "import_"}
 # Docker's other spellings.
