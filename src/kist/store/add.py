@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from kist.errors import NotFound, Unsupported
+from kist.errors import CorruptStore, NotFound, Unsupported
 from kist.store.blobs import BlobStore
 from kist.store.documents import choose_manifest, read_config, read_manifest
 from kist.store.forms import EROFS, best_form
@@ -47,7 +47,7 @@ def prepare(
 def _record(data_dir: str, manifest: str) -> Record | None:
     try:
         return read_record(data_dir, manifest)
-    except NotFound:
+    except (NotFound, CorruptStore):
         return None
 
 

@@ -142,15 +142,21 @@ class Catalog:
         )
         return dict(rows.fetchall())
 
-    def names(self) -> dict[str, str]:
-        """Name -> manifest's digest, as last known: what `kist store rebuild` goes by when index.json is lost."""
-        return dict(self._db.execute("SELECT name, digest FROM name").fetchall())
-
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._db.close()
+
+
+def last_known_names(data_dir: str) -> dict[str, str]:
+    """Name -> manifest's digest, as the catalog has them, up to date or not: when index.json is lost. Raises
+    sqlite3.Error."""
+    db = sqlite3.connect(f"file:{data_dir}/catalog.db?mode=ro", uri=True, timeout=30)
+    try:
+        return dict(db.execute("SELECT name, digest FROM name").fetchall())
+    finally:
+        db.close()
 
 
 def remove_catalog(data_dir: str) -> None:

@@ -64,13 +64,20 @@ def read(directory: str, layer: int, *, by_number: bool) -> tuple[list[bytes], I
 
     `by_number`: an entry's place is its number in the archive, not where its content is. Raises OSError, CorruptStore.
     """
-    with open(f"{directory}/whiteouts", "rb") as file:
-        whiteouts = file.read().split(b"\0")[:-1]
+    try:
+        with open(f"{directory}/whiteouts", "rb") as file:
+            whiteouts = file.read().split(b"\0")[:-1]
+    except FileNotFoundError as e:
+        raise _damaged(directory) from e
     return whiteouts, _read(directory, layer.to_bytes(2, "little"), by_number=by_number)
 
 
 def _read(directory: str, layer: bytes, *, by_number: bool) -> Iterator[Change]:
-    with open(f"{directory}/changes", "rb", buffering=1 << 18) as file:
+    try:
+        file = open(f"{directory}/changes", "rb", buffering=1 << 18)  # noqa: SIM115
+    except FileNotFoundError as e:
+        raise _damaged(directory) from e
+    with file:
         if file.read(len(_MAGIC)) != _MAGIC:
             raise _damaged(directory)
         number = 0

@@ -152,12 +152,14 @@ def _algorithms(data_dir: str) -> list[str]:
 def _sweep(data_dir: str, directory: str, keep: Callable[[str], bool]) -> None:
     for name in os.listdir(f"{data_dir}/{directory}"):
         if not keep(f"{directory}/{name}"):
-            _discard(data_dir, f"{directory}/{name}")
+            discard(data_dir, f"{directory}/{name}")
 
 
-def _discard(data_dir: str, path: str) -> None:
-    """Delete a file or tree, so that it is there as a whole or not at all."""
+def discard(data_dir: str, path: str) -> None:
+    """Delete a file or tree, so that it is there as a whole or not at all. What is not there is fine."""
     whole = f"{data_dir}/{path}"
+    if not os.path.lexists(whole):
+        return
     if not path.startswith("tmp/") and stat.S_ISDIR(os.lstat(whole).st_mode):
         moved = new_temporary(data_dir)
         os.rename(whole, moved)

@@ -122,6 +122,10 @@ class Prepared:
         """The files to mount the index with, in this order."""
         return tuple(path for path, _ in self._devices(diff_ids))
 
+    def erofs_devices(self, diff_ids: Sequence[str]) -> list[erofs.Device]:
+        """The same, as the index has them."""
+        return [device for _, device in self._devices(diff_ids)]
+
     def _devices(self, diff_ids: Sequence[str]) -> list[tuple[str, erofs.Device]]:
         found = []
         for i, diff_id in enumerate(diff_ids):
@@ -147,7 +151,7 @@ class Prepared:
                     made = making.directory("chain")
                     with open(f"{made}/index", "xb") as out:
                         uuid = bytes.fromhex(chain_id.partition(":")[2])[:16]
-                        erofs.write(found, [device for _, device in self._devices(diff_ids)], uuid, out)
+                        erofs.write(found, self.erofs_devices(diff_ids), uuid, out)
                     making.publish(made, self._chain_path(chain_id))
 
         def read(inode: Inode) -> bytes:

@@ -28,6 +28,8 @@ VERBS = {
     "image history": "List the steps that made an image",
     "image tree": "Show an image's layers as a picture of their sizes",
     "image prune": "Remove images that nothing uses",
+    "store check": "Verify all that is stored",
+    "store rebuild": "Make the store's books anew from what is there",
     "store gc": "Delete what no image needs",
     "system df": "Say what takes how much of the disk",
     "version": "Print versions",
