@@ -1,9 +1,9 @@
 /* Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit. */
 #ifndef KIST_STEPS_H
 #define KIST_STEPS_H
-#define PLAN_TABLE 0x31a85f7c91d0c2c8UL
+#define PLAN_TABLE 0x15f399d2a407e290UL
 #define MAX_ARGUMENTS 10
-#define OP_COUNT 85
+#define OP_COUNT 91
 
 struct argument { unsigned long n; const char *s; };  /* a number or slot; else length or count, and bytes */
 
@@ -92,13 +92,15 @@ enum op {
     OP_CGROUP_INHERIT = 81,
     OP_LISTEN = 82,
     OP_AWAIT_NOTIFICATION = 83,
-    OP_NEW_TREE = 84,
+    OP_OPEN_NAMESPACE = 84,
+    OP_NETLINK = 85,
+    OP_NEW_TREE = 90,
 };
 extern const char *const op_signature[OP_COUNT];
 #define OP_SIGNATURES \
     [OP_MKDIR] = "snn", \
     [OP_REMOVE] = "s", \
-    [OP_WRITE_FILE] = "ss", \
+    [OP_WRITE_FILE] = "ssn", \
     [OP_CREATE_FILE] = "ssnn", \
     [OP_OPEN] = "snf", \
     [OP_CONNECT] = "sf", \
@@ -178,12 +180,14 @@ extern const char *const op_signature[OP_COUNT];
     [OP_CGROUP_INHERIT] = "sss", \
     [OP_LISTEN] = "ssf", \
     [OP_AWAIT_NOTIFICATION] = "ff", \
+    [OP_OPEN_NAMESPACE] = "sf", \
+    [OP_NETLINK] = "nblfsfn", \
     [OP_NEW_TREE] = "sslnff", \
 
 
 struct mkdir { struct argument path, mode, keep; };
 struct remove { struct argument path; };
-struct write_file { struct argument path, data; };
+struct write_file { struct argument path, data, optional; };
 struct create_file { struct argument path, data, mode, keep; };
 struct open { struct argument path, flags, slot; };
 struct connect { struct argument path, slot; };
@@ -251,5 +255,7 @@ struct drop_nodes { struct argument slot; };
 struct cgroup_inherit { struct argument path, file, nothing; };
 struct listen { struct argument directory, name, slot; };
 struct await_notification { struct argument source, target; };
+struct open_namespace { struct argument kind, slot; };
+struct netlink { struct argument protocol, messages, commands, namespace, link, target, target_at; };
 struct new_tree { struct argument fstype, source, options, attributes, slot, id_map; };
 #endif

@@ -224,6 +224,10 @@ class _Compiler:
             self._time_offsets(INIT)
         if self.oom_score_adj is not None and not b.privileged_host:
             self._oom_score("/proc/self/oom_score_adj", b.init)
+        if self.spec.linux.net_devices:
+            from kist.plan.compile_network import move_devices  # seldom needed, and an import at each start
+
+            move_devices(b, slots.get(f.CLONE_NEWNET, 0))
         if self.setting.state_file:
             self.host(
                 "exec", CreateFile(self.setting.state_file, self.setting.state, 0o600), "what other commands go by"
@@ -358,8 +362,11 @@ class _Compiler:
         setting = self.setting
         if setting.mode != RUN:
             self.host("exec", AwaitReady(int(setting.mode == DETACH)), "until there is nothing left that can fail")
-        if setting.mode == RUN and (self._hooks("poststart") or setting.pid_file or setting.pidfd_socket):
+        told = setting.pid_file or setting.pidfd_socket or setting.release
+        if setting.mode == RUN and (self._hooks("poststart") or told):
             self.host("exec", AwaitReady(1), "until it is the command")
+        if setting.release:
+            self.host("cgroup", WriteFile(setting.release, "-", optional=1), "who has kept its place may go")
         if setting.pidfd_socket:
             self.host("exec", SendPidfd(setting.pidfd_socket), "for whoever watches the process")
         if setting.pid_file:
