@@ -159,6 +159,11 @@ def file_header(name: bytes, size: int) -> bytes:
     return _extended(records) + _block(name, b"0", size)
 
 
+def directory_header(name: bytes) -> bytes:
+    """A directory of root's that anybody may enter."""
+    return _block(name + b"/", b"5", 0, mode=0o755)
+
+
 def _extended(records: dict[bytes, bytes]) -> bytes:
     """A PAX header, none for no records."""
     if not records:

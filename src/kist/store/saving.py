@@ -18,7 +18,7 @@ from kist.store.data import StoreErrors
 from kist.store.documents import read_manifest
 from kist.store.layout import NAME, NAME_CONTAINERD
 from kist.store.names import parse_reference
-from kist.store.pack import file_header
+from kist.store.pack import directory_header, file_header
 from kist.value import Value, replace
 
 TYPE_CHECKING = False
@@ -49,7 +49,12 @@ def save(store: ImageStore, names: Iterable[str], sink: Sink, format: str) -> No
     Raises NotFound, CorruptStore; KistError when `sink` takes no more.
     """
     with StoreErrors("cannot save images"), BlobStore(store.data_dir) as blobs:
+        directories: set[str] = set()
         for part in _parts(store, blobs, names, format):
+            for directory in _above(part.name):
+                if directory not in directories:  # an ordinary user's skopeo makes only those it is told of
+                    directories.add(directory)
+                    sink.write(directory_header(directory.encode()))
             sink.write(file_header(part.name.encode(), part.size))
             for data in _content(blobs, part):
                 sink.write(data)
@@ -69,6 +74,12 @@ def save_layout(store: ImageStore, names: Iterable[str], path: str) -> None:
             with open(whole, "xb") as file:
                 for data in _content(blobs, part):
                     file.write(data)
+
+
+def _above(path: str) -> list[str]:
+    """`blobs`, `blobs/sha256`."""
+    parts = path.split("/")[:-1]
+    return ["/".join(parts[: i + 1]) for i in range(len(parts))]
 
 
 def _content(blobs: BlobStore, part: _Part) -> Iterator[bytes]:
