@@ -6,6 +6,7 @@ refers to. A directory is first moved to tmp/, then emptied. What was not delete
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import time
@@ -109,15 +110,44 @@ def collect(data_dir: str, *, settle: bool = False) -> int:
     except BlockingIOError:
         return 0  # something is being made of what no record refers to yet
     with use:
-        before = _free_bytes(data_dir)
         if settle:
             _settle(data_dir)
-        needed = _needed(data_dir)
+        try:
+            needed = _needed(data_dir)
+        except CorruptStore as e:
+            logging.getLogger(__name__).warning("nothing is deleted: %s", e)
+            return 0
+        freed = _Freed()
         for directory in ("images", "chains", "layers", *_algorithms(data_dir)):
-            _sweep(data_dir, directory, needed.__contains__)
-        _sweep(data_dir, "ingest", lambda path: _is_young(f"{data_dir}/{path}"))
-        _sweep(data_dir, "tmp", lambda _: False)
-        return max(_free_bytes(data_dir) - before, 0)
+            _sweep(data_dir, directory, needed.__contains__, freed)
+        _sweep(data_dir, "ingest", lambda path: _is_young(f"{data_dir}/{path}"), freed)
+        _sweep(data_dir, "tmp", lambda _: False, freed)
+        return freed.bytes
+
+
+class _Freed:
+    """How much of the disk is free again: a file's blocks when its last name goes."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._names: dict[tuple[int, int], int] = {}
+
+    def count(self, path: str) -> None:
+        """What is about to be deleted."""
+        todo = [path]
+        while todo:
+            path = todo.pop()
+            try:
+                status = os.lstat(path)
+                is_directory = stat.S_ISDIR(status.st_mode)
+                if is_directory:
+                    todo += [f"{path}/{name}" for name in os.listdir(path)]
+            except OSError:  # a directory of another id of this user's
+                continue
+            inode = (status.st_dev, status.st_ino)
+            self._names[inode] = names = self._names.get(inode, 0) + 1
+            if is_directory or names == status.st_nlink:
+                self.bytes += status.st_blocks * 512
 
 
 def _needed(data_dir: str) -> set[str]:
@@ -149,9 +179,10 @@ def _algorithms(data_dir: str) -> list[str]:
     return [f"blobs/{name}" for name in os.listdir(f"{data_dir}/blobs")]
 
 
-def _sweep(data_dir: str, directory: str, keep: Callable[[str], bool]) -> None:
+def _sweep(data_dir: str, directory: str, keep: Callable[[str], bool], freed: _Freed) -> None:
     for name in os.listdir(f"{data_dir}/{directory}"):
         if not keep(f"{directory}/{name}"):
+            freed.count(f"{data_dir}/{directory}/{name}")
             discard(data_dir, f"{directory}/{name}")
 
 
@@ -209,8 +240,3 @@ def _id(data_dir: str, manifest: str) -> str:
 
 def _is_young(path: str) -> bool:
     return time.time() - os.lstat(path).st_mtime < _PARTIAL_KEPT_S
-
-
-def _free_bytes(path: str) -> int:
-    status = os.statvfs(path)
-    return status.f_bfree * status.f_frsize
