@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from kist.errors import InvalidInput, Unsupported
 from kist.plan import flags as f
-from kist.plan.builder import Builder, id_map_text
+from kist.plan.builder import Builder, host_id, id_map_text
 from kist.plan.cgroup import CgroupPlan, plan_cgroup
 from kist.plan.cgroup_devices import DEFAULT_RULES
 from kist.plan.compile_process import POSTSTOP_WARNING, ProcessCompiler, hook_step
@@ -25,6 +25,7 @@ from kist.plan.steps import (
     AwaitNotification,
     AwaitReady,
     CgroupMake,
+    CgroupOwn,
     Clone,
     Connect,
     CreateFile,
@@ -152,6 +153,7 @@ class _Compiler:
                 self.host(entry.group, Mkdir(entry.step.path, keep=1), entry.why)
             else:
                 b.plan.append(entry)
+        self._delegate()
         self._open_early()
         self._processes()
         self._namespaces()
@@ -166,6 +168,16 @@ class _Compiler:
             tuple(b.plan), self.cgroup.paths, self.cgroup.leaf, self.cgroup.freezer,
             (*self.cgroup.not_enforced, *b.not_enforced), tuple(b.notes),
         )  # fmt: skip
+
+    def _delegate(self) -> None:
+        """Source: OCI config-linux.md, "Cgroup ownership"."""
+        b = self.b
+        shown = any(m.type in ("cgroup", "cgroup2") and "ro" not in m.options for m in self.spec.mounts)
+        new = b.makes(f.CLONE_NEWUSER) and b.makes(f.CLONE_NEWCGROUP)
+        if shown and new and b.privileged_host and self.facts.cgroup.version == 2:
+            owner = host_id(b.mappings("uid"), self.process.process.user.uid)
+            for path in self.cgroup.paths:
+                self.host("cgroup", CgroupOwn(path, owner), "its root may divide it further")
 
     # --- processes and namespaces
 
