@@ -222,6 +222,19 @@ class CgroupInherit(Step):
         return f'[ "$(cat {file})" != "{self.nothing}" ] || cat {_q(f"{self.path}/../{self.file}")} > {file}'
 
 
+class CgroupOwn(Step):
+    """Give a v2 cgroup, and the files in it that the kernel names for this, to another user."""
+
+    op: ClassVar[int] = 86
+    man: ClassVar[str] = "cgroups(7), Cgroups delegation"
+    path: str
+    uid: int
+
+    def shell(self) -> str:
+        at = _q(self.path)
+        return f"chown {self.uid} {at}\n(cd {at} && chown -f {self.uid} $(cat /sys/kernel/cgroup/delegate)) || :"
+
+
 class CgroupJoin(Step):
     """Move the calling process into a cgroup; its children will be born there."""
 
