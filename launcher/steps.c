@@ -87,6 +87,21 @@ static long cgroup_inherit(const struct step *step) {
     return n < 0 ? n : write_path(path, text, (ulong)n);
 }
 
+static long cgroup_own(const struct step *step) {
+    ARGUMENTS(cgroup_own);
+    char text[4096], name[4096];
+    long r = sys(fchownat, AT_FDCWD, a->path.s, a->uid.n, -1, 0);
+    long n = r < 0 ? r : read_path("/sys/kernel/cgroup", "delegate", text);
+    for (char *line = text, *end = text + (n > 0 ? n : 0), *next; r == 0 && line < end; line = next) {
+        for (next = line; next < end && *next != '\n'; next++);
+        *next++ = 0;
+        if (!*line || find(line, '/') || !path_in(name, a->path.s, line)) continue;
+        r = sys(fchownat, AT_FDCWD, name, a->uid.n, -1, 0);
+        if (r == -ENOENT) r = 0; /* of a controller that is not there */
+    }
+    return r;
+}
+
 static long cgroup_devices(const struct step *step) {
     ARGUMENTS(cgroup_devices);
     int dir = (int)open_at(AT_FDCWD, a->path.s, O_RDONLY | O_DIRECTORY, 0);
@@ -339,6 +354,7 @@ long take_step(struct state *s, const struct step *step) {
         r = sys(mkdirat, AT_FDCWD, a[0].s, 0755);
         return a[1].n && r == -EEXIST ? 1 : r;
     case OP_CGROUP_INHERIT: return cgroup_inherit(step);
+    case OP_CGROUP_OWN: return cgroup_own(step);
     case OP_CGROUP_JOIN: return cgroup_join(a[0].s);
     case OP_CGROUP_DEVICES: return cgroup_devices(step);
     case OP_PIPE: return new_pipe(s, step);

@@ -1,9 +1,9 @@
 /* Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit. */
 #ifndef KIST_STEPS_H
 #define KIST_STEPS_H
-#define PLAN_TABLE 0x6612623b275cbdbcUL
+#define PLAN_TABLE 0x0b060afc25003aa6UL
 #define MAX_ARGUMENTS 10
-#define OP_COUNT 86
+#define OP_COUNT 91
 
 struct argument { unsigned long n; const char *s; };  /* a number or slot; else length or count, and bytes */
 
@@ -94,6 +94,8 @@ enum op {
     OP_AWAIT_NOTIFICATION = 83,
     OP_OPEN_NAMESPACE = 84,
     OP_NETLINK = 85,
+    OP_CGROUP_OWN = 86,
+    OP_NEW_TREE = 90,
 };
 extern const char *const op_signature[OP_COUNT];
 #define OP_SIGNATURES \
@@ -181,6 +183,8 @@ extern const char *const op_signature[OP_COUNT];
     [OP_AWAIT_NOTIFICATION] = "ff", \
     [OP_OPEN_NAMESPACE] = "sf", \
     [OP_NETLINK] = "nblfsfn", \
+    [OP_CGROUP_OWN] = "sn", \
+    [OP_NEW_TREE] = "sslnff", \
 
 
 struct mkdir { struct argument path, mode, keep; };
@@ -255,4 +259,6 @@ struct listen { struct argument directory, name, slot; };
 struct await_notification { struct argument source, target; };
 struct open_namespace { struct argument kind, slot; };
 struct netlink { struct argument protocol, messages, commands, namespace, link, target, target_at; };
+struct cgroup_own { struct argument path, uid; };
+struct new_tree { struct argument fstype, source, options, attributes, slot, id_map; };
 #endif

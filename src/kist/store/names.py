@@ -1,4 +1,4 @@
-"""Image names: Docker's reference syntax, and the file names they are kept under.
+"""Image names: Docker's reference syntax.
 
 Source: the distribution project's reference grammar: [DOMAIN[:PORT]/]PATH[:TAG], the tag is `latest` when absent.
 By hand and not by `re`, which costs 8 ms on the path of `kist run`.
@@ -10,7 +10,7 @@ from kist.errors import InvalidInput
 from kist.value import Value
 
 RESERVED = "host"  # the image that shows this machine's own programs
-_LENGTH_MAX = 255  # Docker allows as much for the repository alone; ours must also fit one file name
+_LENGTH_MAX = 255  # Docker allows as much for the repository alone
 _TAG_MAX = 128
 _DIGITS = frozenset("0123456789")
 _LOWER = frozenset("abcdefghijklmnopqrstuvwxyz") | _DIGITS
@@ -27,13 +27,12 @@ class Reference(Value):
         return f"{self.repository}:{self.tag}"
 
     @property
-    def file_name(self) -> str:
-        """One path component, reversible: a reference has neither % nor @. No colon: overlayfs options split at it."""
-        return f"{self.repository}:{self.tag}".replace("/", "%").replace(":", "@")
-
-    @classmethod
-    def from_file_name(cls, file_name: str) -> Reference:
-        return parse_reference(file_name.replace("%", "/").replace("@", ":"))
+    def full(self) -> str:
+        """With the registry, as other tools take it: `docker.io/library/debian:bookworm`."""
+        head, slash, _ = self.repository.partition("/")
+        if slash and ("." in head or ":" in head or head == "localhost"):
+            return str(self)
+        return f"docker.io/{'' if slash else 'library/'}{self}"
 
 
 def parse_reference(text: str) -> Reference:

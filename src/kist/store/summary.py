@@ -1,4 +1,4 @@
-"""What came of an unpacked archive. Apart from unpack.py, since `kist run` reads these records and unpacks nothing."""
+"""What came of reading a layer. Apart from layers.py, since `kist run` reads these records and no layers."""
 
 from __future__ import annotations
 
