@@ -14,8 +14,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import threading
 
-_NAMES_AGAIN = {socket.EAI_AGAIN, socket.EAI_SYSTEM, socket.EAI_MEMORY}
-
 
 class Failures:
     """Turns what sockets, TLS and HTTP raise into our errors, which say where."""
@@ -45,9 +43,8 @@ def translated(e: BaseException, host: str) -> KistError:
             code="tls",
         )
     if isinstance(e, socket.gaierror):
-        if e.errno in _NAMES_AGAIN:
-            return Unavailable(f"cannot find the host {host}", why=why, code="unreachable")
-        return RegistryError(f"there is no host {host}", why=why, next="check the name", code="unreachable")
+        # Also for EAI_AGAIN: the resolver has tried for some time, and most often there is no network.
+        return RegistryError(f"cannot find the host {host}", why=why, next="check the name", code="unreachable")
     if isinstance(e, ConnectionRefusedError):
         next_ = "check the port, and that the registry runs"
         return RegistryError(f"cannot reach {host}", why=why, next=next_, code="unreachable")

@@ -1,5 +1,6 @@
 """`kist run`."""
 
+from kist.errors import NotFound
 from kist.faces.cli.command import Command
 from kist.faces.cli.flags import RUN_GROUPS, RUN_NOTES
 from kist.faces.cli.parse import parse
@@ -31,4 +32,23 @@ def main(argv: list[str]) -> int:
     from kist.engine.run import run_attached
     from kist.faces.cli.failed import explainer
 
+    if request.pull == "always" and not request.rootfs and request.image != "host":
+        _pull(request.image)
+    try:
+        run_attached(request, explainer())
+    except NotFound as e:
+        if e.code != "no-image" or request.pull != "missing":
+            raise
+    _pull(request.image)
     run_attached(request, explainer())
+
+
+def _pull(image: str) -> None:
+    import sys
+
+    from kist.engine.pull import pull_missing
+    from kist.faces.cli.registry_flags import transfers
+
+    print(f"kist: pulling {image}", file=sys.stderr)
+    with transfers(sys.stderr) as progress:
+        pull_missing(image, progress, progress.preparing)
