@@ -2,13 +2,16 @@
 
 import json
 import os
+import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from containers import KIST, kist
+from faults import Exchange, Rule, proxy
 from images import busybox_layer, put_image
 from kist.store.blobs import BlobStore
 from kist.store.images import ImageStore
@@ -58,7 +61,7 @@ def test_run_pulls_what_is_missing(image: str) -> None:
     done = kist("run", "--rm", "--pull", "never", image, "true")
     assert done.returncode == 125 and "no such image" in done.stderr
     done = kist("run", "--rm", image, "echo", "hello")
-    assert (done.returncode, done.stdout) == (0, "hello\n") and f"pulling {image}" in done.stderr
+    assert (done.returncode, done.stdout) == (0, "hello\n") and f"{image} is not here: pulling" in done.stderr
     done = kist("run", "--rm", image, "echo", "again")
     assert done.stdout == "again\n" and "pulling" not in done.stderr
     assert "already there" in kist("run", "--rm", "--pull", "always", image, "true").stderr
@@ -117,3 +120,60 @@ def test_login_and_logout(tmp_path: Path, run_dir: Path, monkeypatch: pytest.Mon
         assert ok("logout", host) == f"Removing login credentials for {host}\n"
         assert ok("logout", host) == f"Not logged in to {host}\n"
         assert "unauthorized" in kist("pull", f"{host}/app").stderr
+
+
+class Half:
+    """Sends half of a blob, says so, and waits until the client has gone."""
+
+    def __init__(self) -> None:
+        self.sent = threading.Event()
+
+    def __call__(self, e: Exchange) -> None:
+        code, headers, body = e.forward()
+        e.send((code, headers, body[: len(body) // 2]), len(body))
+        self.sent.set()
+        e.until_gone()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_pull_that_is_killed_leaves_no_image_and_the_next_one_continues(image: str, host: str, number: int) -> None:
+    blob = max(ImageStore().get(image).layers, key=lambda layer: layer.size)
+    ok("push", "-q", image)
+    ok("rmi", image)
+    half, ranges = Half(), list[str]()
+
+    def note(e: Exchange) -> None:
+        ranges.append(e.handler.headers.get("Range", ""))
+        e.send(e.forward())
+
+    with proxy(host, Rule(f"GET .*{blob.digest}", half, times=1), Rule(f"GET .*{blob.digest}", note)) as front:
+        name = image.replace(host, front)
+        process = subprocess.Popen([*KIST, "pull", name], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        try:
+            assert half.sent.wait(60)
+            partial = Path(os.environ["KIST_DATA_DIR"], "ingest", blob.digest.replace(":", "-"))
+            while not (partial.exists() and partial.stat().st_size == blob.size // 2):
+                assert process.poll() is None  # what was sent is on its way through two sockets
+            process.send_signal(number)
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+            process.wait()
+        assert process.returncode == (130 if number == signal.SIGINT else -9), err
+        assert b"Traceback" not in err
+        assert name not in kist("images", "--format", "{{.Repository}}:{{.Tag}}").stdout
+        assert ok("run", "--rm", name, "echo", "whole") == "whole\n"
+    assert ranges == [f"bytes={blob.size // 2}-"]
+
+
+def test_two_pulls_at_once_fetch_each_blob_once(image: str, host: str) -> None:
+    ok("push", "-q", image)
+    ok("rmi", image)
+    every = Rule("GET .*/blobs/", lambda e: e.send(e.forward()))
+    with proxy(host, every) as front:
+        name = image.replace(host, front)
+        running = [subprocess.Popen([*KIST, "pull", "-q", name], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+        for process in running:
+            out, _ = process.communicate(timeout=120)
+            assert (process.returncode, out) == (0, f"{name}\n")
+    assert every.hits == 2  # the configuration and the layer, which is there twice

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kist.errors import NotFound
+from kist.errors import NotFound, RegistryError
 from kist.registry.client import Client, host_platform
 from kist.registry.content import no_progress
 from kist.spec.reference import parse_reference
@@ -57,7 +57,19 @@ def _root(store: ImageStore, name: str) -> str:
         return ""
 
 
-def pull_missing(image: str, progress: Progress = no_progress, preparing: Preparing | None = None) -> None:
-    """What `kist run` does about an image that is not here. Raises as pull_image."""
-    with Client() as client:
-        pull_image(ImageStore(), client, parse_reference(image), None, progress, preparing)
+def pull_for_run(
+    image: str, missing: NotFound | None, progress: Progress = no_progress, preparing: Preparing | None = None
+) -> None:
+    """What `kist run` does about an image that it has to pull; `missing` is the store's error, if it is not here.
+
+    Raises as pull_image; when it is missing and the registry does not give it, NotFound with both reasons.
+    """
+    try:
+        with Client() as client:
+            pull_image(ImageStore(), client, parse_reference(image), None, progress, preparing)
+    except (RegistryError, NotFound) as e:
+        if missing is None:
+            raise
+        next_ = missing.next if missing.next.startswith("did you mean") else e.next
+        why = f"it is not here; {e.what}: {e.why}".removesuffix(": ")
+        raise NotFound(missing.what, why=why, next=next_, code=e.code) from e

@@ -163,15 +163,17 @@ def _with_image(request: RunRequest, act: Callable[[], Outcome]) -> Outcome:
     from kist.errors import NotFound
 
     always = request.pull == "always" and not request.rootfs and request.image != "host"
+    missing = None
     try:
         if not always:
             return act()
     except NotFound as e:
         if e.code != "no-image" or request.pull != "missing":
             raise
-    from kist.engine.pull import pull_missing
+        missing = e
+    from kist.engine.pull import pull_for_run
 
-    pull_missing(request.image)
+    pull_for_run(request.image, missing)
     return act()
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _IDLE_CONNECTIONS = 8
 _PIECE_BYTES = 256 << 10
+_READ_BYTES = 127 << 10  # with more, malloc maps and unmaps each piece, which takes twice the time
 _USER_AGENT = "kist"
 
 
@@ -120,17 +121,16 @@ class Response:
         """Bytes of the body; None: its end will show."""
         return self._raw.length
 
-    def pieces(self) -> Iterator[memoryview]:
-        """The body, in one buffer, used again. Ends early when the other side does. Raises Unavailable, Stopped."""
+    def pieces(self) -> Iterator[bytes]:
+        """The body as it comes. Ends early when the other side does. Raises Unavailable, Stopped."""
         assert isinstance(self._raw, _Response)
         self._raw.paced.steady()
-        buffer = memoryview(bytearray(_PIECE_BYTES))
         while True:
             with self._transport.errors(self.origin):
-                count = self._raw.readinto(buffer)
-            if not count:
+                piece = self._raw.read1(_READ_BYTES)
+            if not piece:
                 return
-            yield buffer[:count]
+            yield piece
 
     def read(self, most_bytes: int) -> bytes:
         """All of the body. Raises RegistryError (too-large), Unavailable when it ends early or takes too long."""

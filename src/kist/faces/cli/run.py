@@ -33,22 +33,23 @@ def main(argv: list[str]) -> int:
     from kist.faces.cli.failed import explainer
 
     if request.pull == "always" and not request.rootfs and request.image != "host":
-        _pull(request.image)
+        _pull(request.image, None)
     try:
         run_attached(request, explainer())
     except NotFound as e:
         if e.code != "no-image" or request.pull != "missing":
             raise
-    _pull(request.image)
+        _pull(request.image, e)
     run_attached(request, explainer())
 
 
-def _pull(image: str) -> None:
+def _pull(image: str, missing: NotFound | None) -> None:
     import sys
 
-    from kist.engine.pull import pull_missing
+    from kist.engine.pull import pull_for_run
     from kist.faces.cli.registry_flags import transfers
 
-    print(f"kist: pulling {image}", file=sys.stderr)
+    if missing:
+        print(f"The image {image} is not here: pulling it", file=sys.stderr)
     with transfers(sys.stderr) as progress:
-        pull_missing(image, progress, progress.preparing)
+        pull_for_run(image, missing, progress, progress.preparing)
