@@ -91,7 +91,8 @@ class _Copied:
     def readinto(self, buffer: memoryview, /) -> int:
         count = read_some(self._source, buffer)
         self._hash.update(buffer[:count])
-        write_all(self._fd, buffer[:count])
+        with StoreErrors("cannot keep the archive"):  # else whoever reads takes it for an error of the source
+            write_all(self._fd, buffer[:count])
         return count
 
     @property
