@@ -5,9 +5,10 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
-from page import PLACES, Block, blocks, pages
+from page import PLACES, blocks, pages
 from shell import Shell
 
 from containers import ROOT, can_limit, no_cgroup_is_left
@@ -35,17 +36,18 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def alone() -> Iterator[None]:
-    """Cgroups have their names on the whole machine: one run of the pages at a time, of root's."""
-    with open("/proc/self/comm") as file:
-        directory = os.open("/sys/fs/cgroup", os.O_RDONLY) if ROOT else file.fileno()
-        fcntl.flock(directory, fcntl.LOCK_EX) if ROOT else None
-        yield
-        os.close(directory) if ROOT else None
+    """What pages look for has the same name in each run: processes, and root's cgroups. So one run after the other."""
+    directory = os.open("/sys/fs/cgroup", os.O_RDONLY)
+    fcntl.flock(directory, fcntl.LOCK_EX)
+    yield
+    os.close(directory)
 
 
 @pytest.fixture(scope="module")
 def shell(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, path: str) -> Iterator[Shell]:
-    shell = Shell(tmp_path_factory.mktemp(Path(request.param).stem), path)
+    in_machine = "KIST_TEST_VM" in os.environ  # the disk, not memory
+    directory = Path(mkdtemp(dir="/var/tmp/disk")) if in_machine else tmp_path_factory.mktemp("page")
+    shell = Shell(directory, path)
     yield shell
     left = shell.close()
     assert not left or shell.failed, f"{request.param} leaves {left}"
@@ -54,21 +56,15 @@ def shell(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="session")
 def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What this place is not, and in what words."""
-    version = probe().cgroup.version
+    version, in_machine = probe().cgroup.version, "KIST_TEST_VM" in os.environ
     not_here = {
         "root": "" if ROOT else "needs root",
         "user": "is for an ordinary user" if ROOT else "",
         "v1": "" if version == 1 else "needs cgroup v1",
         "v2": "" if version == 2 else "needs cgroup v2",
         "limits": "" if can_limit() else "this user may make no cgroup with limits",
-        "disk": "" if os.major(os.stat(tmp_path_factory.getbasetemp()).st_dev) else "the directory is on no disk",
-        "quick": "takes too long in an emulated machine" if "KIST_TEST_VM" in os.environ else "",
+        "disk": "" if in_machine or os.major(tmp_path_factory.getbasetemp().stat().st_dev) else "needs a disk",
+        "quick": "takes too long in an emulated machine" if in_machine else "",
     }
     assert set(not_here) == PLACES
     return not_here
-
-
-@pytest.fixture
-def reason(block: Block, places: dict[str, str]) -> str:
-    """Why the block cannot run here; empty if it can."""
-    return "; ".join(sorted(places[word] for word in block.places if places[word]))

@@ -12,11 +12,14 @@ from pathlib import Path
 from page import Block, matches
 
 from containers import leftovers
+from kist.engine.state import StateDirectory
 
 TIME_S = 180.0  # for one block; none takes more than 10 s on a quiet machine
 CGROUPS = "tutorial*"  # what pages call theirs
-# What bash says on standard error when a job was killed; when it does is anybody's guess.
-_JOB_ENDED = re.compile(r"^\S*bash: line \d+: +\d+ (Killed|Terminated|Hangup) .*\n", re.MULTILINE)
+# What bash, and unshare(1) of util-linux 2.38, say when a child was killed; when they do is anybody's guess.
+_KILLED = re.compile(
+    r"^(\S*bash: line \d+: +\d+ (Killed|Terminated|Hangup) .*|unshare: sigprocmask unblock failed: .*)\n", re.MULTILINE
+)
 
 
 class Stuck(Exception):
@@ -84,7 +87,7 @@ class Shell:
                 why = "the shell has ended" if ready else f"no end after {TIME_S:g} s"
                 raise Stuck(f"{why}; printed:\n{printed.decode(errors='replace')}")
             printed += chunk
-        return _JOB_ENDED.sub("", printed[: match.start()].decode(errors="replace")), int(match[1])
+        return _KILLED.sub("", f"{printed[: match.start()].decode(errors='replace')}\n"), int(match[1])
 
     def close(self) -> list[str]:
         """End it. Returns what the page has left behind, and removes it."""
@@ -105,6 +108,7 @@ class Shell:
             pass
         self._shell.wait()
         os.close(self._output)
+        StateDirectory(str(self._run_dir)).sweep()  # as the next command would
         for cgroup in _cgroups():
             _remove(cgroup)
         return left

@@ -13,7 +13,7 @@ def test_block(shell: Shell, block: Block, places: dict[str, str]):
     if shell.failed:
         pytest.skip(f"{shell.failed} has failed")
     if reason := _not_here(block, places):
-        pytest.skip(f"{block.at}: {reason}")
+        pytest.skip(f"{block.at.rpartition(':')[0]}: {reason}")
     _catch_up(shell, block, places)
     shell.done += 1
     wrong = _run(shell, block, places)
