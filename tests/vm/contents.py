@@ -7,7 +7,7 @@ Everything has the same path inside as on this machine: the interpreter, the vir
 # Every other command is busybox: static, so quick to start.
 TOOLS = """
     bash date diff env findmnt getent head ip ipcmk ipcs ldd ls lsns mount newgidmap newuidmap nft nsenter pgrep ping
-    prlimit ps readlink setpriv setsid sh tail timeout umount unshare wc
+    prlimit ps readlink setpriv setsid sh tail taskset timeout umount unshare wc
 """
 SETUID = "newgidmap newuidmap"
 
