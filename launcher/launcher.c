@@ -124,12 +124,12 @@ static void own_fds(char **numbers, uint inherited) {
         }
 }
 
-/* How many fds the command inherits: the last step, Exec, says so. */
+/* Where the fds end that the command inherits. */
 static uint inherited_fds(const struct plan *plan) {
     struct step step;
     for (uint i = plan->steps; i--;) {
         decode_step(plan, i, &step);
-        if (step.op == OP_EXEC) return (uint)((struct exec *)step.arguments)->close_from.n;
+        if (step.op == OP_PREPARE_EXEC) return (uint)((struct prepare_exec *)step.arguments)->close_from.n;
     }
     return 3;
 }

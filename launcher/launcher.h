@@ -5,6 +5,7 @@
 #include "sys.h"
 
 #define MAX_STEPS 8192
+#define MAX_RELAYS 4
 #define MAX_STRINGS 16384
 #define ARGUMENTS(kind) const struct kind *a = (const struct kind *)step->arguments
 
@@ -30,7 +31,8 @@ struct state {
     uint step, argument;    /* the step under way, and which of its arguments is to blame */
     uint ready, started;    /* what the first process has said: all but the last step done; about to become the command */
     uint exit_code;
-    struct channel { int from, to; uint start, end; char data[8192]; } relays[3];
+    char home[4096];        /* "HOME=...", for the command; "" when it is not ours to say */
+    struct channel { int from, to; uint start, end; char data[8192]; } relays[MAX_RELAYS];
     uint relay_count;
     uint undo_count;
     uint undo[MAX_STEPS];
@@ -49,6 +51,7 @@ void kill_children(struct state *s);
 void undo_all(struct state *s);
 void freeze(const char *file, int on);
 
+long prepare_exec(struct state *s, const struct step *step);
 long become_command(struct state *s, const struct step *step);
 long list_strings(const struct argument *list, char **out, ulong room);
 long expand(const struct state *s, const char *text, char *to, ulong room);

@@ -151,18 +151,24 @@ long expand(const struct state *s, const char *text, char *to, ulong room) {
             to[n++] = *text++;
             continue;
         }
-        char digits[12];
-        int count = 0;
-        for (int pid = s->init_pid; pid; pid /= 10) digits[count++] = (char)('0' + pid % 10);
-        while (count) to[n++] = digits[--count];
+        n += decimal(to + n, (ulong)s->init_pid);
         text += sizeof name - 1;
     }
     to[n] = 0;
     return (long)n;
 }
 
-/* Run a program of the host with `input` on its standard input; nothing it prints is taken for the container's. */
-static long run_program(char **argv, const char *path, char **envp, int input, ulong timeout_ms) {
+/* A program of the host. `output`: files for fds 1 and 2; "" is /dev/null for 1, since nothing that it prints may be taken
+   for the container's, and ours for 2. */
+struct program { char **argv, **envp; const char *path, *output[2]; int input, status; };
+
+static void redirect(const char *path, int fd) {
+    int flags = O_WRONLY | O_CREAT | O_APPEND;
+    int to = (int)(*path ? open_at(AT_FDCWD, path, flags, 0700) : fd == 1 ? open_at(AT_FDCWD, "/dev/null", O_WRONLY, 0) : 2);
+    sys(dup3, to >= 0 ? to : 2, fd, 0);
+}
+
+static long run_program(struct program *program, ulong timeout_ms) {
     struct clone_args args;
     int pidfd = -1;
     memset(&args, 0, sizeof args);
@@ -174,11 +180,11 @@ static long run_program(char **argv, const char *path, char **envp, int input, u
         ulong none = 0;
         default_signals();
         sys(rt_sigprocmask, 2, &none, 0, 8);
-        sys(dup3, input, 0, 0);
-        int null = (int)open_at(AT_FDCWD, "/dev/null", O_WRONLY, 0);
-        sys(dup3, null >= 0 ? null : 2, 1, 0);
+        sys(dup3, program->input, 0, 0);
+        redirect(program->output[0], 1);
+        if (*program->output[1]) redirect(program->output[1], 2);
         sys(close_range, 3, ~0U, 0);
-        sys(execve, path, argv, envp);
+        sys(execve, program->path, program->argv, program->envp);
         leave(127);
     }
     if (child < 0) return child;
@@ -190,6 +196,7 @@ static long run_program(char **argv, const char *path, char **envp, int input, u
     sys(wait4, child, &status, 0, 0);
     shut(pidfd);
     if (r <= 0) return -ETIMEDOUT;
+    program->status = status & 0x7f ? 128 + (status & 0x7f) : status >> 8 & 0xff;
     return status == 127 << 8 ? -ENOEXEC : status ? -ECANCELED : 0;
 }
 
@@ -202,7 +209,8 @@ static long map_ids(struct state *s, const struct step *step) {
     for (long i = 0; i < r; i++)
         if (same(argv[i], "$init_pid")) argv[i] = pid;
     int null = (int)open_at(AT_FDCWD, "/dev/null", O_RDONLY, 0);
-    r = run_program(argv, argv[0], nothing, null, 10000);
+    struct program program = {argv, nothing, argv[0], {"", ""}, null, 0};
+    r = run_program(&program, 10000);
     shut(null);
     return r;
 }
@@ -212,15 +220,23 @@ static long run_hook(struct state *s, const struct step *step) {
     static char *argv[1024], *envp[4096], state[65536];
     long r = list_strings(&a->argv, argv, 1024);
     if (r >= 0) r = list_strings(&a->env, envp, 4096);
+    char **env = r == 0 && s->actor == ACTOR_HOST ? s->environment : envp; /* none given: ours, outside */
     if (r >= 0) r = expand(s, a->state.s, state, sizeof state);
     if (r < 0) return r;
     int input = (int)sys(memfd_create, "state", 1 /* MFD_CLOEXEC */);
     if (input < 0) return input;
     sys(write, input, state, r);
     sys(lseek, input, 0, 0);
-    r = run_program(argv, a->path.s, envp, input, a->timeout_ms.n);
+    struct program program = {argv, env, a->path.s, {a->stdout.s, a->stderr.s}, input, 255};
+    r = run_program(&program, a->timeout_ms.n);
     shut(input);
-    return r < 0 && a->may_fail.n ? 0 : r;
+    if (r == 0 || !*a->warning.s) return r;
+    char text[22];
+    ulong n = decimal(text, (ulong)program.status);
+    text[n] = '\n';
+    sys(write, 2, a->warning.s, length(a->warning.s));
+    sys(write, 2, text, n + 1);
+    return 0;
 }
 
 /* A user namespace that nobody lives in: its maker waits until it is killed. */
@@ -259,21 +275,61 @@ static long user_namespace(struct state *s, const struct step *step) {
     return r < 0 ? r : 0;
 }
 
+struct unix_address { unsigned short family; char path[108]; };
+
+/* Stream, packets or datagrams: what the other side has. "@name" is an abstract one. */
 static long connect_to(const char *path) {
-    struct { unsigned short family; char path[108]; } address = {1 /* AF_UNIX */, {0}};
+    struct unix_address address = {1 /* AF_UNIX */, {0}};
     ulong n = length(path);
     if (n >= sizeof address.path) return -ENAMETOOLONG;
     memcpy(address.path, path, n);
-    int fd = (int)sys(socket, 1, 1 | 02000000 /* STREAM, CLOEXEC */, 0);
-    if (fd < 0) return fd;
-    long r = sys(connect, fd, &address, sizeof address);
-    if (r == -EPROTOTYPE) { /* a packet socket is as good */
+    if (*path == '@') address.path[0] = 0;
+    static const int kinds[] = {1 /* SOCK_STREAM */, 5 /* SOCK_SEQPACKET */, 2 /* SOCK_DGRAM */};
+    long r = -EPROTOTYPE;
+    for (int i = 0; r == -EPROTOTYPE && i < 3; i++) {
+        int fd = (int)sys(socket, 1, kinds[i] | 02000000 /* CLOEXEC */, 0);
+        if (fd < 0) return fd;
+        r = sys(connect, fd, &address, 2 + n);
+        if (r == 0) return fd;
         shut(fd);
-        fd = (int)sys(socket, 1, 5 | 02000000, 0);
-        r = fd < 0 ? fd : sys(connect, fd, &address, sizeof address);
     }
-    if (r < 0) shut(fd);
-    return r < 0 ? r : fd;
+    return r;
+}
+
+/* A datagram socket that anybody may write to. The directory may have a longer name than a socket's address can hold. */
+static long listen_at(struct state *s, const struct step *step) {
+    ARGUMENTS(listen);
+    struct unix_address address = {1, "/proc/self/fd/"};
+    int dir = (int)open_at(AT_FDCWD, a->directory.s, O_PATH | O_DIRECTORY, 0);
+    if (dir < 0) return dir;
+    ulong n = length(address.path), size = length(a->name.s);
+    n += decimal(address.path + n, (ulong)dir);
+    address.path[n++] = '/';
+    if (n + size >= sizeof address.path) { shut(dir); return -ENAMETOOLONG; }
+    memcpy(address.path + n, a->name.s, size);
+    int fd = (int)sys(socket, 1, 2 | 02000000, 0);
+    long r = fd < 0 ? fd : sys(bind, fd, &address, 2 + n + size);
+    if (r == 0) r = sys(fchmodat, dir, a->name.s, 0777);
+    shut(dir);
+    if (r < 0) shut(fd); else s->slots[a->slot.n] = fd;
+    return r;
+}
+
+/* sd_notify(3): pass on what the container says until it says that it is ready, or has ended. */
+static long await_notification(struct state *s, const struct step *step) {
+    ARGUMENTS(await_notification);
+    struct pollfd fds[2] = {{s->slots[a->source.n], POLLIN, 0}, {s->init_fd, POLLIN, 0}};
+    char text[4096];
+    for (;;) {
+        sys(ppoll, fds, 2, 0, 0, 8);
+        if (!fds[0].revents) return 0;
+        long n = sys(read, s->slots[a->source.n], text, sizeof text - 1);
+        if (n <= 0) return 0;
+        sys(write, s->slots[a->target.n], text, n);
+        text[n] = 0;
+        for (const char *line = text; line; line = find(line, '\n'), line = line ? line + 1 : 0)
+            if (starts_with(line, "READY=1")) return 0;
+    }
 }
 
 static long send_listener(struct state *s, const struct step *step) {
@@ -313,6 +369,8 @@ long take_process_step(struct state *s, const struct step *step) {
         r = connect_to(a[0].s);
         if (r >= 0) s->slots[a[1].n] = (int)r;
         return r < 0 ? r : 0;
+    case OP_LISTEN: return listen_at(s, step);
+    case OP_AWAIT_NOTIFICATION: return await_notification(s, step);
     case OP_SEND_LISTENER: return send_listener(s, step);
     case OP_SEND_PIDFD: {
         int socket = (int)connect_to(a[0].s);

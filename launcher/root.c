@@ -1,6 +1,11 @@
 /* Steps that build the container's root. Every path is resolved inside the root by openat2 and used as an fd. */
 #include "launcher.h"
 
+/* What a bind mount makes of symbolic links. */
+enum { NOFOLLOW_SOURCE = 1, NOFOLLOW_TARGET = 2, COPY_LINK = 4 };
+
+#define NODES "/dev/.kist-nodes" /* where the host's device nodes are for a moment */
+
 static long resolve(struct state *s, const char *path, ulong flags, ulong mode) {
     while (*path == '/') path++;
     struct open_how how = {flags | O_CLOEXEC, mode, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
@@ -53,22 +58,40 @@ static long make_directory(struct state *s, const char *path, uint mode, uint ui
     return r;
 }
 
-/* The mount point at `path`, made when missing. */
-static long mount_point(struct state *s, const char *path, int directory) {
-    long fd = resolve(s, path, O_PATH, 0);
-    if (fd != -ENOENT) return fd;
-    long r;
-    if (directory) {
-        r = make_directory(s, path, 0755, 0, 0);
-    } else {
+/* Where the link `last` in `dir`, the last part of `path`, points to, as a path inside the root. */
+static long follow(int dir, const char *path, const char *last, char to[4096]) {
+    ulong n = (ulong)(last - path);
+    if (n >= 4095) return -ENAMETOOLONG;
+    long size = sys(readlinkat, dir, last, to + n, 4095 - n);
+    if (size < 0) return size;
+    to[n + (ulong)size] = 0;
+    if (to[n] != '/') { memcpy(to, path, n); return 0; }
+    for (ulong i = 0; i <= (ulong)size; i++) to[i] = to[n + i];
+    return 0;
+}
+
+/* The mount point at `path`, made when missing; where a link points to nothing, there. */
+static long mount_point(struct state *s, const char *path, int directory, int nofollow) {
+    char target[4096];
+    for (int links = 0; links < 40; links++) {
+        long fd = nofollow ? -ENOENT : resolve(s, path, O_PATH, 0);
+        if (fd != -ENOENT) return fd;
         const char *last;
         int dir = (int)parent_of(s, path, &last);
         if (dir < 0) return dir;
-        r = open_at(dir, last, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0644);
-        if (r >= 0) { shut((int)r); r = 0; }
+        if (nofollow) fd = *last ? open_at(dir, last, O_PATH | O_NOFOLLOW, 0) : -EINVAL;
+        long r = fd;
+        if (fd == -ENOENT) {
+            r = directory ? sys(mkdirat, dir, last, 0755)
+                          : open_at(dir, last, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0644);
+            if (r > 0) shut((int)r);
+            if (r >= 0) r = open_at(dir, last, O_PATH | O_NOFOLLOW, 0);
+            else if (r == -EEXIST && (r = follow(dir, path, last, target)) == 0) path = target, r = -EAGAIN;
+        }
         shut(dir);
+        if (r != -EAGAIN) return r;
     }
-    return r < 0 ? r : resolve(s, path, O_PATH, 0);
+    return -ELOOP;
 }
 
 static long move_into(int tree, int at) {
@@ -191,9 +214,14 @@ static long change_tree(int tree, const struct argument *attributes, ulong propa
     return r;
 }
 
+static int is_root(const char *path) {
+    while (*path == '/') path++;
+    return !*path;
+}
+
 static long mount_at(struct state *s, const struct step *step) {
     ARGUMENTS(mount_at);
-    int at = (int)(a->strict.n ? plain_directory(s, a->target.s) : mount_point(s, a->target.s, 1));
+    int at = (int)(a->strict.n ? plain_directory(s, a->target.s) : mount_point(s, a->target.s, 1, 0));
     if (at < 0) { s->argument = 2; return at; }
     int tree = (int)new_mount(a->fstype.s, a->source.s, a->options.s, a->options.n, (uint)a->attributes.n);
     long r = tree;
@@ -206,17 +234,20 @@ static long mount_at(struct state *s, const struct step *step) {
     if (r >= 0) r = move_into(tree, at);
     if (r >= 0 && a->propagation.n) r = set_attributes(tree, 0, 0, a->propagation.n & ~(ulong)MS_REC, (a->propagation.n & MS_REC) != 0);
     shut(at);
-    if (a->slot.n && r >= 0) s->slots[a->slot.n] = tree; else shut(tree);
+    if (r >= 0 && is_root(a->target.s)) s->slots[SLOT_ROOT] = tree;
+    else if (r >= 0 && a->slot.n) s->slots[a->slot.n] = tree;
+    else shut(tree);
     return r < 0 ? r : 0;
 }
 
-static long open_source(const char *source, ulong recursive) {
-    return sys(open_tree, AT_FDCWD, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (recursive ? AT_RECURSIVE : 0));
+static long open_source(const char *source, ulong recursive, ulong nofollow) {
+    return sys(open_tree, AT_FDCWD, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (recursive ? AT_RECURSIVE : 0) |
+               (nofollow ? AT_SYMLINK_NOFOLLOW : 0));
 }
 
 static long take_tree(struct state *s, const struct step *step) {
     ARGUMENTS(open_tree);
-    int tree = (int)open_source(a->source.s, a->recursive.n);
+    int tree = (int)open_source(a->source.s, a->recursive.n, a->nofollow.n);
     if (tree < 0) return tree;
     long r = 0;
     if (a->id_map.n) {
@@ -228,18 +259,89 @@ static long take_tree(struct state *s, const struct step *step) {
     return r;
 }
 
+/* The arguments are mode, major, minor, uid, gid. */
+static long make_node(int dir, const char *name, const struct argument *a) {
+    uint major = (uint)a[1].n, minor = (uint)a[2].n;
+    long r = sys(mknodat, dir, name, a[0].n, (major & 0xfff) << 8 | (minor & 0xff) | (minor & 0xfff00) << 12);
+    if (r == 0) r = sys(fchmodat, dir, name, a[0].n & 07777);
+    if (r == 0 && (a[3].n || a[4].n)) r = sys(fchownat, dir, name, a[3].n, a[4].n, AT_SYMLINK_NOFOLLOW);
+    return r;
+}
+
+static long copy_link(struct state *s, int link, const char *path) {
+    char content[4096];
+    const char *last;
+    long size = sys(readlinkat, link, "", content, sizeof content - 1);
+    if (size < 0) return size;
+    content[size] = 0;
+    int dir = (int)parent_of(s, path, &last);
+    if (dir < 0) return dir;
+    long r = sys(symlinkat, content, dir, last);
+    shut(dir);
+    return r == -EEXIST ? 0 : r;
+}
+
 static long bind_at(struct state *s, const struct step *step) {
     ARGUMENTS(bind_at);
-    int tree = a->tree.n ? s->slots[a->tree.n] : (int)open_source(a->source.s, a->recursive.n);
+    ulong links = a->links.n;
+    int tree = a->tree.n ? s->slots[a->tree.n]
+                         : (int)open_source(a->source.s, a->recursive.n, links & (NOFOLLOW_SOURCE | COPY_LINK));
     if (tree < 0) return tree;
     struct statx st;
     long r = sys(statx, tree, "", AT_EMPTY_PATH, STATX_TYPE, &st);
+    uint kind = st.stx_mode & S_IFMT;
+    if (r == 0 && kind == S_IFLNK && links & COPY_LINK) {
+        r = copy_link(s, tree, a->target.s);
+        shut(tree);
+        return r;
+    }
     if (r == 0) r = change_tree(tree, step->arguments + 4, a->propagation.n);
-    int at = r < 0 ? (int)r : (int)mount_point(s, a->target.s, (st.stx_mode & S_IFMT) == S_IFDIR);
+    int at = r < 0 ? (int)r : (int)mount_point(s, a->target.s, kind == S_IFDIR, (links & NOFOLLOW_TARGET) != 0);
     if (at >= 0) r = move_into(tree, at); else if (r == 0) { s->argument = 1; r = at; }
+    shut(at);
+    if (r == 0 && is_root(a->target.s)) s->slots[SLOT_ROOT] = tree; else shut(tree);
+    return r;
+}
+
+/* A device node made by the host's root, where no user namespace forbids it, in a file system that nobody sees. */
+static long host_node(struct state *s, const struct step *step) {
+    ARGUMENTS(host_node);
+    if (s->slots[a->slot.n] < 0) {
+        long tree = new_mount("tmpfs", "tmpfs", "mode=0755\0size=64k", 2, 0);
+        if (tree < 0) return tree;
+        s->slots[a->slot.n] = (int)tree;
+    }
+    return make_node(s->slots[a->slot.n], a->name.s, step->arguments + 2);
+}
+
+static long node_at(struct state *s, const struct step *step) {
+    ARGUMENTS(node_at);
+    int nodes = s->slots[a->slot.n];
+    int tree = (int)sys(open_tree, nodes, a->name.s, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    if (tree == -EINVAL) { /* before Linux 6.15 only what is mounted can be cloned */
+        int at = (int)mount_point(s, NODES, 1, 1);
+        long r = at < 0 ? at : move_into(nodes, at);
+        shut(at);
+        if (r < 0) return r;
+        tree = (int)sys(open_tree, nodes, a->name.s, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    }
+    long r = tree < 0 ? tree : set_attributes(tree, a->attributes.n, 0, 0, 0);
+    int at = r < 0 ? (int)r : (int)mount_point(s, a->target.s, 0, 0);
+    if (at >= 0) r = move_into(tree, at); else r = at;
     shut(at);
     shut(tree);
     return r;
+}
+
+/* The nodes are shown where they belong: their file system goes. */
+static long drop_nodes(struct state *s, int nodes) {
+    if (sys(fchdir, nodes) == 0) sys(umount2, ".", 2 /* MNT_DETACH */); /* fails where it was not mounted */
+    sys(chdir, "/");
+    const char *last;
+    int dir = (int)parent_of(s, NODES, &last);
+    sys(unlinkat, dir, last, 0x200 /* AT_REMOVEDIR */);
+    shut(dir);
+    return 0;
 }
 
 static long mknod_at(struct state *s, const struct step *step) {
@@ -247,11 +349,8 @@ static long mknod_at(struct state *s, const struct step *step) {
     const char *last;
     int dir = (int)parent_of(s, a->target.s, &last);
     if (dir < 0) return dir;
-    uint device = ((uint)a->major.n & 0xfff) << 8 | ((uint)a->minor.n & 0xff) | ((uint)a->minor.n & 0xfff00) << 12;
     sys(unlinkat, dir, last, 0);
-    long r = sys(mknodat, dir, last, a->mode.n, device);
-    if (r == 0) r = sys(fchmodat, dir, last, a->mode.n & 07777);
-    if (r == 0 && (a->uid.n || a->gid.n)) r = sys(fchownat, dir, last, a->uid.n, a->gid.n, AT_SYMLINK_NOFOLLOW);
+    long r = make_node(dir, last, step->arguments + 1);
     shut(dir);
     return r;
 }
@@ -373,7 +472,7 @@ static long open_null(void) {
 
 static long show_console(struct state *s, int slave) {
     int tree = (int)sys(open_tree, slave, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
-    int at = tree < 0 ? tree : (int)mount_point(s, "/dev/console", 0);
+    int at = tree < 0 ? tree : (int)mount_point(s, "/dev/console", 0, 0);
     long r = at < 0 ? at : move_into(tree, at);
     shut(tree);
     shut(at);
@@ -447,6 +546,9 @@ long take_root_step(struct state *s, const struct step *step) {
         return r < 0 ? r : 0;
     case OP_MOUNT_AT: return mount_at(s, step);
     case OP_BIND_AT: return bind_at(s, step);
+    case OP_HOST_NODE: return host_node(s, step);
+    case OP_NODE_AT: return node_at(s, step);
+    case OP_DROP_NODES: return drop_nodes(s, s->slots[a[0].n]);
     case OP_MKDIR_AT: return make_directory(s, a[0].s, (uint)a[1].n, (uint)a[2].n, (uint)a[3].n);
     case OP_MKNOD_AT: return mknod_at(s, step);
     case OP_SYMLINK_AT: return symlink_at(s, step);

@@ -1,9 +1,9 @@
 /* Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit. */
 #ifndef KIST_STEPS_H
 #define KIST_STEPS_H
-#define PLAN_TABLE 0xf15a579046a9a7f8UL
+#define PLAN_TABLE 0xad58dff4cef56657UL
 #define MAX_ARGUMENTS 10
-#define OP_COUNT 76
+#define OP_COUNT 84
 
 struct argument { unsigned long n; const char *s; };  /* a number or slot; else length or count, and bytes */
 
@@ -84,13 +84,21 @@ enum op {
     OP_LEAVE = 72,
     OP_MOVE_TREE = 74,
     OP_SEND_PIDFD = 75,
+    OP_FIND_HOME = 76,
+    OP_PREPARE_EXEC = 77,
+    OP_HOST_NODE = 78,
+    OP_NODE_AT = 79,
+    OP_DROP_NODES = 80,
+    OP_CGROUP_INHERIT = 81,
+    OP_LISTEN = 82,
+    OP_AWAIT_NOTIFICATION = 83,
 };
 extern const char *const op_signature[OP_COUNT];
 #define OP_SIGNATURES \
     [OP_MKDIR] = "snn", \
     [OP_REMOVE] = "s", \
     [OP_WRITE_FILE] = "ss", \
-    [OP_CREATE_FILE] = "ssn", \
+    [OP_CREATE_FILE] = "ssnn", \
     [OP_OPEN] = "snf", \
     [OP_CONNECT] = "sf", \
     [OP_CGROUP_MAKE] = "sn", \
@@ -103,7 +111,7 @@ extern const char *const op_signature[OP_COUNT];
     [OP_ID_MAP_HELPER] = "l", \
     [OP_SIGNAL] = "", \
     [OP_AWAIT] = "", \
-    [OP_HOOK] = "sllsnn", \
+    [OP_HOOK] = "sllsnsss", \
     [OP_UNSHARE] = "n", \
     [OP_SETNS] = "fn", \
     [OP_OPEN_PIDFD] = "nf", \
@@ -113,8 +121,8 @@ extern const char *const op_signature[OP_COUNT];
     [OP_OPEN_ROOT] = "s", \
     [OP_OPEN_PROC] = "", \
     [OP_MOUNT_AT] = "ssslnnfnnn", \
-    [OP_OPEN_TREE] = "snffn", \
-    [OP_BIND_AT] = "ssfnnnnnn", \
+    [OP_OPEN_TREE] = "snffnn", \
+    [OP_BIND_AT] = "ssfnnnnnnn", \
     [OP_MKDIR_AT] = "snnn", \
     [OP_MKNOD_AT] = "snnnnn", \
     [OP_SYMLINK_AT] = "ssn", \
@@ -133,14 +141,14 @@ extern const char *const op_signature[OP_COUNT];
     [OP_RELAY] = "ff", \
     [OP_OPEN_PTY] = "nnnnnf", \
     [OP_DUP] = "fn", \
-    [OP_OWN_STDIO] = "nn", \
+    [OP_OWN_STDIO] = "nnn", \
     [OP_NEW_KEYRING] = "s", \
     [OP_SETSID] = "", \
     [OP_SEAL] = "", \
     [OP_DIE_WITH_PARENT] = "", \
     [OP_RLIMIT] = "nnn", \
     [OP_UMASK] = "n", \
-    [OP_CHDIR] = "sn", \
+    [OP_CHDIR] = "s", \
     [OP_SCHEDULER] = "nnnnnnn", \
     [OP_IO_PRIORITY] = "n", \
     [OP_PERSONALITY] = "n", \
@@ -155,18 +163,26 @@ extern const char *const op_signature[OP_COUNT];
     [OP_SEND_LISTENER] = "ss", \
     [OP_FIND_COMMAND] = "ss", \
     [OP_AWAIT_START] = "f", \
-    [OP_EXEC] = "llsnn", \
+    [OP_EXEC] = "lls", \
     [OP_SUPERVISE] = "nssn", \
     [OP_AWAIT_READY] = "n", \
     [OP_LEAVE] = "", \
     [OP_MOVE_TREE] = "fs", \
     [OP_SEND_PIDFD] = "s", \
+    [OP_FIND_HOME] = "n", \
+    [OP_PREPARE_EXEC] = "nn", \
+    [OP_HOST_NODE] = "fsnnnnn", \
+    [OP_NODE_AT] = "fssn", \
+    [OP_DROP_NODES] = "f", \
+    [OP_CGROUP_INHERIT] = "sss", \
+    [OP_LISTEN] = "ssf", \
+    [OP_AWAIT_NOTIFICATION] = "ff", \
 
 
 struct mkdir { struct argument path, mode, keep; };
 struct remove { struct argument path; };
 struct write_file { struct argument path, data; };
-struct create_file { struct argument path, data, mode; };
+struct create_file { struct argument path, data, mode, keep; };
 struct open { struct argument path, flags, slot; };
 struct connect { struct argument path, slot; };
 struct cgroup_make { struct argument path, keep; };
@@ -176,7 +192,7 @@ struct report_file { struct argument label, path; };
 struct warn { struct argument path, key, text; };
 struct clone { struct argument child, flags, cgroup; };
 struct id_map_helper { struct argument argv; };
-struct hook { struct argument path, argv, env, state, timeout_ms, may_fail; };
+struct hook { struct argument path, argv, env, state, timeout_ms, warning, stdout, stderr; };
 struct unshare { struct argument flags; };
 struct setns { struct argument target, flags; };
 struct open_pidfd { struct argument pid, slot; };
@@ -185,8 +201,8 @@ struct mount_propagation { struct argument path, flags, parent; };
 struct mount { struct argument fstype, source, target, flags, data; };
 struct open_root { struct argument path; };
 struct mount_at { struct argument fstype, source, target, options, attributes, propagation, slot, copy_up, keep_mode, strict; };
-struct open_tree { struct argument source, recursive, slot, id_map, id_map_recursive; };
-struct bind_at { struct argument source, target, tree, recursive, attributes, clear, all_attributes, all_clear, propagation; };
+struct open_tree { struct argument source, recursive, slot, id_map, id_map_recursive, nofollow; };
+struct bind_at { struct argument source, target, tree, recursive, attributes, clear, all_attributes, all_clear, propagation, links; };
 struct mkdir_at { struct argument target, mode, uid, gid; };
 struct mknod_at { struct argument target, mode, major, minor, uid, gid; };
 struct symlink_at { struct argument content, target, keep; };
@@ -202,11 +218,11 @@ struct pipe { struct argument read, write; };
 struct relay { struct argument source, target; };
 struct open_pty { struct argument uid, gid, rows, columns, console, socket; };
 struct dup { struct argument slot, fd; };
-struct own_stdio { struct argument uid, pipes; };
+struct own_stdio { struct argument uid, gid, pipes; };
 struct new_keyring { struct argument name; };
 struct rlimit { struct argument resource, soft, hard; };
 struct umask { struct argument mask; };
-struct chdir { struct argument path, make; };
+struct chdir { struct argument path; };
 struct scheduler { struct argument policy, flags, nice, priority, runtime_ns, deadline_ns, period_ns; };
 struct io_priority { struct argument value; };
 struct personality { struct argument domain; };
@@ -220,9 +236,17 @@ struct seccomp { struct argument program, flags, notify; };
 struct send_listener { struct argument path, state; };
 struct find_command { struct argument name, search; };
 struct await_start { struct argument slot; };
-struct exec { struct argument argv, env, search, reaper, close_from; };
+struct exec { struct argument argv, env, search; };
 struct supervise { struct argument timeout_ms, timeout_text, freezer, reaper; };
 struct await_ready { struct argument running; };
 struct move_tree { struct argument tree, target; };
 struct send_pidfd { struct argument path; };
+struct find_home { struct argument uid; };
+struct prepare_exec { struct argument reaper, close_from; };
+struct host_node { struct argument slot, name, mode, major, minor, uid, gid; };
+struct node_at { struct argument slot, name, target, attributes; };
+struct drop_nodes { struct argument slot; };
+struct cgroup_inherit { struct argument path, file, nothing; };
+struct listen { struct argument directory, name, slot; };
+struct await_notification { struct argument source, target; };
 #endif

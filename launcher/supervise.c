@@ -5,7 +5,7 @@ struct ending { int signo, error, code, pad, pid, uid, status; char rest[100]; }
 struct usage { long utime_s, utime_us, stime_s, stime_us, maxrss_kib, rest[13]; };
 struct signal_info { uint number; int error, code; char rest[116]; };
 
-static char *argv[MAX_STRINGS + 1], *envp[MAX_STRINGS + 1];
+static char *argv[MAX_STRINGS + 1], *envp[MAX_STRINGS + 2];
 
 /* execve, trying each directory of `search` for a bare name, as execvp(3) does. */
 static long exec_search(const char *search) {
@@ -51,12 +51,11 @@ __attribute__((noreturn)) static void reap(int child) {
     }
 }
 
-long become_command(struct state *s, const struct step *step) {
-    ARGUMENTS(exec);
+long prepare_exec(struct state *s, const struct step *step) {
+    ARGUMENTS(prepare_exec);
     uint word = SAYS_STARTED;
-    long r = list_strings(&a->argv, argv, MAX_STRINGS);
-    if (r >= 0) r = list_strings(&a->env, envp, MAX_STRINGS);
-    if (r >= 0) r = sys(close_range, (uint)a->close_from.n, ~0U, 4 /* CLOSE_RANGE_CLOEXEC */);
+    ulong none = 0;
+    long r = sys(close_range, (uint)a->close_from.n, ~0U, 4 /* CLOSE_RANGE_CLOEXEC */);
     for (uint fd = 3; r >= 0 && fd < a->close_from.n; fd++) sys(fcntl, fd, F_SETFD, 0);
     if (r >= 0 && s->peer >= 0) r = sys(sendto, s->peer, &word, 4, MSG_NOSIGNAL, 0, 0);
     if (r < 0) return r;
@@ -65,12 +64,21 @@ long become_command(struct state *s, const struct step *step) {
         memset(&args, 0, sizeof args);
         args.exit_signal = SIGCHLD;
         r = sys(clone3, &args, sizeof args);
-        if (r == -ENOSYS) r = sys(clone, SIGCHLD, 0, 0, 0, 0); /* the filter hides clone3 */
         if (r < 0) return r;
         if (r) reap((int)r);
     }
-    ulong none = 0;
-    sys(rt_sigprocmask, 2 /* SIG_SETMASK */, &none, 0, 8);
+    return sys(rt_sigprocmask, 2 /* SIG_SETMASK */, &none, 0, 8);
+}
+
+long become_command(struct state *s, const struct step *step) {
+    ARGUMENTS(exec);
+    long r = list_strings(&a->argv, argv, MAX_STRINGS);
+    if (r >= 0) r = list_strings(&a->env, envp, MAX_STRINGS);
+    if (r < 0) return r;
+    if (*s->home) {
+        envp[r] = s->home;
+        envp[r + 1] = 0;
+    }
     r = exec_search(a->search.s);
     if (s->peer < 0) { /* started by somebody who is not there any more: say it where the command's errors go */
         static const char text[] = "kist: the command could not be executed\n";
@@ -244,7 +252,7 @@ static void run_relay(struct state *s, struct watch *w, struct channel *relay, i
 
 /* One round; 1 when the command has ended, or in the final rounds (`drain`) when nothing is left to copy. */
 static long watch_once(struct state *s, struct watch *w, int drain) {
-    struct pollfd fds[7] = {{s->init_fd, POLLIN, 0}, {s->orders, POLLIN, 0}, {s->peer, POLLIN, 0}, {w->signals, POLLIN, 0}};
+    struct pollfd fds[4 + MAX_RELAYS] = {{s->init_fd, POLLIN, 0}, {s->orders, POLLIN, 0}, {s->peer, POLLIN, 0}, {w->signals, POLLIN, 0}};
     uint count = 4;
     for (uint i = 0; i < s->relay_count; i++, count++) {
         struct channel *relay = &s->relays[i];

@@ -59,6 +59,15 @@ static inline long sys6(long n, long a, long b, long c, long d, long e, long f) 
 
 static inline ulong length(const char *s) { ulong n = 0; while (s[n]) n++; return n; }
 static inline int same(const char *a, const char *b) { while (*a && *a == *b) a++, b++; return *a == *b; }
+static inline int starts_with(const char *s, const char *with) { while (*with && *s == *with) s++, with++; return !*with; }
+static inline ulong decimal(char *to, ulong number) { /* its digits; returns how many, and ends with a 0 */
+    char digits[20];
+    ulong count = 0, n = 0;
+    do digits[count++] = (char)('0' + number % 10); while (number /= 10);
+    while (count) to[n++] = digits[--count];
+    to[n] = 0;
+    return n;
+}
 static inline const char *find(const char *s, char c) { for (; *s; s++) if (*s == c) return s; return 0; }
 void *memcpy(void *to, const void *from, ulong n);
 void *memset(void *to, int c, ulong n);

@@ -69,8 +69,8 @@ def test_usage_without_a_limit():
 
 
 def test_children_that_were_never_waited_for_count():
-    busy = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
-    result = kist.run(["sh", "-c", f'python3 -c "{busy}" & sleep 1'])
+    busy = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass\nopen('/tmp/done', 'w')"
+    result = kist.run(["sh", "-c", f'python3 -c "{busy}" & until [ -e /tmp/done ]; do sleep 0.05; done'])
     assert result.usage.cpu_s > 0.25
 
 

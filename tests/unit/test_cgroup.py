@@ -11,6 +11,7 @@ from kist.plan.steps import (
     HOST,
     INIT,
     CgroupDevices,
+    CgroupInherit,
     CgroupJoin,
     CgroupMake,
     Mkdir,
@@ -19,7 +20,7 @@ from kist.plan.steps import (
     Slots,
     WriteFile,
 )
-from kist.spec.runtime import Cpu, DeviceCgroup, Memory, Pids, Resources
+from kist.spec.runtime import BlockIO, Cpu, DeviceCgroup, Memory, Pids, Resources
 from kist.value import replace
 
 FS = "/sys/fs/cgroup"
@@ -116,30 +117,41 @@ def test_v1_controllers_that_share_a_tree_are_made_and_joined_once():
 def test_v1_cpuset_parents_and_the_missing_half_are_filled():
     facts = replace(ROOT_V1, cgroup=replace(ROOT_V1.cgroup, cpuset_cpus="0-3", cpuset_mems="0-1"))
     made = plan(Resources(cpu=Cpu(cpus="2")), facts)
-    tree = f"{FS}/cpuset/kist"
-    expected = [
-        Mkdir(tree, keep=1),
-        WriteFile(f"{tree}/cpuset.cpus", "0-3"),
-        WriteFile(f"{tree}/cpuset.mems", "0-1"),
-        CgroupMake(f"{tree}/ab12"),
-        WriteFile(f"{tree}/ab12/cpuset.mems", "0-1"),
-        WriteFile(f"{tree}/ab12/cpuset.cpus", "2"),
-    ]
-    assert steps(made.before)[-6:] == expected
-    theirs = plan(Resources(cpu=Cpu(cpus="2")), facts, path="/narrow/ab12")  # somebody else's parent stays as it is
-    narrow = f"{FS}/cpuset/narrow"
-    assert steps(theirs.before)[-4:-1] == [
-        Mkdir(narrow, keep=1),
-        CgroupMake(f"{narrow}/ab12"),
-        WriteFile(f"{narrow}/ab12/cpuset.mems", "0-1"),
-    ]
+    for parent in (
+        "kist",
+        "narrow",
+    ):  # somebody else's parent, too: only what is empty is filled
+        made = plan(Resources(cpu=Cpu(cpus="2")), facts, path=f"/{parent}/ab12")
+        tree = f"{FS}/cpuset/{parent}"
+        assert steps(made.before)[-6:] == [
+            Mkdir(tree, keep=1),
+            CgroupInherit(tree, "cpuset.cpus"),
+            CgroupInherit(tree, "cpuset.mems"),
+            CgroupMake(f"{tree}/ab12"),
+            CgroupInherit(f"{tree}/ab12", "cpuset.mems"),
+            WriteFile(f"{tree}/ab12/cpuset.cpus", "2"),
+        ]
+
+
+def test_v1_realtime_is_handed_down():
+    facts = replace(ROOT_V1, cgroup=replace(ROOT_V1.cgroup, realtime=True))
+    made = plan(Resources(cpu=Cpu(realtime_runtime=1000)), facts)
+    assert CgroupInherit(f"{FS}/cpu/kist", "cpu.rt_runtime_us", "0") in steps(made.before)
+
+
+def test_limits_that_may_be_left_out_are_and_are_named():
+    asked = Resources(block_io=BlockIO(weight=500), pids=Pids(10))
+    made = plan_cgroup(asked, "/kist/ab12", ROOT_V1, allow_unenforced=False, optional=("blockIO.weight",))
+    assert made.not_enforced == ("blockIO.weight",)
+    with pytest.raises(Unsupported, match=r"blockIO\.weight"):
+        plan_cgroup(asked, "/kist/ab12", ROOT_V1, allow_unenforced=False)
 
 
 def test_v1_cpuset_that_shares_a_tree_is_filled_although_nobody_asked():
     v1 = {**ROOT_V1.cgroup.v1, **shared("cpu,cpuset")}
     facts = replace(ROOT_V1, cgroup=replace(ROOT_V1.cgroup, v1=v1, cpuset_cpus="0", cpuset_mems="0"))
     made = plan(Resources(cpu=Cpu(shares=2)), facts)
-    assert WriteFile(f"{FS}/cpu,cpuset/kist/ab12/cpuset.mems", "0") in steps(made.before)
+    assert CgroupInherit(f"{FS}/cpu,cpuset/kist/ab12", "cpuset.mems") in steps(made.before)
 
 
 def test_v1_root_uses_the_root_of_the_tree_and_a_user_the_own_cgroup():

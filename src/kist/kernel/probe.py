@@ -123,7 +123,7 @@ def parse_rlimits(text: str) -> dict[str, tuple[int, int]]:
     return limits
 
 
-def _unescape(text: str) -> str:
+def unescape(text: str) -> str:
     """mountinfo writes space, tab, newline and backslash as octal: "\\040"."""
     first, *rest = text.split("\\")
     for part in rest:
@@ -144,7 +144,7 @@ def parse_mountinfo(text: str, kinds: Iterable[str]) -> list[Mount]:
             continue
         before, after = left.split(" "), right.split(" ")
         if len(before) >= 6 and len(after) >= 3:
-            mounts.append(Mount(_unescape(before[4]), _unescape(before[3]), kind, tuple(after[2].split(","))))
+            mounts.append(Mount(unescape(before[4]), unescape(before[3]), kind, tuple(after[2].split(","))))
     return mounts
 
 

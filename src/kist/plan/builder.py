@@ -126,6 +126,14 @@ class Builder:
         return any(len(m) != 1 or m[0].size != 1 or m[0].host_id != i for m, i in zip(maps, own, strict=True))
 
 
+def host_id(mappings: Iterable[IdMapping], id: int) -> int:
+    """What an id inside is outside. Raises InvalidInput when it is not mapped."""
+    for m in mappings:
+        if m.container_id <= id < m.container_id + m.size:
+            return m.host_id + id - m.container_id
+    raise InvalidInput(f"{id} does not exist in the container's user namespace", code="id-not-mapped")
+
+
 def id_map_text(mappings: Iterable[IdMapping]) -> str:
     """As /proc/PID/uid_map takes it."""
     return "\n".join([f"{m.container_id} {m.host_id} {m.size}" for m in mappings])

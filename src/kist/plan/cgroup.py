@@ -15,6 +15,7 @@ from kist.plan.steps import (
     HOST,
     INIT,
     CgroupDevices,
+    CgroupInherit,
     CgroupJoin,
     CgroupMake,
     Entry,
@@ -88,10 +89,12 @@ def plan_cgroup(
     allow_unenforced: bool,
     exclusive: bool = True,
     always: Sequence[str] = ALWAYS,
+    optional: Sequence[str] = (),
 ) -> CgroupPlan:
     """The cgroup at `path` with these limits. An empty plan when none can be made and none is asked for.
 
     It must not exist yet if `exclusive`. `always`: v1's controllers that are used without a limit, too.
+    `optional`: names of limits that may be left out where the kernel has none such.
 
     Raises InvalidInput for a malformed path or value; Refused when this user may not enforce a limit and Unsupported
     when this kernel can't, unless `allow_unenforced`: then they are left out and named in `not_enforced`.
@@ -102,8 +105,9 @@ def plan_cgroup(
         plan, problems = _v1(resources, parts, facts, int(not exclusive), always)
     else:
         plan, problems = _v2(resources, parts, facts, int(not exclusive))
-    if problems and not allow_unenforced:
-        raise _error(problems)
+    hard = [problem for problem in problems if not (problem.kernel and problem.name in optional)]
+    if hard and not allow_unenforced:
+        raise _error(hard)
     return replace(plan, not_enforced=_unique(problem.name for problem in problems))
 
 
@@ -235,7 +239,7 @@ def _v1(
     join: list[Entry] = []
     after: list[Entry] = []
     trees: dict[str, list[str]] = {}  # directory -> its controllers that are used; cpu and cpuacct often share one
-    for name in _V1_ORDER:
+    for name in dict.fromkeys((*_V1_ORDER, *always)):
         used = name in always or any(limit.controller == name for limit in kept)
         if used and not _v1_missing(name, facts):
             trees.setdefault(_v1_base(facts.cgroup.v1[name], facts), []).append(name)
@@ -263,20 +267,21 @@ def _v1_tree(
     entries = []
     # cpuset may share a hierarchy that is used for another controller; a cpuset without cpus and mems takes no process.
     cpuset = facts.cgroup.v1.get("cpuset")
-    has_cpuset = cpuset is not None and _v1_base(cpuset, facts) == base
-    whole = {"cpuset.cpus": facts.cgroup.cpuset_cpus, "cpuset.mems": facts.cgroup.cpuset_mems} if has_cpuset else {}
+    given = {limit.file for limit in tree_limits}
+    inherited = [("cpuset.cpus", "", "a v1 cpuset starts empty"), ("cpuset.mems", "", "a v1 cpuset starts empty")]
+    if cpuset is None or _v1_base(cpuset, facts) != base:
+        inherited = []
+    if "cpu.rt_runtime_us" in given:
+        inherited.append(("cpu.rt_runtime_us", "0", "a child gets no more realtime than its parent"))
     for depth in range(1, len(parts)):
         parent = _join(base, *parts[:depth])
         entries.append(_host(Mkdir(parent, keep=1), "shared by all containers"))
-        if parts[0] == PARENT:  # ours; somebody else's --cgroup-parent may be narrower on purpose
-            why = "a v1 cpuset starts empty, and its children get no more"
-            entries += [_host(WriteFile(f"{parent}/{file}", data), why) for file, data in whole.items() if data]
+        entries += [_host(CgroupInherit(parent, file, nothing), why) for file, nothing, why in inherited]
     directory = _join(base, *parts)
     why = "; ".join(_V1_WHY.get(name, f"the {name} controller") for name in names)
     entries.append(_host(CgroupMake(directory, keep), why))
-    given = {limit.file for limit in tree_limits}
-    fill = [(file, data) for file, data in whole.items() if data and file not in given]
-    entries += [_host(WriteFile(f"{directory}/{file}", data), "a v1 cpuset starts empty") for file, data in fill]
+    fill = [entry for entry in inherited if entry[0] not in given]
+    entries += [_host(CgroupInherit(directory, file, nothing), why) for file, nothing, why in fill]
     return [*entries, *(_write(directory, limit) for limit in tree_limits)]
 
 

@@ -14,7 +14,7 @@ from kist.plan import flags as f
 from kist.plan.builder import Builder, id_map_text
 from kist.plan.cgroup import CgroupPlan, plan_cgroup
 from kist.plan.cgroup_devices import DEFAULT_RULES
-from kist.plan.compile_process import ProcessCompiler, hook_step
+from kist.plan.compile_process import POSTSTOP_WARNING, ProcessCompiler, hook_step
 from kist.plan.compile_root import RootCompiler, rootfs_propagation
 from kist.plan.setting import CREATE, DETACH, RUN
 from kist.plan.steps import (
@@ -22,6 +22,7 @@ from kist.plan.steps import (
     STAGE,
     Adopt,
     Await,
+    AwaitNotification,
     AwaitReady,
     Clone,
     Connect,
@@ -31,6 +32,8 @@ from kist.plan.steps import (
     IdMapHelper,
     Leave,
     LinkUp,
+    Listen,
+    MkdirAt,
     MountPropagation,
     Open,
     Pipe,
@@ -68,6 +71,7 @@ _PIPES = {
     1: (Slots.OUT_READ, Slots.OUT_WRITE),
     2: (Slots.ERR_READ, Slots.ERR_WRITE),
 }
+NOTIFY_NAME = "notify.sock"
 _O_RDONLY_CLOEXEC = 0o2000000
 _O_RDWR_CLOEXEC = 0o2000002
 
@@ -91,6 +95,7 @@ class _Compiler:
         self.root = RootCompiler(self.b, self.cgroup.paths)
         self.process = ProcessCompiler(self.b, process, spec.linux.seccomp)
         self.terminal = process.terminal
+        self.notify: tuple[int, ...] = ()
         self.oom_score_adj = process.oom_score_adj
         joins_early = bool(self.b.joined) and (self.b.userns or any(flag & f.CLONE_NEWPID for flag, _ in self.b.joined))
         self.offsets = spec.linux.time_offsets
@@ -125,9 +130,12 @@ class _Compiler:
             always.append("cpuacct")  # else wait(2) counts the same: all that ran was PID 1's to reap
         if setting.can_pause or not self.b.makes(f.CLONE_NEWPID):
             always.append("freezer")
+        if setting.all_hierarchies:
+            always = [name for name, place in self.facts.cgroup.v1.items() if place.writable]
         return plan_cgroup(
             resources, path if path.startswith("/") else f"/{path}", self.facts,
             allow_unenforced=setting.allow_unenforced, exclusive=setting.exclusive_cgroup, always=always,
+            optional=setting.optional_limits,
         )  # fmt: skip
 
     def compile(self) -> Compiled:
@@ -155,10 +163,17 @@ class _Compiler:
     # --- processes and namespaces
 
     def _open_early(self) -> None:
-        setting = self.setting
+        setting, b = self.setting, self.b
         self.root.open_sources()
+        self.root.make_nodes()
         if setting.stdio.console_socket:
             self.host("exec", Connect(setting.stdio.console_socket, Slots.CONSOLE), "who gets the terminal")
+        if setting.notify_directory and setting.mode != CREATE:
+            self.notify = (b.slot(), b.slot())
+            self.host(
+                "exec", Listen(setting.notify_directory, NOTIFY_NAME, self.notify[0]), "what the command says of itself"
+            )
+            self.host("exec", Connect(setting.notify_socket, self.notify[1]), "who wants to know")
         if setting.start_fifo:
             self.host("exec", Open(setting.start_fifo, _O_RDWR_CLOEXEC, Slots.START), "how it will be started")
         for fd in setting.stdio.relays if not self.terminal else ():
@@ -267,11 +282,9 @@ class _Compiler:
     def _root(self) -> None:
         root, spec = self.root, self.spec
         root.make_root()
+        root.make_mounts()
         if self.b.has(f.CLONE_NEWNS):
-            root.make_mounts()
             root.make_devices()
-        elif spec.mounts:
-            raise InvalidInput("mounts need a mount namespace", path="$.mounts")
         self._create_hooks()
         root.write_files()
         self.process.terminal(console=True)
@@ -280,9 +293,12 @@ class _Compiler:
             root.open_proc()
         for path, value in sysctls.items():
             self.init("privileges", WriteProc(f"sys/{path}", value), "asked for")
+        cwd = self.process.cwd
+        if cwd != "/":
+            self.init("rootfs", MkdirAt(cwd), "the working directory")
         if self.b.has(f.CLONE_NEWNS):
             root.hide()
-            root.seal_mounts()
+        root.seal_mounts()
         root.enter()
 
     def _hooks(self, name: str) -> tuple[Hook, ...]:
@@ -291,13 +307,17 @@ class _Compiler:
 
     def _create_hooks(self) -> None:
         state = self.setting.hook_state
-        outside, inside = self._hooks("prestart") + self._hooks("create_runtime"), self._hooks("create_container")
-        if not (outside or inside):
+        inside = self._hooks("create_container")
+        if not (inside or self._hooks("prestart") or self._hooks("create_runtime")):
             return
         self.init("exec", Signal(), "everything is mounted: time for the hooks")
         self.host("exec", Await(), "until everything is mounted")
-        for hook in outside:
-            self.host("exec", hook_step(hook, state), "createRuntime")
+        output = self.setting.hook_output
+        for hook in self._hooks("prestart"):
+            step = hook_step(hook, state.replace('"creating"', '"created"'), output=output)
+            self.host("exec", step, "prestart")
+        for hook in self._hooks("create_runtime"):
+            self.host("exec", hook_step(hook, state, output=output), "createRuntime")
         self.host("exec", Signal(), "the hooks outside are done")
         self.init("exec", Await(), "for the hooks outside")
         for hook in inside:
@@ -314,10 +334,15 @@ class _Compiler:
         if setting.pidfd_socket:
             self.host("exec", SendPidfd(setting.pidfd_socket), "for whoever watches the process")
         if setting.pid_file:
-            self.host("exec", CreateFile(setting.pid_file, "$init_pid"), "for whoever watches the process")
+            self.host("exec", CreateFile(setting.pid_file, "$init_pid", keep=1), "for whoever watches the process")
         if setting.mode != CREATE:
             for hook in self._hooks("poststart"):
-                self.host("exec", hook_step(hook, setting.hook_state.replace('"creating"', '"running"')), "poststart")
+                state = setting.hook_state.replace('"creating"', '"running"')
+                self.host("exec", hook_step(hook, state, output=setting.hook_output), "poststart")
+        if self.notify and setting.mode == DETACH:
+            self.host("exec", AwaitNotification(*self.notify), "until it says that it is ready")
+        elif self.notify:
+            self.host("exec", Relay(*self.notify), "what the command says of itself")
         if setting.mode != RUN:
             self.host("exec", Leave(), "the container lives on")
             return
@@ -333,7 +358,7 @@ class _Compiler:
             }
             for fd in stdio.relays:
                 self.host("exec", Relay(*ends[fd]), f"copies fd {fd}")
-        step = Supervise(setting.timeout_ms, setting.timeout_text, self.cgroup.freezer, int(setting.reaper))
+        step: Step = Supervise(setting.timeout_ms, setting.timeout_text, self.cgroup.freezer, int(setting.reaper))
         self.host("exec", step, "until the command ends")
         self.b.plan += self.cgroup.after
         if setting.oom_text and self.cgroup.oom_counter:
@@ -341,7 +366,8 @@ class _Compiler:
             self.host("cgroup", Warn(path, key, setting.oom_text), "memory ran out: say so")
         for hook in self._hooks("poststop"):
             state = setting.hook_state.replace('"creating"', '"stopped"')
-            self.host("exec", hook_step(hook, state, may_fail=True), "poststop")
+            step = hook_step(hook, state, warning=POSTSTOP_WARNING, output=setting.hook_output)
+            self.host("exec", step, "poststop")
 
 
 def _map_words(mappings: Iterable[IdMapping]) -> list[str]:

@@ -104,7 +104,7 @@ def _after(b: Builder, process: Process) -> None:
     if setting.pidfd_socket:
         b.host("exec", SendPidfd(setting.pidfd_socket), "for whoever watches the process")
     if setting.pid_file:
-        b.host("exec", CreateFile(setting.pid_file, "$init_pid"), "for whoever watches the process")
+        b.host("exec", CreateFile(setting.pid_file, "$init_pid", keep=1), "for whoever watches the process")
     if setting.mode == DETACH:
         b.host("exec", Leave(), "the process lives on")
         return

@@ -22,6 +22,7 @@ from kist.plan.steps import (
     Dup,
     Exec,
     FindCommand,
+    FindHome,
     Hook,
     IoPriority,
     MemoryPolicy,
@@ -30,6 +31,7 @@ from kist.plan.steps import (
     OpenPty,
     OwnStdio,
     Personality,
+    PrepareExec,
     Rlimit,
     Scheduler,
     Seccomp,
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _INFINITY = 2**64 - 1
+_CAP_SYS_ADMIN = 21
+POSTSTOP_WARNING = "kist: a poststop hook failed with exit code "
 _POLICIES = {"SCHED_OTHER": 0, "SCHED_FIFO": 1, "SCHED_RR": 2, "SCHED_BATCH": 3, "SCHED_ISO": 4, "SCHED_IDLE": 5,
              "SCHED_DEADLINE": 6}  # fmt: skip
 _SCHED_FLAGS = {"SCHED_FLAG_RESET_ON_FORK": 1, "SCHED_FLAG_RECLAIM": 2, "SCHED_FLAG_DL_OVERRUN": 4,
@@ -76,6 +80,8 @@ class ProcessCompiler:
         from kist.plan.seccomp import assemble
 
         made = assemble(seccomp, native_arch=self.b.facts.arch)
+        if made.unknown and self.b.setting.known_calls:
+            raise InvalidInput(f"unknown system calls: {', '.join(made.unknown)}", path="$.linux.seccomp.syscalls")
         if made.notify and not seccomp.listener_path:
             raise InvalidInput("SCMP_ACT_NOTIFY needs a listener", path="$.linux.seccomp.listenerPath")
         return made
@@ -105,7 +111,11 @@ class ProcessCompiler:
         for fd in stdio.relays:
             b.init("exec", Dup(slots[fd], fd), "our pipe in place of the caller's terminal")
         if user.uid and not b.single_id:
-            b.init("exec", OwnStdio(user.uid, int(not stdio.own_files)), "else the user could not open /dev/stdout")
+            b.init(
+                "exec",
+                OwnStdio(user.uid, user.gid, int(not stdio.own_files)),
+                "else the user could not open /dev/stdout",
+            )
 
     def labels(self) -> bool:
         """Whether security labels are to be written (through our own procfs)."""
@@ -156,15 +166,22 @@ class ProcessCompiler:
         number = RLIMITS.index(limit.type.removeprefix("RLIMIT_").lower())
         b.init("privileges", Rlimit(number, soft, hard), "asked for")
 
+    @property
+    def cwd(self) -> str:
+        """Raises InvalidInput for a relative one."""
+        if not self.process.cwd.startswith("/"):
+            raise InvalidInput(f"{self.process.cwd!r} is not an absolute path", path="$.process.cwd")
+        return self.process.cwd
+
     def directory(self) -> None:
-        cwd = self.process.cwd
-        if not cwd.startswith("/"):
-            raise InvalidInput(f"{cwd!r} is not an absolute path", path="$.process.cwd")
-        self.b.init("rootfs", Chdir(cwd), "the working directory")
+        self.b.init("rootfs", Chdir(self.cwd), "the working directory")
 
     def privileges(self) -> None:
-        """From root with all capabilities to the command's user with the command's. Without no_new_privs a filter can
-        only be loaded by CAP_SYS_ADMIN: then it is loaded before that is given away."""
+        """From root with all capabilities to the command's user with the command's.
+
+        Without no_new_privs only CAP_SYS_ADMIN may load a filter: it is kept for that. execve(2) takes it away, which
+        computes the new sets from the bounding, inheritable and ambient ones alone (capabilities(7)).
+        """
         b, process, user = self.b, self.process, self.process.user
         last = b.facts.cap_last
         have = process.capabilities
@@ -181,21 +198,23 @@ class ProcessCompiler:
             masks["ambient"] &= masks["permitted"] & masks["inheritable"]
         self._check_ids()
         g = "privileges"
+        if b.setting.find_home and not any(entry.startswith("HOME=") for entry in process.env):
+            b.init("exec", FindHome(user.uid), "where the user lives, for HOME")
         b.init(g, BoundingSet(masks["bounding"]), "no program inside can regain the others")
-        if not b.single_id:
+        if not b.single_id and not b.setting.keep_groups:
             groups = user.additional_gids
             b.init(g, SetGroups(pack(f"<{len(groups)}I", *groups)), "none of the caller's groups")
-        elif user.additional_gids:
+        elif user.additional_gids and not b.setting.keep_groups:
             raise Refused(
                 "supplementary groups cannot be set", why="the user namespace maps one group only",
                 next="give this user subordinate ids: kist doctor",
             )  # fmt: skip
         b.init(g, SetIds(user.uid, user.gid), "the user")
         nnp = process.no_new_privileges
-        if self.filter and not nnp:
-            self._load_filter("while we still may; what is left to do needs few calls")
-        b.init(g, Capabilities(masks["effective"], masks["permitted"], masks["inheritable"], masks["ambient"]),
-               "what the command may do" if masks["effective"] else "none")  # fmt: skip
+        loads = 1 << _CAP_SYS_ADMIN if self.filter and not nnp else 0
+        why = "what the command may do" if masks["effective"] else "none"
+        b.init(g, Capabilities(masks["effective"] | loads, masks["permitted"] | loads, masks["inheritable"],
+               masks["ambient"]), f"{why}, and until then to load the filter" if loads else why)  # fmt: skip
         if nnp:
             b.init(g, NoNewPrivs(), "set-uid programs give nothing")
 
@@ -253,28 +272,30 @@ class ProcessCompiler:
             b.init("privileges", DieWithParent(), "no container without its supervisor")
         else:
             b.init("exec", FindCommand(process.args[0], search), "while there is somebody to be told")
-        nnp, notify = process.no_new_privileges, self.filter is not None and self.filter.notify
-        if self.filter and nnp and notify:
+        if self.filter and self.filter.notify:
             self._load_filter("the listener must be handed over before we wait")
         if setting.mode == CREATE:
             b.init("exec", AwaitStart(Slots.START), "`start` says when")
         for hook in hooks:
             b.init("exec", hook_step(hook, setting.hook_state, process.env), "startContainer")
-        if self.filter and nnp and not notify:
+        prepare = PrepareExec(int(setting.reaper), 3 + setting.stdio.inherited_fds)
+        b.init("exec", prepare, "nothing of ours leaks into the command")
+        if self.filter and not self.filter.notify:
             self._load_filter("dangerous system calls are denied")
-        close_from = 3 + setting.stdio.inherited_fds
-        env = process.env
+        env = tuple({entry.partition("=")[0]: entry for entry in process.env}.values())  # the last of a name counts
         if setting.listen_fds:  # sd_listen_fds(3)
             env = (*env, f"LISTEN_FDS={setting.listen_fds}", "LISTEN_PID=1")
-        b.init("exec", Exec(process.args, env, search, int(setting.reaper), close_from), "the command")
+        b.init("exec", Exec(process.args, env, search), "the command")
 
     def affinity_step(self, text: str) -> CpuAffinity:
         return CpuAffinity(cpu_mask(text, "$.process.execCPUAffinity"))
 
 
-def hook_step(hook: oci.Hook, state: str, env: tuple[str, ...] = (), *, may_fail: bool = False) -> Hook:
+def hook_step(
+    hook: oci.Hook, state: str, env: tuple[str, ...] = (), *, warning: str = "", output: tuple[str, str] = ("", "")
+) -> Hook:
     argv = hook.args or (hook.path,)
-    return Hook(hook.path, argv, hook.env or env, state, (hook.timeout or 0) * 1000, int(may_fail))
+    return Hook(hook.path, argv, hook.env or env, state, (hook.timeout or 0) * 1000, warning, *output)
 
 
 def cpu_mask(text: str, where: str) -> bytes:
@@ -297,11 +318,31 @@ def _scheduler(scheduler: oci.Scheduler) -> Scheduler:
         raise Unsupported("SCHED_ISO is not in Linux", next="another policy", why="it was never merged")
     if scheduler.policy != "SCHED_DEADLINE" and (scheduler.runtime or scheduler.deadline or scheduler.period):
         raise InvalidInput("runtime, deadline and period are for SCHED_DEADLINE", path=path)
+    if scheduler.policy == "SCHED_DEADLINE":
+        _check_deadline(scheduler)
     if not -20 <= scheduler.nice <= 19:
         raise InvalidInput(f"{scheduler.nice} is not within -20..19", path=f"{path}.nice")
     bits = sum(_SCHED_FLAGS[word] for word in set(scheduler.flags))
     return Scheduler(_POLICIES[scheduler.policy], bits, scheduler.nice & 0xFFFF_FFFF, scheduler.priority & 0xFFFF_FFFF,
-                     scheduler.runtime, scheduler.deadline, scheduler.period)  # fmt: skip
+                     scheduler.runtime or 0, scheduler.deadline or 0, scheduler.period or 0)  # fmt: skip
+
+
+def _check_deadline(s: oci.Scheduler) -> None:
+    """What the kernel refuses with EINVAL and no more. The words are crun's. Source: sched_setattr(2), sched(7)."""
+
+    def wrong(text: str) -> InvalidInput:
+        return InvalidInput(f"sched_setattr: `SCHED_DEADLINE` {text}", path="$.process.scheduler")
+
+    if s.runtime is None or s.deadline is None:
+        raise wrong(f"requires `{'runtime' if s.runtime is None else 'deadline'}`")
+    if s.runtime == 0:
+        raise wrong("runtime must be greater than 0")
+    if s.runtime > s.deadline:
+        raise wrong(f"runtime ({s.runtime}) must be <= deadline ({s.deadline})")
+    if s.period and s.deadline > s.period:
+        raise wrong(f"deadline ({s.deadline}) must be <= period ({s.period})")
+    if not 1024 <= s.runtime < 2**63:
+        raise wrong(f"runtime {s.runtime} must be between 1024 and {2**63 - 1}")
 
 
 def _memory_policy(policy: oci.MemoryPolicy) -> MemoryPolicy:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from kist.errors import InvalidInput
 from kist.plan import flags as f
 from kist.plan import mount_options
-from kist.plan.builder import id_map_text
+from kist.plan.builder import host_id, id_map_text
 from kist.plan.steps import (
+    COPY_LINK,
+    NOFOLLOW_SOURCE,
     BindAt,
     Chroot,
+    DropNodes,
+    HostNode,
     MaskAt,
     Mkdir,
     MkdirAt,
@@ -18,6 +22,7 @@ from kist.plan.steps import (
     MountPropagation,
     MoveRoot,
     MoveTree,
+    NodeAt,
     OpenProc,
     OpenRoot,
     OpenTree,
@@ -29,6 +34,7 @@ from kist.plan.steps import (
     UserNamespace,
     WriteAt,
 )  # fmt: skip
+from kist.spec import runtime as oci
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,9 +42,12 @@ if TYPE_CHECKING:
 
     from kist.plan.builder import Builder
     from kist.plan.mount_options import MountOptions
-    from kist.spec import runtime as oci
 
-DEVICES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
+DEVICES = tuple(
+    oci.Device(f"/dev/{name}", "c", major, minor)
+    for name, major, minor in (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9),
+                               ("tty", 5, 0))
+)  # fmt: skip
 LINKS = (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"),
          ("stderr", "/proc/self/fd/2"), ("ptmx", "pts/ptmx"))  # fmt: skip
 _KINDS = {"c": 0o020000, "u": 0o020000, "b": 0o060000, "p": 0o010000}
@@ -69,6 +78,8 @@ class RootCompiler:
         self.cgroup_paths = cgroup_paths
         self.trees: dict[int, int] = {}  # index of a mount -> slot of what was opened on the host
         self.lower_trees: dict[str, int] = {}  # directory below the overlay -> slot of its id-mapped mount
+        self.node_slot = Slots.NONE  # of a file system with device nodes of the host's making
+        self.nodes: dict[str, str] = {}  # path inside -> name there
         self._maps: dict[tuple[str, str], int] = {}  # user namespaces that exist for their maps
 
     # --- before the first process is there
@@ -88,7 +99,10 @@ class RootCompiler:
             source = host_path(mount.source, b.setting.bundle)
             id_map = self._mount_map(mount, i) if mapped else Slots.NONE
             self.trees[i] = b.slot()
-            step = OpenTree(source, int(options.recursive), self.trees[i], id_map, int(options.id_map_recursive))
+            nofollow = int(bool(options.links & (NOFOLLOW_SOURCE | COPY_LINK)))
+            step = OpenTree(
+                source, int(options.recursive), self.trees[i], id_map, int(options.id_map_recursive), nofollow
+            )
             b.host("rootfs", step, "while it can still be reached")
         if self.files.path or not (b.makes(f.CLONE_NEWUSER) and b.host_root):
             return
@@ -101,6 +115,20 @@ class RootCompiler:
                 id_map = self._map(id_map_text(b.mappings("uid")), id_map_text(b.mappings("gid")))
                 step = OpenTree(path, 0, self.lower_trees[path], id_map)
                 b.host("rootfs", step, "root's files belong to the container's root")
+
+    def make_nodes(self) -> None:
+        """Devices for a user namespace, which cannot make any: by the host's root, if we are that."""
+        b = self.b
+        if not (b.makes(f.CLONE_NEWUSER) and b.host_root):
+            return
+        self.node_slot = b.slot() if self.spec.linux.devices else Slots.NONE
+        for i, device in enumerate(self.spec.linux.devices):
+            if device.type == "p" or device.major is None or device.minor is None:
+                continue
+            self.nodes[container_path(device.path, "$.linux.devices")] = f"{i}"
+            ids = (host_id(b.mappings("uid"), device.uid or 0), host_id(b.mappings("gid"), device.gid or 0))
+            step = HostNode(self.node_slot, f"{i}", _mode(device), device.major, device.minor, *ids)
+            b.host("devices", step, "asked for")
 
     def open_shared(self) -> None:
         """Sources whose mount events are to travel both ways are taken before this mount namespace becomes the host's
@@ -209,8 +237,6 @@ class RootCompiler:
                 self._filesystem(mount, options, target, where)
 
     def _bind(self, index: int, mount: oci.Mount, options: MountOptions, target: str) -> None:
-        if target == "/":
-            raise InvalidInput("a mount over the root itself", path=f"$.mounts[{index}].destination")
         self._refuse_over_proc(target, f"$.mounts[{index}].destination", mount.source)
         if not mount.source:
             raise InvalidInput("a bind mount needs a source", path=f"$.mounts[{index}].source")
@@ -218,7 +244,7 @@ class RootCompiler:
             source=host_path(mount.source, self.b.setting.bundle), target=target,
             tree=self.trees.get(index, Slots.NONE), recursive=int(options.recursive),
             attributes=options.attributes, clear=options.clear, all_attributes=options.all_attributes,
-            all_clear=options.all_clear, propagation=options.propagation,
+            all_clear=options.all_clear, propagation=options.propagation, links=options.links,
         )  # fmt: skip
         self.b.init("rootfs", step, "a part of the host, shown inside")
 
@@ -236,11 +262,15 @@ class RootCompiler:
 
     def _filesystem(self, mount: oci.Mount, options: MountOptions, target: str, where: str) -> None:
         b = self.b
-        if target == "/":
-            raise InvalidInput("a mount over the root itself", path=f"{where}.destination")
+        if target == "/" and options.copy_up:
+            raise InvalidInput("tmpcopyup of the root itself", path=f"{where}.options")
         if not mount.type:
             raise InvalidInput("a mount that is no bind mount needs a type", path=f"{where}.type")
         kind = mount.type
+        if kind == "sysfs" and b.makes(f.CLONE_NEWUSER) and not b.makes(f.CLONE_NEWNET):
+            bind = BindAt("/sys", target, attributes=options.attributes | options.all_attributes)
+            b.init("rootfs", bind, "sysfs belongs to the network namespace's owner: the host's own")
+            return
         if kind != "proc":
             self._refuse_over_proc(target, f"{where}.destination", kind)
         data = list(options.data)
@@ -250,7 +280,8 @@ class RootCompiler:
             data = [word for word in data if not word.startswith("gid=")]
         readonly = options.attributes & f.MOUNT_ATTR_RDONLY
         later = readonly and (kind == "tmpfs" or target == "/dev")  # things are made in it first: see seal_mounts
-        attributes = options.attributes & ~readonly if later else options.attributes
+        attributes = options.attributes | options.all_attributes
+        attributes = attributes & ~readonly if later else attributes
         step = MountAt(
             fstype=kind, source=mount.source or kind, target=target, options=tuple(data), attributes=attributes,
             propagation=options.propagation, slot=Slots.DEVPTS if target == "/dev/pts" and kind == "devpts" else 0,
@@ -284,15 +315,16 @@ class RootCompiler:
         for name, place in facts.v1.items():
             hierarchies.setdefault(place.mount, []).append(name)
         for path, names in hierarchies.items():
-            if not b.setting.all_hierarchies and not any(own.startswith(f"{path}/") for own in self.cgroup_paths):
-                continue  # the container has no place of its own there
+            own_place = next((own for own in self.cgroup_paths if own.startswith(f"{path}/")), "")
+            if not own_place:
+                continue  # the container has none of its own there
             directory = path.rpartition("/")[2]
             at = f"{target}/{directory}"
             if own:
                 words = tuple(names) if not names[0].startswith("name=") else ("none", names[0])
                 b.init("rootfs", MountAt("cgroup", "cgroup", at, words, attributes), "its own cgroup, seen as the root")
             else:
-                b.init("rootfs", BindAt(path, at, 0, attributes=attributes), "the host's: no cgroup namespace")
+                b.init("rootfs", BindAt(own_place, at, recursive=0, attributes=attributes), "its own cgroup")
             for name in names:
                 if name not in (directory, f"name={directory}") and "=" not in name:
                     b.init("rootfs", SymlinkAt(directory, f"{target}/{name}"), "a controller's own name")
@@ -308,24 +340,28 @@ class RootCompiler:
                for m in self.spec.mounts if container_path(m.destination, "$.mounts") == "/dev"):  # fmt: skip
             return  # the host's own, asked for
         asked = {container_path(d.path, "$.linux.devices"): d for d in self.spec.linux.devices}
-        for name, major, minor in DEVICES:
-            if f"/dev/{name}" not in asked:
-                self._device(f"/dev/{name}", "c", major, minor, 0o666, 0, 0, "harmless")
+        for device in DEVICES:
+            if device.path not in asked:
+                self._device(device.path, device, "harmless")
         for i, (path, device) in enumerate(asked.items()):
             if device.type != "p" and (device.major is None or device.minor is None):
                 raise InvalidInput("a device needs major and minor", path=f"$.linux.devices[{i}]")
-            mode = 0o666 if device.file_mode is None else device.file_mode & 0o7777
-            self._device(path, device.type, device.major or 0, device.minor or 0, mode, device.uid or 0,
-                         device.gid or 0, "asked for")  # fmt: skip
+            self._device(path, device, "asked for")
+        if self.nodes:
+            b.init("devices", DropNodes(self.node_slot), "all of them are in place")
         for name, content in LINKS:
             b.init("devices", SymlinkAt(content, f"/dev/{name}", int(name != "ptmx")), "programs expect it")
 
-    def _device(self, path: str, kind: str, major: int, minor: int, mode: int, uid: int, gid: int, why: str) -> None:
-        b = self.b
-        if (b.userns or b.facts.in_user_namespace) and kind != "p":
-            b.init("devices", BindAt(path, path, recursive=0), "mknod is not for user namespaces: the host's own node")
-            return
-        b.init("devices", MknodAt(path, _KINDS[kind] | mode, major, minor, uid, gid), why)
+    def _device(self, path: str, device: oci.Device, why: str) -> None:
+        b, attributes = self.b, f.MOUNT_ATTR_NOSUID | f.MOUNT_ATTR_NOEXEC
+        if path in self.nodes:
+            b.init("devices", NodeAt(self.node_slot, self.nodes[path], path, attributes), why)
+        elif (b.userns or b.facts.in_user_namespace) and device.type != "p":
+            step = BindAt(path, path, recursive=0, attributes=attributes)
+            b.init("devices", step, "mknod is not for user namespaces: the host's own node")
+        else:
+            numbers = (device.major or 0, device.minor or 0, device.uid or 0, device.gid or 0)
+            b.init("devices", MknodAt(path, _mode(device), *numbers), why)
 
     # --- hidden, read-only, entered
 
@@ -349,6 +385,12 @@ class RootCompiler:
                 and (mount.type == "tmpfs" or target == "/dev")
             ):
                 self.b.init("rootfs", RemountAt(target, f.MOUNT_ATTR_RDONLY), "complete by now")
+        if self.spec.root.readonly and not self.b.has(f.CLONE_NEWNS):
+            raise InvalidInput(
+                "a read-only root needs a mount namespace",
+                path="$.root.readonly",
+                why="else the host's would become so",
+            )
         if self.spec.root.readonly:
             self.b.init("rootfs", RemountAt("/", f.MOUNT_ATTR_RDONLY), "the root file system, complete by now")
 
@@ -367,6 +409,10 @@ class RootCompiler:
 
     def open_proc(self) -> None:
         self.b.init("privileges", OpenProc(), "to write there past whatever is mounted on /proc")
+
+
+def _mode(device: oci.Device) -> int:
+    return _KINDS[device.type] | (0o666 if device.file_mode is None else device.file_mode & 0o7777)
 
 
 def rootfs_propagation(word: str) -> int:

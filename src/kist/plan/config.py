@@ -233,7 +233,7 @@ class _Config:
         if r.privileged or "devices" in r.without or (self.userns and not r.device_cgroup_rule):
             return ()
         rules = [oci.DeviceCgroup(False, "a", None, None, "rwm")]
-        rules += [oci.DeviceCgroup(True, "c", major, minor, "rwm") for _, major, minor in DEVICES]
+        rules += [oci.DeviceCgroup(True, "c", device.major, device.minor, "rwm") for device in DEVICES]
         rules += [oci.DeviceCgroup(True, "c", 5, 2, "rwm"), oci.DeviceCgroup(True, "c", 136, None, "rwm")]
         for d in self.found.devices:  # "m", too: the node is made inside the cgroup
             rules.append(oci.DeviceCgroup(True, d.kind, d.major, d.minor, d.access.replace("m", "") + "m"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from kist.errors import InvalidInput
 from kist.plan import flags as f
+from kist.plan.steps import COPY_LINK, NOFOLLOW_SOURCE, NOFOLLOW_TARGET
 from kist.value import Value
 
 # Word -> (bits to set, bits to clear) of mount_setattr(2). The atime words are one field of three bits: setting one
@@ -36,6 +37,7 @@ _NOTHING = frozenset(
     {"defaults", "async", "nolazytime", "nomand", "silent", "loud", "iversion", "noiversion", "remount", "acl", "auto",
      "noauto", "user", "nouser", "users", "nofail", "_netdev"}
 )  # fmt: skip
+_LINKS = {"src-nofollow": NOFOLLOW_SOURCE, "dest-nofollow": NOFOLLOW_TARGET, "copy-symlink": COPY_LINK}  # crun's
 _PROPAGATION = {
     "private": f.MS_PRIVATE,
     "slave": f.MS_SLAVE,
@@ -55,6 +57,7 @@ class MountOptions(Value):
     all_clear: int = 0
     propagation: int = 0
     copy_up: bool = False
+    links: int = 0  # NOFOLLOW_SOURCE, NOFOLLOW_TARGET, COPY_LINK of plan.steps
     id_map: bool = False
     id_map_recursive: bool = False
     data: tuple[str, ...] = ()
@@ -93,6 +96,8 @@ def parse(options: tuple[str, ...], path: str) -> MountOptions:
             flags |= {"bind": True, "recursive": word == "rbind" or flags.get("recursive", False)}
         elif word == "tmpcopyup":
             flags["copy_up"] = True
+        elif word in _LINKS:
+            flags["links"] = int(flags.get("links", 0)) | _LINKS[word]  # type: ignore[call-overload]
         elif word in ("idmap", "ridmap"):
             flags |= {"id_map": True, "id_map_recursive": word == "ridmap"}
         elif word and word not in _NOTHING:
@@ -103,5 +108,16 @@ def parse(options: tuple[str, ...], path: str) -> MountOptions:
 
 def known_words() -> list[str]:
     """Every word that has a meaning here; others go to the file system."""
-    ours = {*_ATTRIBUTES, *_SUPERBLOCK, *_NOTHING, *_PROPAGATION, "bind", "rbind", "tmpcopyup", "idmap", "ridmap"}
+    ours = {
+        *_ATTRIBUTES,
+        *_LINKS,
+        *_SUPERBLOCK,
+        *_NOTHING,
+        *_PROPAGATION,
+        "bind",
+        "rbind",
+        "tmpcopyup",
+        "idmap",
+        "ridmap",
+    }
     return sorted(ours | {f"r{word}" for word in (*_ATTRIBUTES, *_PROPAGATION)})

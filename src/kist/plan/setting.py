@@ -51,12 +51,21 @@ class Setting(Value):
     hook_state: str = ""  # the same for hooks: OCI runtime.md, "State"
     pid_file: str = ""
     pidfd_socket: str = ""  # gets a handle of the process
+    notify_directory: str = ""  # shown at NOTIFY_PATH: gets a socket for sd_notify(3), unless with CREATE
+    notify_socket: str = ""  # the host's, to which it is passed on
     listen_fds: int = 0  # of the inherited fds, those that the command is told about
     start_fifo: str = ""  # with CREATE
     oom_text: str = ""  # said at the end when the kernel killed for want of memory
     timeout_ms: int = 0
     timeout_text: str = ""
     reaper: bool = False  # a small PID 1 of ours
+    keep_groups: bool = False  # the caller's supplementary groups stay
+    known_calls: bool = False  # a filter that names a system call nobody knows is an error
+    hook_output: tuple[str, str] = ("", "")  # files for hooks' standard output and error
+    optional_limits: tuple[
+        str, ...
+    ] = ()  # those below linux.resources that give way to a note where the kernel has none
+    find_home: bool = False  # HOME, where the environment has none, is what the container's /etc/passwd says
     path: str = ""  # where the command is looked up if its environment has no PATH
     cgroup: bool = True
     exclusive_cgroup: bool = True  # the cgroup must not exist yet
@@ -66,6 +75,6 @@ class Setting(Value):
     device_filter: bool = True
     default_devices: bool = False  # device rules end with those that every container needs, as in runc and crun
     can_pause: bool = True  # a freezer for Ctrl-Z and `pause`
-    all_hierarchies: bool = False  # cgroup v1: show those of controllers that do not hold for the container, too
+    all_hierarchies: bool = False  # cgroup v1: a place in each, so that limits can be set later, too
     allow_unenforced: bool = False
     clamp: bool = False  # rlimits and capabilities beyond what this host can give: less, and a note; else an error

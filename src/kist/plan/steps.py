@@ -152,6 +152,7 @@ class CreateFile(Step):
     path: str
     data: str
     mode: int = 0o644
+    keep: int = 0  # it stays when the container has ended
 
     def shell(self) -> str:
         return f"printf %s {_pid(self.data)} > {_q(self.path)}"
@@ -180,6 +181,17 @@ class Connect(Step):
     slot: Slot
 
 
+class Listen(Step):
+    """Make a datagram socket on the host that the container may write to."""
+
+    op: ClassVar[int] = 82
+    man: ClassVar[str] = "unix(7)"
+    fidelity: ClassVar[int] = NO_SHELL
+    directory: str
+    name: str
+    slot: Slot
+
+
 # --- the cgroup
 
 
@@ -193,6 +205,20 @@ class CgroupMake(Step):
 
     def shell(self) -> str:
         return f"mkdir {'-p ' if self.keep else ''}{_q(self.path)}"
+
+
+class CgroupInherit(Step):
+    """Give a v1 cgroup what its parent has, where the kernel would leave it with nothing."""
+
+    op: ClassVar[int] = 81
+    man: ClassVar[str] = "cpuset(7)"
+    path: str
+    file: str
+    nothing: str = ""  # what the file says then
+
+    def shell(self) -> str:
+        file = _q(f"{self.path}/{self.file}")
+        return f'[ "$(cat {file})" != "{self.nothing}" ] || cat {_q(f"{self.path}/../{self.file}")} > {file}'
 
 
 class CgroupJoin(Step):
@@ -305,7 +331,9 @@ class Hook(Step):
     env: tuple[str, ...]
     state: str
     timeout_ms: int = 0  # 0: no limit
-    may_fail: int = 0
+    warning: str = ""  # it may fail, and then this is said, and its exit status
+    stdout: str = ""  # files that get what it says; "": nobody does
+    stderr: str = ""
 
     def shell(self) -> str:
         env = " ".join(_q(e) for e in self.env)
@@ -454,6 +482,7 @@ class OpenTree(Step):
     slot: Slot
     id_map: Slot = Slots.NONE  # a user namespace
     id_map_recursive: int = 0
+    nofollow: int = 0  # a symbolic link itself, not what it points to
 
     def shell(self) -> str:
         return f"{_variable(self.slot)}={_q(self.source)}" + ("  # with -o X-mount.idmap=..." if self.id_map else "")
@@ -472,6 +501,9 @@ class MoveTree(Step):
         return f'mount --bind "${_variable(self.tree)}" {_q(self.target)}'
 
 
+NOFOLLOW_SOURCE, NOFOLLOW_TARGET, COPY_LINK = 1, 2, 4
+
+
 class BindAt(Step):
     """Show a file or directory of the host inside the container's root. The mount point is made when missing."""
 
@@ -486,6 +518,7 @@ class BindAt(Step):
     all_attributes: int = 0  # the same, on all mounts below, too
     all_clear: int = 0
     propagation: int = 0  # MS_PRIVATE, MS_SLAVE, ..., with MS_REC; 0: none asked for
+    links: int = 0  # NOFOLLOW_SOURCE, NOFOLLOW_TARGET, COPY_LINK: what symbolic links mean
 
     def shell(self) -> str:
         at, source = _inside(self.target), _q(self.source)
@@ -535,6 +568,42 @@ class MknodAt(Step):
         numbers = "" if kind == "p" else f" {self.major} {self.minor}"
         owner = f"\nchown {self.uid}:{self.gid} {at}" if self.uid or self.gid else ""
         return f"mknod -m {self.mode & 0o7777:o} {at} {kind}{numbers}{owner}"
+
+
+class HostNode(Step):
+    """Make a device node as the host's root, in a file system that nobody sees: a user namespace may not make any."""
+
+    op: ClassVar[int] = 78
+    man: ClassVar[str] = "mknodat(2), fsmount(2)"
+    fidelity: ClassVar[int] = NO_SHELL
+    slot: Slot  # the file system, made with the first node
+    name: str
+    mode: int
+    major: int
+    minor: int
+    uid: int = 0  # the host's
+    gid: int = 0
+
+
+class NodeAt(Step):
+    """Show such a node inside the container's root."""
+
+    op: ClassVar[int] = 79
+    man: ClassVar[str] = "open_tree(2)"
+    fidelity: ClassVar[int] = NO_SHELL
+    slot: Slot
+    name: str
+    target: str
+    attributes: int = 0
+
+
+class DropNodes(Step):
+    """The file system with the nodes is out of reach from here on."""
+
+    op: ClassVar[int] = 80
+    man: ClassVar[str] = "umount2(2)"
+    fidelity: ClassVar[int] = NO_SHELL
+    slot: Slot
 
 
 class SymlinkAt(Step):
@@ -711,6 +780,16 @@ class Relay(Step):
     target: Slot
 
 
+class AwaitNotification(Step):
+    """Pass on what the container says of itself until it says that it is ready."""
+
+    op: ClassVar[int] = 83
+    man: ClassVar[str] = "sd_notify(3)"
+    fidelity: ClassVar[int] = NO_SHELL
+    source: Slot
+    target: Slot
+
+
 class OpenPty(Step):
     """Open a terminal in the container's own devpts, make it fds 0, 1, 2 and /dev/console, hand the master side out."""
 
@@ -745,6 +824,7 @@ class OwnStdio(Step):
     man: ClassVar[str] = "fchown(2)"
     fidelity: ClassVar[int] = NO_SHELL
     uid: int
+    gid: int
     pipes: int = 1  # only pipes; 0: files and sockets, too
 
 
@@ -827,15 +907,14 @@ class Umask(Step):
 
 
 class Chdir(Step):
-    """Go to the working directory (made when missing) and check that it lies inside the root."""
+    """Go to the working directory and check that it lies inside the root."""
 
     op: ClassVar[int] = 54
     man: ClassVar[str] = "chdir(2)"
     path: str
-    make: int = 1
 
     def shell(self) -> str:
-        return f"cd {_q(self.path)}" if self.path == "/" else f"mkdir -p {_q(self.path)}\ncd {_q(self.path)}"
+        return f"cd {_q(self.path)}"
 
 
 class Scheduler(Step):
@@ -1010,16 +1089,38 @@ class AwaitStart(Step):
     slot: Slot
 
 
+class FindHome(Step):
+    """Look up the user's home directory in the container's own /etc/passwd: HOME, else "/"."""
+
+    op: ClassVar[int] = 76
+    man: ClassVar[str] = "passwd(5)"
+    fidelity: ClassVar[int] = NO_SHELL
+    uid: int
+
+
+class PrepareExec(Step):
+    """All that the command's filter might deny later: descriptors are closed and signals let through; with `reaper` a
+    small PID 1 of ours stays behind, passes signals on and reaps orphans."""
+
+    op: ClassVar[int] = 77
+    man: ClassVar[str] = "close_range(2)"
+    reaper: int = 0
+    close_from: int = 3  # file descriptors from here on are closed
+
+    def shell(self) -> str:
+        return (
+            "# sh holds no other descriptors" if not self.reaper else "# tini(1) before the command, in the exec below"
+        )
+
+
 class Exec(Step):
-    """Become the command. With `reaper`, a small PID 1 of ours stays, passes signals on and reaps orphans."""
+    """Become the command."""
 
     op: ClassVar[int] = 69
     man: ClassVar[str] = "execve(2)"
     argv: tuple[str, ...]
     env: tuple[str, ...]
     search: str  # the PATH in which a bare name is looked up
-    reaper: int = 0
-    close_from: int = 3  # file descriptors from here on are closed
 
     def shell(self) -> str:
         env = " ".join(_q(e) for e in self.env)

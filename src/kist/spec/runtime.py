@@ -139,9 +139,9 @@ class Scheduler(_Value):
     nice: I32 = 0
     priority: I32 = 0
     flags: tuple[SchedulerFlag, ...] = ()
-    runtime: U64 = 0
-    deadline: U64 = 0
-    period: U64 = 0
+    runtime: U64 | None = None
+    deadline: U64 | None = None
+    period: U64 | None = None
 
 
 class IoPriority(_Value):

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from kist.spec.runtime import Spec
 
 CREATING, CREATED, RUNNING, STOPPED, PAUSED = "creating", "created", "running", "stopped", "paused"
+# Shares of the disk: docker and runc do without them, with a warning, where the kernel's scheduler has none.
+OPTIONAL_LIMITS = ("blockIO.weight", "blockIO.leafWeight", "blockIO.weightDevice")
 _ID = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 
 
@@ -39,6 +41,7 @@ class Record(Value):
     namespaces: int = 0
     annotations: Mapping[str, str] = {}
     owner: int = 0
+    creator: int = 0  # the process that makes it, which stays with `run`
 
 
 class _State(Value):
@@ -123,7 +126,8 @@ class Container:
 
     def status(self) -> str:
         if not self.pid:
-            made = os.path.exists(f"{self.path}/state.json")
+            written_s = os.stat(f"{self.path}/record").st_mtime
+            made = os.path.exists(f"{self.path}/state.json") or not _is_alive(self.record.creator, written_s)
             return STOPPED if made else CREATING
         if os.path.exists(self.fifo):
             return CREATED
@@ -164,6 +168,27 @@ def hook_state(record: Record, status: str, pid: str) -> str:
     rest: dict[str, object] = {"bundle": record.bundle}
     rest |= {"annotations": dict(record.annotations)} if record.annotations else {}
     return f'{dumps(state)[:-1]},"pid":{pid},{dumps(rest)[1:]}'
+
+
+def remove_directory(path: str) -> None:
+    """A container's directory. Raises InvalidInput for what kist has not put there."""
+    if not os.path.isdir(path) or os.path.islink(path):
+        return
+    for name in os.listdir(path):
+        try:
+            os.unlink(f"{path}/{name}")
+        except IsADirectoryError as e:
+            if name != "notify":
+                raise InvalidInput(f"{path}/{name} is not kist's", why="a container's directory has no others") from e
+            remove_directory(f"{path}/{name}")
+        except FileNotFoundError:
+            pass
+    os.rmdir(path)
+
+
+def hook_output(annotations: Mapping[str, str]) -> tuple[str, str]:
+    """Files that get what hooks say. Source: crun(1), "run.oci.hooks.stdout"."""
+    return annotations.get("run.oci.hooks.stdout", ""), annotations.get("run.oci.hooks.stderr", "")
 
 
 def is_frozen(freezer: str) -> bool:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 
 from kist.codec import decode_text, dumps
-from kist.engine.runtime.container import CREATING, Record, hook_state
+from kist.engine.runtime.container import CREATING, OPTIONAL_LIMITS, Record, hook_output, hook_state, remove_directory
+from kist.engine.runtime.notify import callers_socket, directory, with_notification
 from kist.errors import InvalidInput, NotFound
 from kist.kernel.launcher import become, open_program
 from kist.kernel.probe import probe
 from kist.plan.builder import NAMESPACES
-from kist.plan.compile import compile_container
+from kist.plan.compile import NOTIFY_NAME, compile_container
 from kist.plan.setting import CREATE, DETACH, RUN, Files, Setting, Stdio
-from kist.spec.runtime import Spec
-from kist.value import Value
+from kist.spec.runtime import IdMapping, Spec, User
+from kist.value import Value, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from kist.engine.runtime.container import Containers
+    from kist.plan.facts import HostFacts, IdRange
 
 _CONFIG_BYTES_MAX = 16 << 20
 
@@ -30,6 +32,8 @@ class CreateRequest(Value):
 
     id: str
     bundle: str
+    config: str = ""  # in place of BUNDLE/config.json
+    cgroup_manager: str = "cgroupfs"  # "systemd", "disabled"
     console_socket: str = ""
     pidfd_socket: str = ""
     pid_file: str = ""
@@ -39,15 +43,16 @@ class CreateRequest(Value):
     keep: bool = False  # `run`: the container's directory and cgroup stay
 
 
-def load_spec(bundle: str) -> tuple[Spec, bytes]:
-    """config.json, checked, and as it is. Raises NotFound, InvalidInput with the JSON path."""
-    path = f"{bundle}/config.json"
+def load_spec(path: str) -> tuple[Spec, bytes]:
+    """A config.json, checked, and as it is. Raises NotFound, InvalidInput with the JSON path."""
     try:
         with open(path, "rb", buffering=0) as file:
             text = file.read(_CONFIG_BYTES_MAX)
     except FileNotFoundError as e:
         raise NotFound(
-            f"JSON specification file config.json not found in {bundle}", next="write one: kist-oci spec"
+            f"JSON specification file {os.path.basename(path)} not found",
+            why=f"there is no {path}",
+            next="write one: kist-oci spec",
         ) from e
     except OSError as e:
         raise InvalidInput(f"cannot read {path}: {e.strerror}") from e
@@ -62,7 +67,9 @@ def create(
     containers: Containers, request: CreateRequest, mode: str, explainer: Sequence[str], warn: Callable[[str], None]
 ) -> NoReturn:
     """Become the launcher of a new container: until it waits for `start` (CREATE), runs (DETACH) or has ended (RUN)."""
-    spec, text = load_spec(request.bundle)
+    spec, text = load_spec(request.config or f"{request.bundle}/config.json")
+    facts = probe()
+    spec = with_id_maps(spec, facts)
     terminal = bool(spec.process and spec.process.terminal)
     _check_console(request, mode, terminal)
     listen = _listen_fds()
@@ -76,15 +83,21 @@ def create(
 
     record = Record(
         id=request.id, bundle=request.bundle, rootfs=rootfs, oci_version=spec.oci_version, created_ns=time.time_ns(),
-        annotations=spec.annotations, owner=os.geteuid(),
+        annotations=spec.annotations, owner=os.geteuid(), creator=os.getpid(),
     )  # fmt: skip
+    notify = callers_socket()
+    if notify:
+        spec = with_notification(spec, path)
+    names = ("", "/record", "/config.json", "/start", *(("/notify", f"/notify/{NOTIFY_NAME}") if notify else ()))
     setting = Setting(
         id=request.id,
         files=Files(path=os.path.realpath(rootfs)),
         mode=mode,
         bundle=request.bundle,
         stdio=Stdio(console_socket=request.console_socket, own_files=True, inherited_fds=request.preserve_fds + listen),
-        removals=() if request.keep else tuple(f"{path}{name}" for name in ("", "/record", "/config.json", "/start")),
+        removals=() if request.keep else tuple(f"{path}{name}" for name in names),
+        notify_directory=directory(path) if notify else "",
+        notify_socket=notify,
         state_file=f"{path}/state.json",
         state='{"pid":$init_pid}',
         hook_state=hook_state(record, CREATING, "$init_pid"),
@@ -92,13 +105,19 @@ def create(
         pidfd_socket=request.pidfd_socket,
         start_fifo=f"{path}/start" if mode == CREATE else "",
         pivot=not request.no_pivot,
+        cgroup=request.cgroup_manager != "disabled",
         keyring=not request.no_new_keyring,
         exclusive_cgroup=False,
         default_devices=True,
+        find_home=True,
+        keep_groups=spec.annotations.get("run.oci.keep_original_groups") == "1",
+        known_calls=spec.annotations.get("run.oci.seccomp_fail_unknown_syscall") == "1",
+        hook_output=hook_output(spec.annotations),
+        optional_limits=OPTIONAL_LIMITS,
         all_hierarchies=True,
         listen_fds=listen,
     )
-    compiled = compile_container(spec, probe(), setting)
+    compiled = compile_container(spec, facts, setting)
     flags = sum(NAMESPACES[namespace.type][0] for namespace in spec.linux.namespaces)
     record = Record(
         **record.__dict__ | {"cgroups": compiled.cgroup_paths, "freezer": compiled.freezer, "namespaces": flags}
@@ -107,23 +126,55 @@ def create(
     try:
         _write(f"{path}/record", dumps(record).encode())
         _write(f"{path}/config.json", text)
+        if notify:
+            os.mkdir(directory(path), 0o755)
         if mode == CREATE:
             os.mkfifo(f"{path}/start", 0o622)
         if compiled.cgroup_leaf:
             from kist.kernel.cgroup import enter
 
             enter(compiled.cgroup_leaf)
-        for note in compiled.notes:
+        for note in (*compiled.notes, *(f"cannot enforce {name}" for name in compiled.not_enforced)):
             warn(note)
-        become(compiled.plan, open_program(), range(3, 3 + setting.stdio.inherited_fds), explainer)
+        become(compiled.plan, open_program(), open_fds(setting.stdio.inherited_fds), explainer)
     except BaseException:
-        for name in ("record", "config.json", "start"):
-            try:
-                os.unlink(f"{path}/{name}")
-            except FileNotFoundError:
-                pass
-        os.rmdir(path)
+        remove_directory(path)
         raise
+
+
+def with_id_maps(spec: Spec, facts: HostFacts) -> Spec:
+    """A new user namespace without maps gets crun's: the command's user is the caller, those beside it are the caller's
+    subordinate ids."""
+    linux, user = spec.linux, spec.process.user if spec.process else User(0, 0)
+    if not any(n.type == "user" and not n.path for n in linux.namespaces) or linux.uid_mappings or linux.gid_mappings:
+        return spec
+    return replace(spec, linux=replace(
+        linux, uid_mappings=_id_map(user.uid, os.geteuid(), facts.subuids),
+        gid_mappings=_id_map(user.gid, os.getegid(), facts.subgids),
+    ))  # fmt: skip
+
+
+def _id_map(inside: int, outside: int, ranges: Sequence[IdRange]) -> tuple[IdMapping, ...]:
+    start, size = (ranges[0].start, ranges[0].size) if ranges else (0, 0)
+    below = min(inside, size)
+    found = (
+        IdMapping(0, start, below),
+        IdMapping(inside, outside, 1),
+        IdMapping(inside + 1, start + below, size - below),
+    )
+    return tuple(m for m in found if m.size)
+
+
+def open_fds(count: int) -> list[int]:
+    """Those that are open of the `count` fds from 3."""
+    found = []
+    for fd in range(3, 3 + count):
+        try:
+            os.get_inheritable(fd)
+        except OSError:
+            continue
+        found.append(fd)
+    return found
 
 
 def _write(path: str, data: bytes) -> None:

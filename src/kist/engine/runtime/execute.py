@@ -6,6 +6,7 @@ import os
 
 from kist.codec import decode_text
 from kist.engine.runtime.container import PAUSED, STOPPED, hook_state
+from kist.engine.runtime.create import open_fds
 from kist.errors import Conflict, InvalidInput, NotFound
 from kist.kernel.launcher import become, open_program
 from kist.kernel.probe import probe
@@ -63,12 +64,13 @@ def execute(container: Container, request: ExecRequest, explainer: Sequence[str]
         mode=DETACH if request.detach else RUN,
         stdio=Stdio(console_socket=request.console_socket, own_files=True, inherited_fds=request.preserve_fds),
         hook_state=hook_state(container.record, status, "$init_pid"),
+        find_home=True,
         pid_file=request.pid_file,
         pidfd_socket=request.pidfd_socket,
     )
     cgroups = _cgroups(container, request)
     compiled = compile_exec(spec, process, probe(), setting, container.pid, container.record.namespaces, cgroups)
-    become(compiled.plan, open_program(), range(3, 3 + request.preserve_fds), explainer)
+    become(compiled.plan, open_program(), open_fds(request.preserve_fds), explainer)
 
 
 def _process(request: ExecRequest, spec: Spec) -> Process:
@@ -102,7 +104,7 @@ def _process(request: ExecRequest, spec: Spec) -> Process:
         )  # fmt: skip
     return replace(
         base, args=request.args, cwd=request.cwd or base.cwd, env=(*base.env, *request.env), user=user,
-        terminal=base.terminal if request.tty is None else request.tty, capabilities=capabilities,
+        terminal=bool(request.tty), capabilities=capabilities,
         apparmor_profile=request.apparmor or base.apparmor_profile,
         selinux_label=request.process_label or base.selinux_label,
         no_new_privileges=base.no_new_privileges if request.no_new_privs is None else request.no_new_privs,

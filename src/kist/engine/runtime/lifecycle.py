@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import signal
 
-from kist.engine.runtime.container import CREATED, PAUSED, RUNNING, STOPPED, hook_state
-from kist.errors import Conflict, CorruptStore, InvalidInput, KistError, NotFound
+from kist.engine.runtime.container import CREATED, PAUSED, RUNNING, STOPPED, hook_output, hook_state, remove_directory
+from kist.errors import Conflict, CorruptStore, KistError, NotFound
 from kist.kernel.cgroup import kill_all, remove_cgroups
+from kist.plan.flags import CLONE_NEWNS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ def start(container: Container) -> None:
             RUNNING: "cannot start an already running container",
         }
         raise Conflict(why.get(status, f"cannot start a container in the {status} state"))
+    notifications = None
+    if os.environ.get("NOTIFY_SOCKET") and os.path.isdir(f"{container.path}/notify"):
+        from kist.engine.runtime.notify import Notifications
+
+        notifications = Notifications(container)
     try:
         fd = os.open(container.fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as e:
@@ -38,19 +44,24 @@ def start(container: Container) -> None:
     spec = container.spec()
     if spec.hooks and spec.hooks.poststart:
         try:
-            run_hooks(spec.hooks.poststart, hook_state(container.record, RUNNING, str(container.pid)))
+            run_hooks(container, spec.hooks.poststart, RUNNING)
         except KistError:
-            kill(container, signal.SIGKILL)
+            _remove(container)
             raise
+    if notifications:
+        notifications.pass_on()
 
 
-def run_hooks(hooks: tuple[Hook, ...], state: str, *, may_fail: bool = False) -> None:
-    """Raises StepFailed unless `may_fail`."""
+def run_hooks(container: Container, hooks: tuple[Hook, ...], status: str, *, warning: str = "") -> None:
+    """Raises StepFailed unless there is a `warning` to give instead."""
     from kist.kernel.launcher import Launcher, open_program
     from kist.plan.compile_process import hook_step
     from kist.plan.steps import HOST, Entry
 
-    plan = tuple(Entry(hook_step(hook, state, may_fail=may_fail), HOST, "exec", "hook") for hook in hooks)
+    state = hook_state(container.record, status, str(container.pid))
+    output = hook_output(container.record.annotations)
+    steps = [hook_step(hook, state, warning=warning, output=output) for hook in hooks]
+    plan = tuple(Entry(step, HOST, "exec", "hook") for step in steps)
     program = open_program()
     try:
         Launcher(plan, program).end()
@@ -116,10 +127,24 @@ def delete(containers: Containers, id: str, *, force: bool) -> None:
     status = container.status()
     if status not in (STOPPED, CREATED) and not force:
         raise Conflict(f"cannot delete container {id} that is not stopped: {status}", next="kill it, or delete --force")
+    _remove(container)
+
+
+def _remove(container: Container) -> None:
     _end_process(container)
     remove_cgroups(container.record.cgroups)
+    if not container.record.namespaces & CLONE_NEWNS:
+        _unmount_below(container.record.rootfs)
     _poststop(container)
-    _remove_directory(container.path)
+    remove_directory(container.path)
+
+
+def _unmount_below(rootfs: str) -> None:
+    """A container without a mount namespace of its own has mounted in the host's."""
+    from kist.kernel.mounts import mount_points, unmount
+
+    for path in reversed([path for path in mount_points() if path.startswith(f"{rootfs}/")]):
+        unmount(path)
 
 
 def _end_process(container: Container) -> None:
@@ -153,7 +178,9 @@ def _poststop(container: Container) -> None:
     except CorruptStore:
         return  # deleting needs no intact config
     if spec.hooks and spec.hooks.poststop:
-        run_hooks(spec.hooks.poststop, hook_state(container.record, STOPPED, "0"), may_fail=True)
+        from kist.plan.compile_process import POSTSTOP_WARNING
+
+        run_hooks(container, spec.hooks.poststop, STOPPED, warning=POSTSTOP_WARNING)
 
 
 def _remove_lost(containers: Containers, id: str) -> None:
@@ -168,17 +195,4 @@ def _remove_lost(containers: Containers, id: str) -> None:
             found += [f"{directory}/{name}" for name in names if name in (id, f"{id}.scope") and "/kist" in directory]
             names[:] = [name for name in names if name not in (id, f"{id}.scope")]
     remove_cgroups(found)
-    _remove_directory(path)
-
-
-def _remove_directory(path: str) -> None:
-    if not os.path.isdir(path) or os.path.islink(path):
-        return
-    for name in os.listdir(path):
-        try:
-            os.unlink(f"{path}/{name}")
-        except IsADirectoryError as e:
-            raise InvalidInput(f"{path}/{name} is not kist's", why="the container's directory holds files only") from e
-        except FileNotFoundError:
-            pass
-    os.rmdir(path)
+    remove_directory(path)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import os
 
-from kist.engine.runtime.container import CREATED, PAUSED, RUNNING, STOPPED
+from kist.engine.runtime.container import CREATED, OPTIONAL_LIMITS, PAUSED, RUNNING, STOPPED
 from kist.errors import Conflict, KistError, Unsupported
 from kist.kernel.cgroup import write_value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from kist.engine.runtime.container import Container
     from kist.spec.runtime import Resources
@@ -74,7 +74,7 @@ def processes(container: Container) -> list[int]:
     return [container.pid] if container.pid else []
 
 
-def update(container: Container, resources: Resources) -> None:
+def update(container: Container, resources: Resources, warn: Callable[[str], None]) -> None:
     """Change limits while it runs. Values that are not given stay. Raises InvalidInput, Refused, Unsupported."""
     from kist.kernel.probe import probe
     from kist.plan.cgroup_limits import limits
@@ -87,6 +87,9 @@ def update(container: Container, resources: Resources) -> None:
     late = False  # v1's memory limit may never be above that of memory and swap: whichever grows must grow first
     while pending:
         limit = pending.pop(0)
+        if limit.missing and limit.name in OPTIONAL_LIMITS:
+            warn(f"{limit.name} is left out: {limit.missing}")
+            continue
         if limit.missing:
             raise Unsupported(f"cannot set {limit.name}", why=limit.missing, next=limit.next)
         path = by_controller.get(limit.controller) or (container.record.cgroups or ("",))[0]

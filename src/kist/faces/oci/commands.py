@@ -45,6 +45,7 @@ GLOBAL = Command(
                 Flag(
                     "systemd-cgroup", "bool", "", "Have systemd make the cgroup; cgroupsPath is slice:prefix:name", None
                 ),
+                Flag("cgroup-manager", "one", "NAME", "As crun's: cgroupfs, systemd or disabled", None),
                 Flag("rootless", "one", "WHEN", "Accepted: kist finds out by itself", None),
                 Flag("criu", "one", "PATH", "Accepted: criu is looked up in PATH", None),
                 Flag("version", "bool", "", "Print versions", None, "v"),

@@ -21,6 +21,7 @@ COMMAND = Command(
             "Options",
             (
                 Flag("bundle", "one", "DIR", "The bundle (the working directory)", None, "b"),
+                Flag("config", "one", "FILE", "The config in place of the bundle's config.json", None, "f"),
                 Flag("console-socket", "one", "PATH", "A socket that gets the terminal's master side", None),
                 Flag("pidfd-socket", "one", "PATH", "A socket that gets a pidfd of the first process", None),
                 Flag("pid-file", "one", "PATH", "Write the first process's number there", None),
@@ -55,6 +56,8 @@ def main(session: Session, parsed: Parsed) -> int:
     request = CreateRequest(
         id=parsed.arguments[0],
         bundle=bundle,
+        config=absolute(parsed, "config"),
+        cgroup_manager=session.cgroup_manager,
         console_socket=absolute(parsed, "console-socket"),
         pidfd_socket=absolute(parsed, "pidfd-socket"),
         pid_file=absolute(parsed, "pid-file"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from kist.faces.cli.command import Command, Flag
+from kist.faces.oci.create import flag
+from kist.faces.oci.messages import chosen
 from kist.plan import values, words
 
 TYPE_CHECKING = False
@@ -12,9 +14,17 @@ if TYPE_CHECKING:
 
 COMMAND = Command(
     name="kill",
-    usage=("[--all] ID [SIGNAL]",),
+    usage=("[--all] [--regex] ID [SIGNAL]",),
     summary="Send a signal (SIGTERM) to the first process of a container, or to all of its processes",
-    groups=(("Options", (Flag("all", "bool", "", "To all processes", words.boolean, "a"),)),),
+    groups=(
+        (
+            "Options",
+            (
+                Flag("all", "bool", "", "To all processes", words.boolean, "a"),
+                Flag("regex", "bool", "", "ID is a regular expression: all that it is found in", words.boolean),
+            ),
+        ),
+    ),
     least=1,
     most=2,
 )
@@ -26,6 +36,7 @@ def main(session: Session, parsed: Parsed) -> int:
 
     word = parsed.arguments[1] if len(parsed.arguments) > 1 else "TERM"
     number = values.signal_number("SIGNAL", word)
-    everybody = words.boolean("--all", parsed.last("all", "false"))
-    kill(Containers(session.root).load(parsed.arguments[0]), number, all=everybody)
+    containers = Containers(session.root)
+    for id in chosen(containers, parsed):
+        kill(containers.load(id), number, all=flag(parsed, "all"))
     return 0

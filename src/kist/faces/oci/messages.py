@@ -6,10 +6,12 @@ from __future__ import annotations
 import os
 
 from kist.errors import InvalidInput, KistError
+from kist.plan import words
 from kist.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from kist.engine.runtime.container import Containers
     from kist.faces.cli.parse import Parsed
 
 
@@ -63,7 +65,7 @@ class Session(Value):
 
     log: Log
     root: str = ""
-    systemd_cgroup: bool = False
+    cgroup_manager: str = "cgroupfs"
     criu: str = "criu"
     command: str = ""
 
@@ -73,10 +75,16 @@ class Session(Value):
         format = parsed.last("log-format", "text")
         if format not in ("text", "json"):
             raise InvalidInput(f"invalid log-format: {format}", path="--log-format", next="text or json")
-        path = parsed.last("log")
+        default = "systemd" if "systemd-cgroup" in parsed.given else "cgroupfs"
+        manager = parsed.last("cgroup-manager", default)
+        words.choice("cgroupfs", "systemd", "disabled")("--cgroup-manager", manager)
+        kind, colon, rest = parsed.last("log").partition(":")
+        path = rest if colon and kind == "file" else parsed.last("log")
+        if colon and kind != "file" and "/" not in kind:
+            raise InvalidInput(f"unknown log type {kind!r}", path="--log", next="a file: --log PATH")
         log = Log("" if path == "/dev/stderr" else path and os.path.abspath(path), format)
         root, command = parsed.last("root") or default_root(), (*parsed.arguments, "")[0]
-        return cls(log, root, "systemd-cgroup" in parsed.given, parsed.last("criu", "criu"), command)
+        return cls(log, root, manager, parsed.last("criu", "criu"), command)
 
     def words(self, e: KistError) -> str:
         """One line."""
@@ -107,6 +115,20 @@ def _for_callers(e: KistError) -> str:
     if e.code == "command-not-executable":
         return f'exec: "{name}": {e.why[:1].lower()}{e.why[1:]}'
     return f"{e.what}: {e.why}" if e.why and e.code == "step-failed" else e.what
+
+
+def chosen(containers: Containers, parsed: Parsed) -> list[str]:
+    """The container named, or with --regex all whose names match. Raises InvalidInput."""
+    id = parsed.arguments[0]
+    if parsed.last("regex", "false") not in ("true", "1"):
+        return [id]
+    import re
+
+    try:
+        pattern = re.compile(id)
+    except re.error as e:
+        raise InvalidInput(f"{id!r} is no regular expression: {e}", path="ID") from e
+    return [container.id for container in containers if pattern.search(container.id)]
 
 
 def default_root() -> str:

@@ -85,5 +85,5 @@ def main(session: Session, parsed: Parsed) -> int:
     for name in ("l3-cache-schema", "mem-bw-schema"):
         if name in parsed.given:
             raise InvalidInput("this host has no resctrl file system", path=f"--{name}")
-    update(Containers(session.root).load(parsed.arguments[0]), _resources(parsed))
+    update(Containers(session.root).load(parsed.arguments[0]), _resources(parsed), session.log.warn)
     return 0
