@@ -95,6 +95,13 @@ def test_without(word, gone):
         assert after.count(gone) < before.count(gone) or gone not in after
 
 
+def test_without_a_mount_namespace():
+    """Nothing would take the mounts away from the host again."""
+    for verb in ("explain", "run"):
+        done = kist(verb, "--without", "mntns", "host", "true")
+        assert (done.returncode, "mount namespace" in done.stderr) == (125, True)
+
+
 def test_explaining_changes_nothing(run_dir):
     kist("explain", "-m", "64m", "--allow-unenforced", "host", "true")
     assert not list(run_dir.iterdir())

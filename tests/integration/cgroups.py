@@ -16,7 +16,17 @@ from kist.kernel.cgroup import Usage, parse_usage, remove_cgroups
 from kist.kernel.probe import probe
 from kist.plan.cgroup import CgroupPlan, cgroup_paths, plan_cgroup
 from kist.plan.facts import HostFacts
-from kist.plan.steps import CgroupDevices, CgroupJoin, CgroupMake, Mkdir, Open, ReportFile, Step, WriteFile
+from kist.plan.steps import (
+    CgroupDevices,
+    CgroupInherit,
+    CgroupJoin,
+    CgroupMake,
+    Mkdir,
+    Open,
+    ReportFile,
+    Step,
+    WriteFile,
+)
 from kist.spec.runtime import Resources
 
 BPF_SYSCALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280}.get(platform.machine(), 0)
@@ -114,6 +124,9 @@ def execute(step: Step) -> None:
             os.mkdir(path)
         case WriteFile(path=path, data=data):
             write(path, data)
+        case CgroupInherit(path=path, file=file, nothing=nothing):
+            if read(f"{path}/{file}") == nothing:
+                write(f"{path}/{file}", read(f"{os.path.dirname(path)}/{file}"))
         case CgroupJoin(path=path):  # v1: through `tasks`, which takes no lock that waits for RCU
             write(f"{path}/tasks" if os.path.exists(f"{path}/tasks") else f"{path}/cgroup.procs", "0")
         case CgroupDevices(path=path, program=program):

@@ -153,6 +153,11 @@ def test_a_mount_hides_what_is_under_it():
     assert place_cgroups(mounts, {"": "/a/b"}) == {"": Place("/m", "/b")}
 
 
+def test_none_of_several_mounts_shows_the_own_cgroup():
+    mounts = [Mount(f"/{root}", f"/../{root}", "cgroup", ("rw", "memory")) for root in "xy"]
+    assert place_cgroups(mounts, {"memory": "/"}) == {"memory": Place("/x", "")}
+
+
 def test_only_controllers_of_this_process_are_placed():
     mounts = [Mount("/m", "/", "cgroup", ("rw", "xattr", "name=systemd")), Mount("/n", "/", "tmpfs", ("memory",))]
     assert place_cgroups(mounts, {"name=systemd": "/", "memory": "/", "": "/"}) == {"name=systemd": Place("/m", "/")}

@@ -182,13 +182,16 @@ def _below(root: str, path: str) -> str:
 
 
 def place_cgroups(mounts: Sequence[Mount], own: Mapping[str, str]) -> dict[str, Place]:
-    """Where each controller's tree is mounted; v2's under "". Of several mounts, the first to show the own cgroup."""
+    """Where each controller's tree is mounted; v2's under "". Of several mounts, the first to show the own cgroup, or
+    else the first."""
     places: dict[str, Place] = {}
     for mount in {mount.point: mount for mount in mounts}.values():  # a later one hides what is under it
         names = ("",) if mount.kind == "cgroup2" else mount.options if mount.kind == "cgroup" else ()
         for name in names:
             if name in own and not (name in places and places[name].path):
-                places[name] = Place(mount.point, _below(mount.root, own[name]))
+                below = _below(mount.root, own[name])
+                if below or name not in places:
+                    places[name] = Place(mount.point, below)
     return places
 
 

@@ -140,6 +140,13 @@ class _Config:
             "cgroup": r.cgroupns != "host",
             "time": self.facts.time_namespace,
         }
+        if "mntns" in r.without:
+            raise InvalidInput(
+                "nothing runs without a mount namespace",
+                path="$.without",
+                why="all that a container mounts would stay on the host",
+                next="kist explain shows which steps mount",
+            )
         left_out = {_WITHOUT[word] for word in r.without if word in _WITHOUT}
         yield from (name for name, on in wanted.items() if on and name not in left_out)
 
