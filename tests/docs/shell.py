@@ -10,12 +10,12 @@ import uuid
 from pathlib import Path
 
 from page import Block, matches
+from standing import standing
 
 from containers import leftovers
 from kist.engine.state import StateDirectory
 
 TIME_S = 180.0  # for one block; none takes more than 10 s on a quiet machine
-CGROUPS = "tutorial*"  # what pages call theirs
 # What bash, and unshare(1) of util-linux 2.38, say when a child was killed; when they do is anybody's guess.
 _KILLED = re.compile(
     r"^(\S*bash: line \d+: +\d+ (Killed|Terminated|Hangup) .*|unshare: sigprocmask unblock failed: .*)\n", re.MULTILINE
@@ -30,7 +30,7 @@ class Shell:
     """Runs blocks in `directory`, with temporary files below it."""
 
     def __init__(self, directory: Path, path: str) -> None:
-        self._directory, self._run_dir = directory, directory / "run"
+        self._directory, self._run_dir, self._before = directory, directory / "run", standing()
         for name in ("run", "home"):
             (directory / name).mkdir(mode=0o700)
         self.failed = ""  # the block that did
@@ -89,19 +89,19 @@ class Shell:
             printed += chunk
         return _KILLED.sub("", f"{printed[: match.start()].decode(errors='replace')}\n"), int(match[1])
 
-    def close(self) -> list[str]:
-        """End it. Returns what the page has left behind, and removes it."""
+    def close(self, patience_s: float = 5.0) -> list[str]:
+        """End it. Returns what the page has left behind, and removes it. What was killed ends in its own time."""
         assert self._shell.stdin
         try:
             self._shell.stdin.close()  # shells end, from the innermost
             self._shell.wait(timeout=20)
             left = self._left()
-            end_s = time.monotonic() + 5  # what was killed ends in its own time
+            end_s = time.monotonic() + patience_s
             while left and time.monotonic() < end_s:
                 time.sleep(0.05)
-                left = self._left()
+                left &= self._left()  # all the time: not what another passes through
         except (BrokenPipeError, subprocess.TimeoutExpired):
-            left = ["its shell"]
+            left = {"its shell"}
         try:
             os.killpg(self._shell.pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -109,29 +109,23 @@ class Shell:
         self._shell.wait()
         os.close(self._output)
         StateDirectory(str(self._run_dir)).sweep()  # as the next command would
-        for cgroup in _cgroups():
-            _remove(cgroup)
-        return left
+        for what in sorted(left, reverse=True):  # the innermost first
+            if what.startswith("cgroup "):
+                _remove(Path(what.removeprefix("cgroup ")))
+            elif what.startswith("mount "):
+                subprocess.run(["umount", "--lazy", what.split()[5]], check=False)
+        return sorted(left)
 
-    def _left(self) -> list[str]:
-        found = [f"cgroup {path}" for path in _cgroups()]
-        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-        found += [f"mount {line}" for line in mounts if str(self._directory) in line]
+    def _left(self) -> set[str]:
+        found = standing() - self._before
         for stat in Path("/proc").glob("[0-9]*/stat"):
             try:
                 state, _parent, group = stat.read_text().rpartition(")")[2].split()[:3]
                 if int(group) == self._shell.pid and state != "Z":
-                    found.append(f"process {(stat.parent / 'cmdline').read_bytes().decode().split(chr(0))}")
+                    found.add(f"process {(stat.parent / 'cmdline').read_bytes().decode().split(chr(0))}")
             except OSError:
                 continue
-        return found + leftovers(self._run_dir)
-
-
-def _cgroups() -> list[Path]:
-    """Those of pages. Innermost first."""
-    top = Path("/sys/fs/cgroup")
-    found = [p for pattern in (CGROUPS, f"*/{CGROUPS}") for at in top.glob(pattern) for p in (at, *at.rglob("*/"))]
-    return sorted((p for p in found if p.is_dir()), reverse=True)
+        return found.union(leftovers(self._run_dir))
 
 
 def _remove(cgroup: Path) -> None:
