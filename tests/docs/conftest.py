@@ -11,10 +11,8 @@ import pytest
 from page import PLACES, blocks, pages
 from shell import Shell
 
-from containers import ROOT, can_limit, no_cgroup_is_left
+from containers import ROOT, can_limit
 from kist.kernel.probe import probe
-
-__all__ = ["no_cgroup_is_left"]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
