@@ -102,6 +102,7 @@ class Shell:
                 left &= self._left()  # all the time: not what another passes through
         except (BrokenPipeError, subprocess.TimeoutExpired):
             left = {"its shell"}
+        left = {_named(what) for what in left}
         try:
             os.killpg(self._shell.pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -122,10 +123,18 @@ class Shell:
             try:
                 state, _parent, group = stat.read_text().rpartition(")")[2].split()[:3]
                 if int(group) == self._shell.pid and state != "Z":
-                    found.add(f"process {(stat.parent / 'cmdline').read_bytes().decode().split(chr(0))}")
+                    found.add(f"process {stat.parent.name}")  # by number: what is being started changes its name
             except OSError:
                 continue
         return found.union(leftovers(self._run_dir))
+
+
+def _named(what: str) -> str:
+    kind, _, number = what.partition(" ")
+    try:
+        return f"{what} {Path(f'/proc/{number}/cmdline').read_bytes().split(bytes(1))}" if kind == "process" else what
+    except OSError:
+        return what
 
 
 def _remove(cgroup: Path) -> None:
