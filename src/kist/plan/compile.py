@@ -129,9 +129,7 @@ class _Compiler:
         elif resources and resources.devices and setting.default_devices:
             resources = replace(resources, devices=(*resources.devices, *DEFAULT_RULES))
         path = linux.cgroups_path or f"/kist/{setting.id}"
-        always = ["memory", "pids"]
-        if setting.mode != RUN or not self.b.makes(f.CLONE_NEWPID):
-            always.append("cpuacct")  # else wait(2) counts the same: all that ran was PID 1's to reap
+        always = ["memory", "pids", "cpuacct"]  # wait(2) does not count those that the kernel ends with PID 1
         if setting.can_pause or not self.b.makes(f.CLONE_NEWPID):
             always.append("freezer")
         if setting.all_hierarchies:
