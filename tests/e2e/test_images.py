@@ -211,3 +211,17 @@ def test_disk_use(box: bytes) -> None:
     assert table[1].split()[:3] == ["Images", "2", "0"]
     assert "(100%)" in table[1]
     assert kist("store", "gc").stdout == "Total reclaimed space: 0 B\n"
+
+
+def test_busybox_comes_from_this_machine(form: str) -> None:
+    if busybox_layer() is None:
+        pytest.skip("needs busybox: apt-get install busybox-static")
+    assert kist("run", "--pull", "never", "busybox", "true").returncode == 125
+    done = kist("run", "--rm", "busybox", "sh", "-c", "id -u; env true && ls -ld /tmp")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "0"
+    assert done.stdout.splitlines()[1].startswith("drwxrwxrwt")
+    assert "made of this machine's" in done.stderr
+    again = kist("run", "--rm", "--pull", "never", "busybox", "echo", "ok")
+    assert (again.stdout, again.stderr) == ("ok\n", "")
+    assert "made of this machine's" in kist("history", "--no-trunc", "busybox").stdout

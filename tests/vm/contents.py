@@ -5,7 +5,10 @@ Everything has the same path inside as on this machine: the interpreter, the vir
 
 # Commands of this machine, with the shared libraries they need; one that this machine lacks is left out.
 # Every other command is busybox: static, so quick to start.
-TOOLS = "bash findmnt getent ip lsns mount newgidmap newuidmap nft nsenter prlimit setpriv sh umount unshare"
+TOOLS = """
+    bash date diff env findmnt getent head ip ipcmk ipcs ldd ls lsns mount newgidmap newuidmap nft nsenter pgrep ping
+    prlimit ps readlink setpriv setsid sh tail taskset timeout umount unshare wc
+"""
 SETUID = "newgidmap newuidmap"
 
 # Commands that the harness and its tests can't do without, and Debian's packages of them: installed when missing.
@@ -49,4 +52,8 @@ ETC = {
     "hostname": "kist-vm\n",
     "hosts": "127.0.0.1 localhost kist-vm\n::1 localhost\n",
     "resolv.conf": "",
+    "os-release": 'PRETTY_NAME="kist test machine"\n',
 }
+
+# Those that only root may read.
+ETC_SECRET = {"shadow": "root:*:::::::\n"}

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from kist.errors import NotFound, RegistryError
-from kist.registry.client import Client, host_platform
+from kist.errors import NotFound
+from kist.registry.client import host_platform
 from kist.registry.content import no_progress
-from kist.spec.reference import parse_reference
 from kist.store.blobs import BlobStore
-from kist.store.images import ImageStore
 from kist.value import Value, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from kist.registry.client import Client
     from kist.registry.content import Progress
     from kist.spec.image import Platform
     from kist.spec.reference import Reference
-    from kist.store.images import Image
+    from kist.store.images import Image, ImageStore
     from kist.store.images import Progress as Preparing
 
 
@@ -55,21 +54,3 @@ def _root(store: ImageStore, name: str) -> str:
         return store.root(name).digest
     except NotFound:
         return ""
-
-
-def pull_for_run(
-    image: str, missing: NotFound | None, progress: Progress = no_progress, preparing: Preparing | None = None
-) -> None:
-    """What `kist run` does about an image that it has to pull; `missing` is the store's error, if it is not here.
-
-    Raises as pull_image; when it is missing and the registry does not give it, NotFound with both reasons.
-    """
-    try:
-        with Client() as client:
-            pull_image(ImageStore(), client, parse_reference(image), None, progress, preparing)
-    except (RegistryError, NotFound) as e:
-        if missing is None:
-            raise
-        next_ = missing.next if missing.next.startswith("did you mean") else e.next
-        why = f"it is not here; {e.what}: {e.why}".removesuffix(": ")
-        raise NotFound(missing.what, why=why, next=next_, code=e.code) from e

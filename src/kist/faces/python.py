@@ -171,9 +171,9 @@ def _with_image(request: RunRequest, act: Callable[[], Outcome]) -> Outcome:
         if e.code != "no-image" or request.pull != "missing":
             raise
         missing = e
-    from kist.engine.pull import pull_for_run
+    from kist.engine.obtain import obtain
 
-    pull_for_run(request.image, missing)
+    obtain(request.image, missing)
     return act()
 
 

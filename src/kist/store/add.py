@@ -44,6 +44,16 @@ def prepare(
         raise
 
 
+def needs_other_ids() -> bool:
+    """Whether files are to get owners that only a process in a user namespace can give them."""
+    if os.geteuid() == 0:
+        return False
+    from kist.kernel.probe import probe
+    from kist.kernel.userns import has_other_ids
+
+    return has_other_ids(probe())
+
+
 def _record(data_dir: str, manifest: str) -> Record | None:
     try:
         return read_record(data_dir, manifest)
@@ -91,15 +101,11 @@ class _Preparation:
         self._write(made, erofs, roots)
 
     def _roots(self) -> Ready:
-        root = os.geteuid() == 0
-        if not root:
-            from kist.kernel.probe import probe
-            from kist.kernel.userns import has_other_ids
+        if needs_other_ids():
             from kist.store.rootless import prepare_roots
 
-            if has_other_ids(probe()):
-                return prepare_roots(self._data_dir, self._layers, self._limits, self._progress)
-        return self._prepared.prepare_roots(self._layers, root, self._progress)
+            return prepare_roots(self._data_dir, self._layers, self._limits, self._progress)
+        return self._prepared.prepare_roots(self._layers, os.geteuid() == 0, self._progress)
 
     def _below(self, path: str) -> str:
         return path[len(self._data_dir) + 1 :]

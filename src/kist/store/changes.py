@@ -55,8 +55,10 @@ class Writer:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._changes.close()
-        self._whiteouts.close()
+        try:
+            self._changes.close()  # which writes what is left, and may fail
+        finally:
+            self._whiteouts.close()
 
 
 def read(directory: str, layer: int, *, by_number: bool) -> tuple[list[bytes], Iterator[Change]]:

@@ -71,7 +71,7 @@ class ImageLease:
         self._lock = lock
         self._data_dir = data_dir
         self._record = record
-        self._form = form
+        self.form = form
 
     @property
     def fd(self) -> int:
@@ -82,9 +82,13 @@ class ImageLease:
         return self._record.config
 
     @property
+    def diff_ids(self) -> tuple[str, ...]:
+        return tuple([layer.diff_id for layer in self._record.layers])
+
+    @property
     def mountable(self) -> Mountable:
         erofs, base = self._record.erofs, self._data_dir
-        if self._form == EROFS and erofs is not None:
+        if self.form == EROFS and erofs is not None:
             return Mountable(f"{base}/{erofs.index}", tuple([f"{base}/{path}" for path in erofs.devices]))
         return Mountable(lowers=tuple([f"{base}/{path}" for path in reversed(self._record.roots or ())]))
 

@@ -7,12 +7,15 @@ import time
 
 from kist.codec import dumps
 from kist.spec.image import CONFIG, LAYER, MANIFEST, Descriptor, History, ImageConfig, Manifest, RootFs
+from kist.store.add import needs_other_ids
 from kist.store.blobs import BlobStore
 from kist.store.compression import open_source
 from kist.store.data import StoreErrors, new_temporary, write_all
 from kist.store.documents import architecture
+from kist.store.forms import best_form
 from kist.store.layout import refuse_taken
 from kist.store.names import parse_reference
+from kist.store.prepared import Prepared
 from kist.store.source import Prefixed, read_some, take
 from kist.store.tar import Limits, TarReader
 
@@ -68,10 +71,16 @@ def _put_layer(blobs: BlobStore, stream: Source, limits: Limits) -> tuple[Descri
     fd = os.open(making, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         copy = _Copied(whole, fd)
-        reader = TarReader(copy, limits)
-        for _ in reader:
-            pass
-        return blobs.adopt(making, fd, LAYER + kind, copy.digest), reader.digest
+        if needs_other_ids():  # first see whether it is an archive; another process unpacks it
+            reader = TarReader(copy, limits)
+            for _ in reader:
+                pass
+            diff_id = reader.digest
+        else:
+            plain = "" if kind else making
+            owners = os.geteuid() == 0
+            diff_id = Prepared(blobs.data_dir, limits).take(copy, best_form(blobs.data_dir), owners, plain)
+        return blobs.adopt(making, fd, LAYER + kind, copy.digest), diff_id
     finally:
         os.close(fd)
         if os.path.lexists(making):
@@ -91,7 +100,8 @@ class _Copied:
     def readinto(self, buffer: memoryview, /) -> int:
         count = read_some(self._source, buffer)
         self._hash.update(buffer[:count])
-        write_all(self._fd, buffer[:count])
+        with StoreErrors("cannot keep the archive"):  # else whoever reads takes it for an error of the source
+            write_all(self._fd, buffer[:count])
         return count
 
     @property

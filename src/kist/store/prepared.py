@@ -2,7 +2,7 @@
 
     layers/ALGORITHM-HEX/   by DiffID: changes, whiteouts (changes.py), summary.json;
                             erofs: tar (the uncompressed archive), extra (what that does not hold in one piece)
-    chains/HEX/             by chain id; erofs: index (erofs.py); directories: root (directories.py)
+    chains/HEX/             by chain id; erofs: index (erofs.py); directories: root (directories.py), skipped.json
     */boot                  the id of the boot in which it was made; removed once it is on the disk
 
 Nothing here is forced to the disk when it is made: that would take longer than making it. After a crash of the machine
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import contextmanager
 
 from kist.codec import decode_text, dumps
 from kist.errors import CorruptStore, InvalidInput
@@ -21,16 +22,16 @@ from kist.store.blobs import new_hash
 from kist.store.data import boot_id, is_whole, new_temporary
 from kist.store.forms import DIRECTORIES, EROFS
 from kist.store.locks import Lock
-from kist.store.summary import Summary
+from kist.store.summary import Skipped, Summary
 from kist.store.tree import OPEN_DIRECTORY, remove_tree
 from kist.store.view import Inode
 from kist.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from kist.store.summary import Skipped
+    from kist.store.source import Source
     from kist.store.tar import Limits
     from kist.store.view import View
 
@@ -50,6 +51,12 @@ class LayerBlob(Value):
     digest: str
     size: int
     diff_id: str
+
+
+class Noted(Value):
+    """skipped.json of a chain of directories: what they cannot hold, besides what the layers' summaries say."""
+
+    skipped: tuple[Skipped, ...]
 
 
 class Ready(Value):
@@ -181,17 +188,57 @@ class Prepared:
 
     def _read(self, blob: LayerBlob, directory: str, contents: layers.Contents, progress: Progress) -> None:
         """Read the blob and write the layer's books. Raises what read_layer raises; InvalidInput (digest-mismatch)."""
-        with _Blob(blob, progress) as stream, changes.Writer(directory) as writer:
-            summary = layers.read_layer(stream, writer, contents, blob.diff_id.partition(":")[0], self._limits)
+        with _Blob(blob, progress) as stream:
+            found = self._read_stream(stream, directory, contents, blob.diff_id.partition(":")[0])
             stream.verify()
-        if summary.digest != blob.diff_id:
+        if found != blob.diff_id:
             raise InvalidInput(
                 f"the layer {blob.digest} is not what its image says",
-                why=f"uncompressed it is {summary.digest}, and not {blob.diff_id}",
+                why=f"uncompressed it is {found}, and not {blob.diff_id}",
                 code="digest-mismatch",
             )
+
+    def _read_stream(self, stream: Source, directory: str, contents: layers.Contents, algorithm: str = "sha256") -> str:
+        with changes.Writer(directory) as writer:
+            summary = layers.read_layer(stream, writer, contents, algorithm, self._limits)
         with open(f"{directory}/summary.json", "xb") as file:
             file.write(dumps(summary).encode())
+        return summary.digest
+
+    def take(self, stream: Source, form: str, owners: bool, plain: str = "") -> str:
+        """Prepare the lowest layer of an image from an archive on its way in; its DiffID. `plain` is the file that will
+        have the archive by the end of the stream, if it is not compressed. Raises what read_layer raises."""
+        with _Making(self.data_dir) as making:
+            return self._take_raw(making, stream, plain) if form == EROFS else self._take_root(making, stream, owners)
+
+    def _take_raw(self, making: _Making, stream: Source, plain: str) -> str:
+        made = making.directory("layer")
+        raw = -1 if plain else os.open(f"{made}/tar", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        contents = layers.RawContents(raw, f"{made}/extra")
+        try:
+            diff_id = self._read_stream(stream, made, contents)
+        finally:
+            contents.close()
+        if plain:
+            os.link(plain, f"{made}/tar")
+        path = self.layer_path(diff_id)
+        with Lock(self.data_dir, locks.of_digest(locks.LAYER, diff_id)):
+            if not is_whole(f"{path}/tar"):
+                making.publish(made, path)
+        return diff_id
+
+    def _take_root(self, making: _Making, stream: Source, owners: bool) -> str:
+        with making.unpacking() as (stage, root):
+            books = making.directory("layer")
+            diff_id = self._read_stream(stream, books, layers.StagedContents(stage, 0, owners))
+            self._keep_books(making, books, diff_id)
+            found = self._on_top(view.empty(), diff_id, 0, DIRECTORIES)
+            _, skipped = directories.build(view.empty(), found, stage=stage, root=root, lowers=(), owners=owners)
+            making.note(skipped)
+        with Lock(self.data_dir, locks.of_digest(locks.CHAIN, diff_id)):
+            if not is_whole(f"{self._chain_path(diff_id)}/root"):
+                making.publish(f"{making.path}/chain", self._chain_path(diff_id))
+        return diff_id
 
     # --- a directory for each layer
 
@@ -221,6 +268,7 @@ class Prepared:
                     for i in group:
                         found = self._on_top(found, diff_ids[i], i, DIRECTORIES)
                     found, _ = view.copy_up(below, found)
+                    notes.add(_noted(os.path.dirname(root)))
                     continue
                 with _Making(self.data_dir) as making:
                     found, skipped = self._root(making, found, blobs, group, roots[:number], owners, progress)
@@ -241,20 +289,16 @@ class Prepared:
         self, making: _Making, below: View, blobs: Sequence[LayerBlob], group: range, lowers: Sequence[str],
         owners: bool, progress: Progress,
     ) -> tuple[View, tuple[Skipped, ...]]:  # fmt: skip
-        making.directory("chain")
-        stage = os.open(making.directory("stage"), OPEN_DIRECTORY)
-        root = os.open(making.directory("chain/root"), OPEN_DIRECTORY)
-        try:
+        with making.unpacking() as (stage, root):
             found = below
             for i in group:
                 books = making.directory("layer")
                 self._read(blobs[i], books, layers.StagedContents(stage, i, owners), progress)
                 self._keep_books(making, books, blobs[i].diff_id)
                 found = self._on_top(found, blobs[i].diff_id, i, DIRECTORIES)
-            return directories.build(below, found, stage=stage, root=root, lowers=lowers, owners=owners)
-        finally:
-            os.close(stage)
-            os.close(root)
+            made, skipped = directories.build(below, found, stage=stage, root=root, lowers=lowers, owners=owners)
+            making.note(skipped)
+            return made, skipped
 
     def _keep_books(self, making: _Making, books: str, diff_id: str) -> None:
         path = self.layer_path(diff_id)
@@ -282,6 +326,24 @@ class _Making:
         os.mkdir(path, 0o700)
         return path
 
+    @contextmanager
+    def unpacking(self) -> Iterator[tuple[int, int]]:
+        """(where contents wait, the root of the directory `chain` that is being made), open."""
+        self.directory("chain")
+        stage = os.open(self.directory("stage"), OPEN_DIRECTORY)
+        root = os.open(self.directory("chain/root"), OPEN_DIRECTORY)
+        try:
+            yield stage, root
+        finally:
+            os.close(stage)
+            os.close(root)
+
+    def note(self, skipped: Sequence[Skipped]) -> None:
+        """Keep with the chain what it lacks."""
+        if skipped:
+            with open(f"{self.path}/chain/skipped.json", "xb") as file:
+                file.write(dumps(Noted(tuple(skipped))).encode())
+
     def publish(self, made: str, path: str) -> None:
         """Let the directory `made` appear as `path`, in place of what is there: that is not whole."""
         with open(f"{made}/boot", "xb") as file:
@@ -301,6 +363,14 @@ class _Making:
                 os.close(tmp)
         finally:
             os.close(self.fd)
+
+
+def _noted(chain: str) -> tuple[Skipped, ...]:
+    try:
+        with open(f"{chain}/skipped.json", "rb") as file:
+            return decode_text(Noted, file.read(), f"{chain}/skipped.json").skipped
+    except FileNotFoundError:
+        return ()
 
 
 class _Blob:

@@ -33,23 +33,23 @@ def main(argv: list[str]) -> int:
     from kist.faces.cli.failed import explainer
 
     if request.pull == "always" and not request.rootfs and request.image != "host":
-        _pull(request.image, None)
+        _obtain(request.image, None)
     try:
         run_attached(request, explainer())
     except NotFound as e:
-        if e.code != "no-image" or request.pull != "missing":
+        if request.pull != "missing" or e.code != "no-image":
             raise
-        _pull(request.image, e)
+        _obtain(request.image, e)
     run_attached(request, explainer())
 
 
-def _pull(image: str, missing: NotFound | None) -> None:
+def _obtain(image: str, missing: NotFound | None) -> None:
     import sys
 
-    from kist.engine.pull import pull_for_run
+    from kist.engine.obtain import obtain
     from kist.faces.cli.registry_flags import transfers
 
     if missing:
         print(f"The image {image} is not here: pulling it", file=sys.stderr)
     with transfers(sys.stderr) as progress:
-        pull_for_run(image, missing, progress, progress.preparing)
+        obtain(image, missing, progress, progress.preparing)

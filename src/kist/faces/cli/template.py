@@ -258,11 +258,22 @@ def _operand(word: str) -> Term:
     return field
 
 
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "'": "'"}
+
+
 def _unescaped(text: str) -> str:
-    try:
-        return text.encode("latin-1", "backslashreplace").decode("unicode_escape")
-    except UnicodeDecodeError as e:
-        raise _wrong(f"the string {text!r}: {e.reason}") from e
+    """Go's escapes, but for the numeric ones."""
+    parts = text.split("\\")
+    found, rest = parts[0], parts[1:]
+    while rest:
+        part = rest.pop(0)
+        if not part and rest:  # two in a row
+            found += "\\" + rest.pop(0)
+        elif part[:1] in _ESCAPES:
+            found += _ESCAPES[part[0]] + part[1:]
+        else:
+            raise _wrong(f"the string {text!r} has an unknown escape")
+    return found
 
 
 def _shown(value: object) -> str:

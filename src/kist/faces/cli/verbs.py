@@ -31,6 +31,7 @@ VERBS = {
     "image inspect": "Tell all about images, as JSON",
     "image history": "List the steps that made an image",
     "image tree": "Show an image's layers as a picture of their sizes",
+    "image diff": "List the files that differ between two images",
     "image prune": "Remove images that nothing uses",
     "store check": "Verify all that is stored",
     "store rebuild": "Make the store's books anew from what is there",
