@@ -13,7 +13,7 @@ import os
 from hashlib import sha256
 
 from kist.codec import decode, dumps, loads
-from kist.errors import InvalidInput
+from kist.errors import InvalidInput, KistError
 from kist.spec.image import (
     CONFIG,
     INDEXES,
@@ -60,6 +60,14 @@ def load(store: ImageStore, stream: Source, progress: Progress | None = None) ->
     A name that another image has goes over to the new one. Raises what TarReader and ImageStore.add raise;
     InvalidInput (no-image-archive, bad-image).
     """
+    try:
+        return _load(store, stream, progress)
+    except KistError:
+        store.gc()  # blobs that came before it failed
+        raise
+
+
+def _load(store: ImageStore, stream: Source, progress: Progress | None) -> list[Loaded]:
     with StoreErrors("cannot load images"), BlobStore(store.data_dir) as blobs:
         archive = _Archive(blobs)
         archive.read(stream)

@@ -50,7 +50,7 @@ def parse_reference(text: str) -> Reference:
         tag = "latest"
     elif not (0 < len(tag) <= _TAG_MAX and tag[0] not in ".-" and _ALNUM.union("_.-").issuperset(tag)):
         raise _invalid(text, f"a tag has letters, digits, _ . - and at most {_TAG_MAX} of them")
-    parts = (head + slash + last).split("/")
+    parts, domain = (head + slash + last).split("/"), 0
     if len(parts) > 1 and (
         "." in parts[0] or ":" in parts[0] or parts[0] == "localhost" or parts[0].lower() != parts[0]
     ):
@@ -58,8 +58,9 @@ def parse_reference(text: str) -> Reference:
             raise _invalid(text, f"{parts[0]!r} is not a registry's host name")
         if parts[0] in ("docker.io", "index.docker.io"):
             del parts[0]
-    path = parts[1:] if len(parts) > 1 and not _is_component(parts[0]) else parts
-    for part in path:
+        else:
+            domain = 1
+    for part in parts[domain:]:
         if not _is_component(part):
             raise _invalid(text, f"{part!r}: lower case letters and digits, between them one of . _ __ or hyphens")
     if parts[0] == "library" and len(parts) == 2:
@@ -72,7 +73,7 @@ def parse_reference(text: str) -> Reference:
 
 
 def _is_component(text: str) -> bool:
-    if not text or text[0] not in _LOWER or text[-1] not in _LOWER:
+    if not text or text[0] not in _LOWER or text[-1] not in _LOWER or not _LOWER.union("._-").issuperset(text):
         return False
     separators = "".join(" " if char in _LOWER else char for char in text).split()
     return all(separator in (".", "_", "__") or not separator.strip("-") for separator in separators)

@@ -13,23 +13,22 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import contextmanager
 
 from kist.codec import decode_text, dumps
 from kist.errors import CorruptStore, InvalidInput
 from kist.store import changes, directories, erofs, layers, locks, view
-from kist.store.blobs import new_hash
-from kist.store.data import boot_id, is_whole, new_temporary
+from kist.store.data import is_whole
 from kist.store.forms import DIRECTORIES, EROFS
 from kist.store.locks import Lock
-from kist.store.summary import Skipped, Summary
-from kist.store.tree import OPEN_DIRECTORY, remove_tree
+from kist.store.making import Blob, Making
+from kist.store.summary import Noted, Skipped, Summary
+from kist.store.tree import remove_tree
 from kist.store.view import Inode
 from kist.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from kist.store.source import Source
     from kist.store.tar import Limits
@@ -51,12 +50,6 @@ class LayerBlob(Value):
     digest: str
     size: int
     diff_id: str
-
-
-class Noted(Value):
-    """skipped.json of a chain of directories: what they cannot hold, besides what the layers' summaries say."""
-
-    skipped: tuple[Skipped, ...]
 
 
 class Ready(Value):
@@ -154,7 +147,7 @@ class Prepared:
         found = self.view(diff_ids, EROFS)
         with Lock(self.data_dir, locks.of_digest(locks.CHAIN, chain_id)):
             if not is_whole(self.index_path(diff_ids)):
-                with _Making(self.data_dir) as making:
+                with Making(self.data_dir) as making:
                     made = making.directory("chain")
                     with open(f"{made}/index", "xb") as out:
                         uuid = bytes.fromhex(chain_id.partition(":")[2])[:16]
@@ -172,7 +165,7 @@ class Prepared:
         with Lock(self.data_dir, locks.of_digest(locks.LAYER, blob.diff_id)):
             if is_whole(f"{path}/tar"):
                 return
-            with _Making(self.data_dir) as making:
+            with Making(self.data_dir) as making:
                 made = making.directory("layer")
                 tar, raw = f"{made}/tar", -1
                 if blob.digest == blob.diff_id:
@@ -188,7 +181,7 @@ class Prepared:
 
     def _read(self, blob: LayerBlob, directory: str, contents: layers.Contents, progress: Progress) -> None:
         """Read the blob and write the layer's books. Raises what read_layer raises; InvalidInput (digest-mismatch)."""
-        with _Blob(blob, progress) as stream:
+        with Blob(blob, progress) as stream:
             found = self._read_stream(stream, directory, contents, blob.diff_id.partition(":")[0])
             stream.verify()
         if found != blob.diff_id:
@@ -208,10 +201,10 @@ class Prepared:
     def take(self, stream: Source, form: str, owners: bool, plain: str = "") -> str:
         """Prepare the lowest layer of an image from an archive on its way in; its DiffID. `plain` is the file that will
         have the archive by the end of the stream, if it is not compressed. Raises what read_layer raises."""
-        with _Making(self.data_dir) as making:
+        with Making(self.data_dir) as making:
             return self._take_raw(making, stream, plain) if form == EROFS else self._take_root(making, stream, owners)
 
-    def _take_raw(self, making: _Making, stream: Source, plain: str) -> str:
+    def _take_raw(self, making: Making, stream: Source, plain: str) -> str:
         made = making.directory("layer")
         raw = -1 if plain else os.open(f"{made}/tar", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         contents = layers.RawContents(raw, f"{made}/extra")
@@ -227,7 +220,7 @@ class Prepared:
                 making.publish(made, path)
         return diff_id
 
-    def _take_root(self, making: _Making, stream: Source, owners: bool) -> str:
+    def _take_root(self, making: Making, stream: Source, owners: bool) -> str:
         with making.unpacking() as (stage, root):
             books = making.directory("layer")
             diff_id = self._read_stream(stream, books, layers.StagedContents(stage, 0, owners))
@@ -270,7 +263,7 @@ class Prepared:
                     found, _ = view.copy_up(below, found)
                     notes.add(_noted(os.path.dirname(root)))
                     continue
-                with _Making(self.data_dir) as making:
+                with Making(self.data_dir) as making:
                     found, skipped = self._root(making, found, blobs, group, roots[:number], owners, progress)
                     making.publish(f"{making.path}/chain", self._group_path(ids, group))
                 notes.add(skipped)
@@ -286,7 +279,7 @@ class Prepared:
         return Ready(tuple(map(self.summary, diff_ids)), notes.all(), _small(found, read))
 
     def _root(
-        self, making: _Making, below: View, blobs: Sequence[LayerBlob], group: range, lowers: Sequence[str],
+        self, making: Making, below: View, blobs: Sequence[LayerBlob], group: range, lowers: Sequence[str],
         owners: bool, progress: Progress,
     ) -> tuple[View, tuple[Skipped, ...]]:  # fmt: skip
         with making.unpacking() as (stage, root):
@@ -300,7 +293,7 @@ class Prepared:
             making.note(skipped)
             return made, skipped
 
-    def _keep_books(self, making: _Making, books: str, diff_id: str) -> None:
+    def _keep_books(self, making: Making, books: str, diff_id: str) -> None:
         path = self.layer_path(diff_id)
         with Lock(self.data_dir, locks.of_digest(locks.LAYER, diff_id)):
             if is_whole(f"{path}/changes"):
@@ -309,100 +302,12 @@ class Prepared:
                 making.publish(books, path)
 
 
-class _Making:
-    """A directory in tmp/ in which something is being made; a context manager that removes what is left of it."""
-
-    def __init__(self, data_dir: str) -> None:
-        self._data_dir = data_dir
-
-    def __enter__(self) -> _Making:
-        self.path = new_temporary(self._data_dir)
-        os.mkdir(self.path, 0o700)
-        self.fd = os.open(self.path, OPEN_DIRECTORY)
-        return self
-
-    def directory(self, name: str) -> str:
-        path = f"{self.path}/{name}"
-        os.mkdir(path, 0o700)
-        return path
-
-    @contextmanager
-    def unpacking(self) -> Iterator[tuple[int, int]]:
-        """(where contents wait, the root of the directory `chain` that is being made), open."""
-        self.directory("chain")
-        stage = os.open(self.directory("stage"), OPEN_DIRECTORY)
-        root = os.open(self.directory("chain/root"), OPEN_DIRECTORY)
-        try:
-            yield stage, root
-        finally:
-            os.close(stage)
-            os.close(root)
-
-    def note(self, skipped: Sequence[Skipped]) -> None:
-        """Keep with the chain what it lacks."""
-        if skipped:
-            with open(f"{self.path}/chain/skipped.json", "xb") as file:
-                file.write(dumps(Noted(tuple(skipped))).encode())
-
-    def publish(self, made: str, path: str) -> None:
-        """Let the directory `made` appear as `path`, in place of what is there: that is not whole."""
-        with open(f"{made}/boot", "xb") as file:
-            file.write(boot_id())
-        try:
-            os.rename(path, f"{self.path}/{os.urandom(4).hex()}")
-        except FileNotFoundError:
-            pass
-        os.rename(made, path)
-
-    def __exit__(self, *exc: object) -> None:
-        try:
-            tmp = os.open(f"{self._data_dir}/tmp", OPEN_DIRECTORY)
-            try:
-                remove_tree(tmp, os.path.basename(self.path))
-            finally:
-                os.close(tmp)
-        finally:
-            os.close(self.fd)
-
-
 def _noted(chain: str) -> tuple[Skipped, ...]:
     try:
         with open(f"{chain}/skipped.json", "rb") as file:
             return decode_text(Noted, file.read(), f"{chain}/skipped.json").skipped
     except FileNotFoundError:
         return ()
-
-
-class _Blob:
-    """A layer's blob as a source that says how far it came, and verifies its digest at the end."""
-
-    def __init__(self, blob: LayerBlob, progress: Progress) -> None:
-        self._blob = blob
-        self._progress = progress
-        self._fd = os.open(blob.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        # What is not compressed is hashed by the reader.
-        self._hash = new_hash(blob.digest) if blob.digest != blob.diff_id else None
-        self._done = 0
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        count = os.readv(self._fd, [buffer])
-        if self._hash is not None:
-            self._hash.update(buffer[:count])
-        self._done += count
-        self._progress(self._blob.digest, self._done, self._blob.size)
-        return count
-
-    def verify(self) -> None:
-        if self._hash is not None and self._hash.hexdigest() != self._blob.digest.partition(":")[2]:
-            raise CorruptStore(
-                f"the blob {self._blob.digest} is damaged", next="kist store check --repair, then pull or load it again"
-            )
-
-    def __enter__(self) -> _Blob:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        os.close(self._fd)
 
 
 def _small(found: View, read: Callable[[Inode], bytes]) -> dict[str, bytes]:

@@ -24,3 +24,9 @@ class Summary(Value):
     archive_bytes: int  # uncompressed
     digest: str
     skipped: tuple[Skipped, ...] = ()
+
+
+class Noted(Value):
+    """skipped.json of a chain of directories: what they cannot hold, besides what the layers' summaries say."""
+
+    skipped: tuple[Skipped, ...]
