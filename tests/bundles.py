@@ -6,6 +6,7 @@
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from containers import ROOT
 
 CLI = os.environ.get("KIST_OCI_CLI", "kist-oci")
 KIST_OCI = str(Path(sys.executable).with_name("kist-oci"))
+PROGRAM = KIST_OCI if CLI == "kist-oci" else shutil.which(CLI) or CLI
 _HIDE = 'umount /sys/fs/cgroup/unified 2>/dev/null; exec "$@"'  # crun refuses controllers on v1 beside a v2 tree
 COMMANDS = {
     "kist-oci": [KIST_OCI],
