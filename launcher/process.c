@@ -24,24 +24,28 @@ long send_fd(int socket, int fd) {
     return r < 0 ? r : 0;
 }
 
-long receive_fd(int socket) {
+/* What the peer's last `n` bytes mean: a step of its own that failed, its end, or else words for us. */
+static long heard_from(struct state *s, const uint *heard, long n) {
+    if (n == 16 && heard[0] == SAYS_FAILED) {
+        s->step = heard[1];
+        s->argument = heard[3];
+        return -(long)heard[2];
+    }
+    return n ? n : -ECHILD;
+}
+
+long receive_fd(struct state *s) {
     uint words[4] = {0};
     struct control control = {0, 0, 0, {-1}, 0};
-    long r = receive(socket, words, sizeof words, &control);
+    long r = heard_from(s, words, receive(s->peer, words, sizeof words, &control));
     if (r < 0) return r;
     return control.type == 1 && control.length >= 20 ? control.fd : -ECHILD;
 }
 
 long hear(struct state *s, uint *words, uint count) {
     uint heard[4] = {0};
-    long n = sys(recvfrom, s->peer, heard, sizeof heard, 0, 0, 0);
+    long n = heard_from(s, heard, sys(recvfrom, s->peer, heard, sizeof heard, 0, 0, 0));
     if (n < 0) return n;
-    if (n == 16 && heard[0] == SAYS_FAILED) {
-        s->step = heard[1];
-        s->argument = heard[3];
-        return -(long)heard[2];
-    }
-    if (n == 0) return -ECHILD;
     for (uint i = 0; i < count && i < 4; i++) words[i] = heard[i];
     return n;
 }
@@ -59,7 +63,8 @@ static void be_child(struct state *s, uint actor, int peer) {
         shut(s->peer);
     }
     s->actor = actor;
-    s->orders = s->reports = s->init_fd = -1;
+    shut(s->plan_fd); /* it stays mapped */
+    s->plan_fd = s->orders = s->reports = s->init_fd = -1;
     s->on_failure = 0;
     s->peer = peer;
     s->undo_count = 0;
@@ -120,13 +125,8 @@ static long adopt(struct state *s) {
     uint words[4] = {0};
     struct control control;
     memset(&control, 0, sizeof control);
-    long n = receive(s->peer, words, sizeof words, &control);
+    long n = heard_from(s, words, receive(s->peer, words, sizeof words, &control));
     if (n < 0) return n;
-    if (n == 16 && words[0] == SAYS_FAILED) {
-        s->step = words[1];
-        s->argument = words[3];
-        return -(long)words[2];
-    }
     if (n != 4 || control.type != 2 /* SCM_CREDENTIALS */ || control.from.pid <= 0) return -ECHILD;
     long r = sys(pidfd_open, control.from.pid, 0);
     if (r < 0) return r;
@@ -160,7 +160,7 @@ long expand(const struct state *s, const char *text, char *to, ulong room) {
 
 /* A program of the host. `output`: files for fds 1 and 2; "" is /dev/null for 1, since nothing that it prints may be taken
    for the container's, and ours for 2. */
-struct program { char **argv, **envp; const char *path, *output[2]; int input, status; };
+struct program { char **argv, **envp; const char *path, *output[2]; int input, status, directory; };
 
 static void redirect(const char *path, int fd) {
     int flags = O_WRONLY | O_CREAT | O_APPEND;
@@ -176,6 +176,7 @@ static long run_program(struct program *program, ulong timeout_ms) {
     args.pidfd = (ulong)&pidfd;
     args.exit_signal = SIGCHLD;
     long child = sys(clone3, &args, sizeof args);
+    if (child == -ENOSYS) child = sys(clone, CLONE_PIDFD | SIGCHLD, 0, &pidfd, 0, 0); /* a filter says so */
     if (child == 0) {
         ulong none = 0;
         default_signals();
@@ -183,6 +184,7 @@ static long run_program(struct program *program, ulong timeout_ms) {
         sys(dup3, program->input, 0, 0);
         redirect(program->output[0], 1);
         if (*program->output[1]) redirect(program->output[1], 2);
+        if (program->directory >= 0) sys(fchdir, program->directory);
         sys(close_range, 3, ~0U, 0);
         sys(execve, program->path, program->argv, program->envp);
         leave(127);
@@ -209,7 +211,7 @@ static long map_ids(struct state *s, const struct step *step) {
     for (long i = 0; i < r; i++)
         if (same(argv[i], "$init_pid")) argv[i] = pid;
     int null = (int)open_at(AT_FDCWD, "/dev/null", O_RDONLY, 0);
-    struct program program = {argv, nothing, argv[0], {"", ""}, null, 0};
+    struct program program = {argv, nothing, argv[0], {"", ""}, null, 0, -1};
     r = run_program(&program, 10000);
     shut(null);
     return r;
@@ -220,6 +222,7 @@ static long run_hook(struct state *s, const struct step *step) {
     static char *argv[1024], *envp[4096], state[65536];
     long r = list_strings(&a->argv, argv, 1024);
     if (r >= 0) r = list_strings(&a->env, envp, 4096);
+    if (r > 0 && r < 4095 && s->actor == ACTOR_INIT && *s->home) envp[r] = s->home, envp[r + 1] = 0;
     char **env = r == 0 && s->actor == ACTOR_HOST ? s->environment : envp; /* none given: ours, outside */
     if (r >= 0) r = expand(s, a->state.s, state, sizeof state);
     if (r < 0) return r;
@@ -227,9 +230,11 @@ static long run_hook(struct state *s, const struct step *step) {
     if (input < 0) return input;
     sys(write, input, state, r);
     sys(lseek, input, 0, 0);
-    struct program program = {argv, env, a->path.s, {a->stdout.s, a->stderr.s}, input, 255};
+    struct program program = {argv, env, a->path.s, {a->stdout.s, a->stderr.s}, input, 255,
+                              s->actor == ACTOR_INIT ? s->slots[SLOT_ROOT] : -1}; /* the root to be: as runc has it */
     r = run_program(&program, a->timeout_ms.n);
     shut(input);
+    if (r == -ECANCELED) s->argument = (uint)program.status;
     if (r == 0 || !*a->warning.s) return r;
     char text[22];
     ulong n = decimal(text, (ulong)program.status);
@@ -352,6 +357,9 @@ static long send_listener(struct state *s, const struct step *step) {
     r = sys(sendmsg, socket, &header, MSG_NOSIGNAL);
     shut(socket);
     shut(fd);
+    if (r < 0) return r;
+    words[0] = SAYS_GO;
+    r = sys(sendto, s->peer, words, 4, MSG_NOSIGNAL, 0, 0);
     return r < 0 ? r : 0;
 }
 
@@ -386,7 +394,11 @@ long take_process_step(struct state *s, const struct step *step) {
         if (r == 8 && s->actor == ACTOR_INIT) s->init_pid = (int)words[1];
         return r < 0 ? r : 0;
     case OP_UNSHARE: return sys(unshare, a[0].n);
-    case OP_SETNS: return sys(setns, s->slots[a[0].n], a[1].n);
+    case OP_SETNS:
+        if (s->slots[a[0].n] < 0) return 0; /* an attempt has done it */
+        r = sys(setns, s->slots[a[0].n], a[1].n);
+        if (a[2].n && r == 0) { shut(s->slots[a[0].n]); s->slots[a[0].n] = -1; }
+        return a[2].n && r == -EPERM ? 0 : r;
     case OP_OPEN_PIDFD:
         r = sys(pidfd_open, a[0].n, 0);
         if (r >= 0) s->slots[a[1].n] = (int)r;

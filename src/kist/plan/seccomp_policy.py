@@ -86,7 +86,7 @@ def assemble_from_scratch(seccomp: Seccomp, *, native_arch: str) -> Filter:
     default = action_value(seccomp.default_action, seccomp.default_errno_ret, f"{where}.defaultAction")
     rules = [_prepare(rule, f"{where}.syscalls[{i}]") for i, rule in enumerate(seccomp.syscalls)]
     notify = _notifies(default, rules, where)
-    flags = flag_bits(seccomp.flags, notify, f"{where}.flags")
+    flags = flag_bits(seccomp.flags or (), notify, f"{where}.flags")
 
     abis = [ABIS[name] for name in family if name == family[0] or name in seccomp.architectures]
     tables = {abi.name: numbers(abi.name) for abi in abis}
@@ -175,7 +175,7 @@ def _notifies(default: int, rules: Iterable[_Rule], path: str) -> bool:
         raise InvalidInput("SCMP_ACT_NOTIFY can't be the default: not even its own set-up would run", path=path)
     notifying = [rule for rule in rules if rule.value == NOTIFY]
     if any("write" in rule.names for rule in notifying):
-        raise InvalidInput("SCMP_ACT_NOTIFY can't be used for write: the set-up of the listener needs it", path=path)
+        raise InvalidInput("SCMP_ACT_NOTIFY cannot be used for the write syscall: the set-up needs it", path=path)
     return bool(notifying)
 
 
