@@ -86,9 +86,9 @@ class Containers:
             if os.path.isdir(path):
                 raise CorruptStore(f"the record of container {id} is lost", next=f"delete --force {id}") from e
             raise NotFound(f"container {id!r} does not exist", why=f"there is no {path}") from e
-        except InvalidInput as e:
+        except (InvalidInput, IsADirectoryError) as e:
             raise CorruptStore(
-                f"the record of container {id} is damaged", why=e.what, next=f"delete --force {id}"
+                f"the record of container {id} is damaged", why=str(e), next=f"delete --force {id}"
             ) from e
         return Container(path, record)
 
@@ -120,7 +120,7 @@ class Container:
             with open(f"{self.path}/state.json", "rb", buffering=0) as file:
                 pid = decode_text(_State, file.read(), f"{self.path}/state.json").pid
                 written_s = os.fstat(file.fileno()).st_mtime
-        except (FileNotFoundError, InvalidInput):
+        except (FileNotFoundError, IsADirectoryError, InvalidInput):
             return 0
         return pid if _is_alive(pid, written_s) else 0
 
@@ -177,10 +177,14 @@ def remove_directory(path: str) -> None:
     for name in os.listdir(path):
         try:
             os.unlink(f"{path}/{name}")
-        except IsADirectoryError as e:
-            if name != "notify":
+        except IsADirectoryError:
+            if name == "notify":
+                remove_directory(f"{path}/{name}")
+                continue
+            try:
+                os.rmdir(f"{path}/{name}")
+            except OSError as e:
                 raise InvalidInput(f"{path}/{name} is not kist's", why="a container's directory has no others") from e
-            remove_directory(f"{path}/{name}")
         except FileNotFoundError:
             pass
     os.rmdir(path)

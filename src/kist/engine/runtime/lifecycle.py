@@ -200,15 +200,32 @@ def _poststop(container: Container) -> None:
 
 
 def _remove_lost(containers: Containers, id: str) -> None:
-    """Without a record: the process that state.json names, and cgroups that bear the whole id as their name."""
+    """Without a record: the cgroups, with all that runs or is stopped inside, and the process that state.json names."""
     from kist.engine.runtime.container import Container, Record
 
     path = containers.path(id)
-    _end_process(Container(path, Record(id=id, bundle="", rootfs="", oci_version="", created_ns=0)))
-    found = []
+    container = Container(path, Record(id=id, bundle="", rootfs="", oci_version="", created_ns=0))
     if len(id) >= 8 or os.path.isdir(path):
-        for directory, names, _ in os.walk(_CGROUP_ROOT):
-            found += [f"{directory}/{name}" for name in names if name in (id, f"{id}.scope") and "/kist" in directory]
-            names[:] = [name for name in names if name not in (id, f"{id}.scope")]
-    remove_cgroups(found)
+        remove_cgroups(_lost_cgroups(container))
+    _end_process(container)
     remove_directory(path)
+
+
+def _lost_cgroups(container: Container) -> list[str]:
+    """At the path that the config asks for, else those of kist's own that bear the whole id as their name."""
+    try:
+        asked = container.spec().linux.cgroups_path
+    except CorruptStore:
+        asked = ""
+    _, *scope = asked.split(":")
+    ends = [f"/{'-'.join(scope)}.scope" if scope else f"/{asked.lstrip('/')}"]
+    if not asked:
+        ends = [f"/{container.id}", f"/{container.id}.scope"]
+    found: list[str] = []
+    for directory, names, _ in os.walk(_CGROUP_ROOT):
+        here = [
+            name for name in names if f"{directory}/{name}".endswith(tuple(ends)) and (asked or "/kist" in directory)
+        ]
+        found += [f"{directory}/{name}" for name in here]
+        names[:] = [name for name in names if name not in here]
+    return found
