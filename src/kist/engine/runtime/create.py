@@ -90,6 +90,8 @@ def create(
     record = Record(
         id=request.id, bundle=request.bundle, rootfs=rootfs, oci_version=spec.oci_version, created_ns=time.time_ns(),
         annotations=spec.annotations, owner=os.geteuid(), creator=os.getpid(),
+        hooks=tuple(name for name in ("poststart", "poststop") if spec.hooks and getattr(spec.hooks, name)),
+        empty=spec.process is None,
     )  # fmt: skip
     notify = callers_socket()
     if notify:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]  # the enums of `signal` take 6 ms
 import os
-import signal
 
 from kist.engine.runtime.container import CREATED, PAUSED, RUNNING, STOPPED, hook_output, hook_state, remove_directory
 from kist.errors import Conflict, CorruptStore, InvalidInput, KistError, NotFound
@@ -27,8 +27,8 @@ def start(container: Container) -> None:
             RUNNING: "cannot start an already running container",
         }
         raise Conflict(why.get(status, f"cannot start a container in the {status} state"))
-    spec, pid = container.spec(), container.pid
-    if spec.process is None:
+    pid = container.pid
+    if container.record.empty:
         _end_process(container)
         raise InvalidInput("process is missing", path="$", next="a container without one can only be deleted")
     notifications = None
@@ -45,9 +45,10 @@ def start(container: Container) -> None:
     finally:
         os.close(fd)
     os.unlink(container.fifo)
-    if spec.hooks and spec.hooks.poststart:
+    if "poststart" in container.record.hooks:
+        hooks = container.spec().hooks
         try:
-            run_hooks(container, spec.hooks.poststart, RUNNING, pid)
+            run_hooks(container, hooks.poststart if hooks else (), RUNNING, pid)
         except KistError:
             _remove(container)
             raise
@@ -189,6 +190,8 @@ def _end_process(container: Container) -> None:
 
 
 def _poststop(container: Container) -> None:
+    if "poststop" not in container.record.hooks:
+        return
     try:
         spec = container.spec()
     except CorruptStore:
