@@ -207,6 +207,7 @@ def test_ps(oci: Runtime):
 
 
 def test_list(oci: Runtime):
+    oci.root.mkdir()
     assert oci("list", "--quiet").stdout == ""
     first, second = sorted([oci.running(), oci.create("true")])
     assert sorted(oci("list", "--quiet").stdout.split()) == [first, second]
