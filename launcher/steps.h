@@ -1,9 +1,9 @@
 /* Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit. */
 #ifndef KIST_STEPS_H
 #define KIST_STEPS_H
-#define PLAN_TABLE 0xea0cd47fc1ccc9eeUL
+#define PLAN_TABLE 0x70274e0158cbbbe5UL
 #define MAX_ARGUMENTS 10
-#define OP_COUNT 84
+#define OP_COUNT 87
 
 struct argument { unsigned long n; const char *s; };  /* a number or slot; else length or count, and bytes */
 
@@ -92,12 +92,15 @@ enum op {
     OP_CGROUP_INHERIT = 81,
     OP_LISTEN = 82,
     OP_AWAIT_NOTIFICATION = 83,
+    OP_OPEN_NAMESPACE = 84,
+    OP_NETLINK = 85,
+    OP_CGROUP_OWN = 86,
 };
 extern const char *const op_signature[OP_COUNT];
 #define OP_SIGNATURES \
     [OP_MKDIR] = "snn", \
     [OP_REMOVE] = "s", \
-    [OP_WRITE_FILE] = "ss", \
+    [OP_WRITE_FILE] = "ssn", \
     [OP_CREATE_FILE] = "ssnn", \
     [OP_OPEN] = "snf", \
     [OP_CONNECT] = "sf", \
@@ -177,11 +180,14 @@ extern const char *const op_signature[OP_COUNT];
     [OP_CGROUP_INHERIT] = "sss", \
     [OP_LISTEN] = "ssf", \
     [OP_AWAIT_NOTIFICATION] = "ff", \
+    [OP_OPEN_NAMESPACE] = "sf", \
+    [OP_NETLINK] = "nblfsfn", \
+    [OP_CGROUP_OWN] = "sn", \
 
 
 struct mkdir { struct argument path, mode, keep; };
 struct remove { struct argument path; };
-struct write_file { struct argument path, data; };
+struct write_file { struct argument path, data, optional; };
 struct create_file { struct argument path, data, mode, keep; };
 struct open { struct argument path, flags, slot; };
 struct connect { struct argument path, slot; };
@@ -249,4 +255,7 @@ struct drop_nodes { struct argument slot; };
 struct cgroup_inherit { struct argument path, file, nothing; };
 struct listen { struct argument directory, name, slot; };
 struct await_notification { struct argument source, target; };
+struct open_namespace { struct argument kind, slot; };
+struct netlink { struct argument protocol, messages, commands, namespace, link, target, target_at; };
+struct cgroup_own { struct argument path, uid; };
 #endif

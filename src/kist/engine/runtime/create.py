@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from kist.engine.runtime.container import Containers
     from kist.plan.compile import Compiled
+    from kist.plan.compile_network import HostLink
     from kist.plan.facts import HostFacts, IdRange
 
 _CONFIG_BYTES_MAX = 16 << 20
@@ -127,15 +128,26 @@ def create(
         optional_limits=OPTIONAL_LIMITS,
         all_hierarchies=True,
         listen_fds=listen,
+        links=_links(spec),
     )
+    scope = None
+    if request.cgroup_manager == "systemd":
+        from kist.engine.runtime.scope import start, within
+
+        scope = start(spec, request.id, facts)
+        spec, facts = within(spec, facts, scope)
+        setting = replace(setting, release=scope.release)
     compiled = compile_container(spec, facts, setting)
     flags = sum(NAMESPACES[namespace.type][0] for namespace in spec.linux.namespaces)
     record = Record(
-        **record.__dict__ | {"cgroups": compiled.cgroup_paths, "freezer": compiled.freezer, "namespaces": flags}
+        **record.__dict__
+        | {"cgroups": compiled.cgroup_paths, "freezer": compiled.freezer, "namespaces": flags}
+        | {"unit": scope.unit if scope else ""}
     )
-    _refuse_occupied(compiled)
-    containers.make(request.id)
+    if not scope:
+        containers.make(request.id)
     try:
+        _refuse_occupied(compiled)
         _write(f"{path}/record", dumps(record).encode())
         _write(f"{path}/config.json", text)
         if notify:
@@ -151,7 +163,8 @@ def create(
         if debug:
             for line in described(compiled.plan):
                 debug(line)
-        become(compiled.plan, open_program(), open_fds(setting.stdio.inherited_fds), explainer)
+        keep = [*open_fds(setting.stdio.inherited_fds), *([scope.hold] if scope else ())]
+        become(compiled.plan, open_program(), keep, explainer)
     except BaseException:
         remove_directory(path)
         raise
@@ -198,6 +211,19 @@ def _refuse_occupied(compiled: Compiled) -> None:
             raise Conflict(f"container's cgroup is not empty: {path}", next="another $.linux.cgroupsPath")
     if is_frozen(compiled.freezer):
         raise Conflict(f"container's cgroup unexpectedly frozen: {compiled.freezer}", next="thaw it, or take another")
+
+
+def _links(spec: Spec) -> tuple[HostLink, ...]:
+    """The interfaces of the host that linux.netDevices names."""
+    names = spec.linux.net_devices
+    if not names:
+        return ()
+    from kist.kernel.netlink import Netlink, addresses, links
+    from kist.plan.compile_network import HostLink
+
+    with Netlink() as connection:
+        found = [link for link in links(connection) if link.name in names]
+        return tuple([HostLink(link.name, link.index, tuple(addresses(connection, link.index))) for link in found])
 
 
 def open_fds(count: int) -> list[int]:
