@@ -449,7 +449,7 @@ def test_the_log(oci: Runtime):
 @kist_only
 def test_help_names_every_command(oci: Runtime):
     text = oci("--help").stdout
-    commands = [line.split()[0] for line in text.partition("Commands:\n")[2].splitlines()]
+    commands = [line.split()[0] for line in text.partition("COMMANDS:\n")[2].partition("\n\n")[0].splitlines()]
     assert {"create", "start", "state", "kill", "delete", "run", "exec", "update", "events"} <= set(commands)
     for command in commands:
         if command not in ("checkpoint", "restore"):

@@ -44,7 +44,7 @@ def run(argv: list[str]) -> int:
     except HelpAsked as e:
         from kist.faces.oci.help import help_text
 
-        print(help_text(e.command, e.command.name and session.command, COMMANDS), end="")
+        print(help_text(e.command, COMMANDS), end="")
         return 0
     except KistError as e:
         session.log.error(session.words(e))
