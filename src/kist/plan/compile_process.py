@@ -216,7 +216,8 @@ class ProcessCompiler:
         if b.setting.find_home and "HOME" not in self.env:
             b.init("exec", FindHome(user.uid), "where the user lives, for HOME")
         b.init(g, BoundingSet(masks["bounding"]), "no program inside can regain the others")
-        if not b.single_id and not b.setting.keep_groups:
+        single_id = b.single_id or b.setting.groups_denied
+        if not single_id and not b.setting.keep_groups:
             groups = user.additional_gids
             b.init(g, SetGroups(pack(f"<{len(groups)}I", *groups)), "none of the caller's groups")
         elif user.additional_gids and not b.setting.keep_groups:

@@ -6,7 +6,7 @@ import os
 
 from kist.codec import decode_text
 from kist.engine.runtime.container import PAUSED, STOPPED, hook_state
-from kist.engine.runtime.create import open_fds
+from kist.engine.runtime.create import groups_denied, open_fds
 from kist.errors import Conflict, InvalidInput, NotFound
 from kist.kernel.launcher import become, described, open_program
 from kist.kernel.probe import probe
@@ -68,6 +68,7 @@ def execute(
         hook_state=hook_state(container.record, status, "$init_pid"),
         find_home=True,
         reset_affinity=True,
+        groups_denied=groups_denied(f"/proc/{container.pid}"),
         pid_file=request.pid_file,
         pidfd_socket=request.pidfd_socket,
     )
