@@ -82,6 +82,7 @@ class Compiled(Value):
     plan: Plan
     cgroup_paths: tuple[str, ...] = ()
     cgroup_leaf: str = ""  # where the calling process must go first: see CgroupPlan.leaf
+    cgroup_steps: Plan = ()  # of the plan, those that make the cgroup
     freezer: str = ""
     not_enforced: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -156,7 +157,7 @@ class _Compiler:
         self.process.become(self._hooks("start_container"))
         self._after()
         return Compiled(
-            tuple(b.plan), self.cgroup.paths, self.cgroup.leaf, self.cgroup.freezer,
+            tuple(b.plan), self.cgroup.paths, self.cgroup.leaf, self.cgroup.before, self.cgroup.freezer,
             (*self.cgroup.not_enforced, *b.not_enforced), tuple(b.notes),
         )  # fmt: skip
 
