@@ -59,7 +59,7 @@ long write_path(const char *path, const char *data, ulong size);
 int path_in(char *to, const char *directory, const char *name); /* 0 when longer than 4096 bytes */
 
 long send_fd(int socket, int fd);
-long receive_fd(int socket);
+long receive_fd(struct state *s);
 long hear(struct state *s, uint *words, uint count); /* from peer; a failure told is returned as ours */
 void tell(struct state *s, const uint *words, uint count);
 __attribute__((noreturn)) void fail(struct state *s, long error);

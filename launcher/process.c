@@ -24,24 +24,28 @@ long send_fd(int socket, int fd) {
     return r < 0 ? r : 0;
 }
 
-long receive_fd(int socket) {
+/* What the peer's last `n` bytes mean: a step of its own that failed, its end, or else words for us. */
+static long heard_from(struct state *s, const uint *heard, long n) {
+    if (n == 16 && heard[0] == SAYS_FAILED) {
+        s->step = heard[1];
+        s->argument = heard[3];
+        return -(long)heard[2];
+    }
+    return n ? n : -ECHILD;
+}
+
+long receive_fd(struct state *s) {
     uint words[4] = {0};
     struct control control = {0, 0, 0, {-1}, 0};
-    long r = receive(socket, words, sizeof words, &control);
+    long r = heard_from(s, words, receive(s->peer, words, sizeof words, &control));
     if (r < 0) return r;
     return control.type == 1 && control.length >= 20 ? control.fd : -ECHILD;
 }
 
 long hear(struct state *s, uint *words, uint count) {
     uint heard[4] = {0};
-    long n = sys(recvfrom, s->peer, heard, sizeof heard, 0, 0, 0);
+    long n = heard_from(s, heard, sys(recvfrom, s->peer, heard, sizeof heard, 0, 0, 0));
     if (n < 0) return n;
-    if (n == 16 && heard[0] == SAYS_FAILED) {
-        s->step = heard[1];
-        s->argument = heard[3];
-        return -(long)heard[2];
-    }
-    if (n == 0) return -ECHILD;
     for (uint i = 0; i < count && i < 4; i++) words[i] = heard[i];
     return n;
 }
@@ -120,13 +124,8 @@ static long adopt(struct state *s) {
     uint words[4] = {0};
     struct control control;
     memset(&control, 0, sizeof control);
-    long n = receive(s->peer, words, sizeof words, &control);
+    long n = heard_from(s, words, receive(s->peer, words, sizeof words, &control));
     if (n < 0) return n;
-    if (n == 16 && words[0] == SAYS_FAILED) {
-        s->step = words[1];
-        s->argument = words[3];
-        return -(long)words[2];
-    }
     if (n != 4 || control.type != 2 /* SCM_CREDENTIALS */ || control.from.pid <= 0) return -ECHILD;
     long r = sys(pidfd_open, control.from.pid, 0);
     if (r < 0) return r;
@@ -176,6 +175,7 @@ static long run_program(struct program *program, ulong timeout_ms) {
     args.pidfd = (ulong)&pidfd;
     args.exit_signal = SIGCHLD;
     long child = sys(clone3, &args, sizeof args);
+    if (child == -ENOSYS) child = sys(clone, CLONE_PIDFD | SIGCHLD, 0, &pidfd, 0, 0); /* a filter says so */
     if (child == 0) {
         ulong none = 0;
         default_signals();
@@ -220,6 +220,7 @@ static long run_hook(struct state *s, const struct step *step) {
     static char *argv[1024], *envp[4096], state[65536];
     long r = list_strings(&a->argv, argv, 1024);
     if (r >= 0) r = list_strings(&a->env, envp, 4096);
+    if (r > 0 && r < 4095 && s->actor == ACTOR_INIT && *s->home) envp[r] = s->home, envp[r + 1] = 0;
     char **env = r == 0 && s->actor == ACTOR_HOST ? s->environment : envp; /* none given: ours, outside */
     if (r >= 0) r = expand(s, a->state.s, state, sizeof state);
     if (r < 0) return r;
@@ -230,6 +231,7 @@ static long run_hook(struct state *s, const struct step *step) {
     struct program program = {argv, env, a->path.s, {a->stdout.s, a->stderr.s}, input, 255};
     r = run_program(&program, a->timeout_ms.n);
     shut(input);
+    if (r == -ECANCELED) s->argument = (uint)program.status;
     if (r == 0 || !*a->warning.s) return r;
     char text[22];
     ulong n = decimal(text, (ulong)program.status);
@@ -352,6 +354,9 @@ static long send_listener(struct state *s, const struct step *step) {
     r = sys(sendmsg, socket, &header, MSG_NOSIGNAL);
     shut(socket);
     shut(fd);
+    if (r < 0) return r;
+    words[0] = SAYS_GO;
+    r = sys(sendto, s->peer, words, 4, MSG_NOSIGNAL, 0, 0);
     return r < 0 ? r : 0;
 }
 

@@ -240,14 +240,17 @@ static long mount_at(struct state *s, const struct step *step) {
     return r < 0 ? r : 0;
 }
 
-static long open_source(const char *source, ulong recursive, ulong nofollow) {
-    return sys(open_tree, AT_FDCWD, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (recursive ? AT_RECURSIVE : 0) |
-               (nofollow ? AT_SYMLINK_NOFOLLOW : 0));
+static long open_source(int at, const char *source, ulong recursive, ulong nofollow) {
+    return sys(open_tree, at, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH |
+               (recursive ? AT_RECURSIVE : 0) | (nofollow ? AT_SYMLINK_NOFOLLOW : 0));
 }
 
 static long take_tree(struct state *s, const struct step *step) {
     ARGUMENTS(open_tree);
-    int tree = (int)open_source(a->source.s, a->recursive.n, a->nofollow.n);
+    int inside = a->inside.n ? (int)resolve(s, a->source.s, O_PATH | (a->nofollow.n ? O_NOFOLLOW : 0), 0) : AT_FDCWD;
+    if (inside < 0 && a->inside.n) return inside;
+    int tree = (int)open_source(inside, a->inside.n ? "" : a->source.s, a->recursive.n, a->nofollow.n);
+    shut(inside);
     if (tree < 0) return tree;
     long r = 0;
     if (a->id_map.n) {
@@ -285,8 +288,12 @@ static long bind_at(struct state *s, const struct step *step) {
     ARGUMENTS(bind_at);
     ulong links = a->links.n;
     int tree = a->tree.n ? s->slots[a->tree.n]
-                         : (int)open_source(a->source.s, a->recursive.n, links & (NOFOLLOW_SOURCE | COPY_LINK));
+                         : (int)open_source(AT_FDCWD, a->source.s, a->recursive.n, links & (NOFOLLOW_SOURCE | COPY_LINK));
     if (tree < 0) return tree;
+    if (a->tree.n && a->propagation.n & MS_SHARED) { /* a younger copy, so that mountinfo lists it in the asked order */
+        int copy = (int)open_source(tree, "", a->recursive.n, 0);
+        if (copy >= 0) { shut(tree); tree = copy; } /* else: before Linux 6.15 */
+    }
     struct statx st;
     long r = sys(statx, tree, "", AT_EMPTY_PATH, STATX_TYPE, &st);
     uint kind = st.stx_mode & S_IFMT;
@@ -494,7 +501,12 @@ static long open_pty(struct state *s, const struct step *step) {
     if (slave < 0) { shut(master); return slave; }
     struct { unsigned short rows, columns, x, y; } size = {(unsigned short)a->rows.n, (unsigned short)a->columns.n, 0, 0};
     if (a->rows.n || a->columns.n) r = sys(ioctl, master, TIOCSWINSZ, &size);
-    if (r == 0 && (a->uid.n || a->gid.n)) r = sys(fchown, slave, a->uid.n, a->gid.n);
+    if (r == 0 && a->uid.n) r = sys(fchown, slave, a->uid.n, -1);
+    struct termios modes, ours;
+    if (r == 0 && !a->socket.n && sys(ioctl, 1, TCGETS, &ours) < 0 && sys(ioctl, slave, TCGETS, &modes) == 0) {
+        modes.c_oflag &= ~(uint)ONLCR;
+        r = sys(ioctl, slave, TCSETS, &modes);
+    }
     if (r == 0 && a->console.n) r = show_console(s, slave);
     if (r == 0) r = send_fd(a->socket.n ? s->slots[a->socket.n] : s->peer, master);
     for (int fd = 0; r >= 0 && fd < 3; fd++) r = sys(dup3, slave, fd, 0);

@@ -202,7 +202,9 @@ static long set_seccomp(struct state *s, const struct step *step) {
     long r = sys(seccomp, SECCOMP_SET_MODE_FILTER, a->flags.n, &program);
     if (r < 0 || !a->notify.n) return r < 0 ? r : 0;
     uint words[] = {SAYS_GO, (uint)r};
-    return sys(write, s->peer, words, sizeof words) < 0 ? -EPIPE : 0;
+    if (sys(write, s->peer, words, sizeof words) < 0) return -EPIPE;
+    while (sys(read, s->peer, words, sizeof words) == -EINTR); /* until it is in good hands: exec closes it */
+    return 0;
 }
 
 static long report_file(struct state *s, const char *path) {
@@ -313,13 +315,23 @@ static long find_home(struct state *s, const struct step *step) {
     return 0;
 }
 
+static void end_by(int signal) { leave(128 + signal); }
+
+/* Signals end it meanwhile, as they would any process: the kernel has no default action for PID 1. */
 static long await_start(struct state *s, const struct step *step) {
     uint ready = SAYS_READY;
     char byte;
+    ulong deadly = ~(SIGBIT(SIGCHLD) | SIGBIT(SIGCONT) | SIGBIT(SIGURG) | SIGBIT(SIGWINCH) | SIGBIT(SIGTSTP) |
+                     SIGBIT(SIGTTIN) | SIGBIT(SIGTTOU)) & 0x7fffffff, all = ~0UL;
+    struct { ulong handler, flags, restorer, mask; } action = {(ulong)end_by, 0x04000000 /* SA_RESTORER */, (ulong)end_by, 0};
+    for (int n = 1; n <= 31; n++)
+        if (deadly & SIGBIT(n)) sys(rt_sigaction, n, &action, 0, 8);
     long r = sys(write, s->peer, &ready, 4); /* the call that the fewest filters deny */
     shut(s->peer);
     s->peer = -1;
+    sys(rt_sigprocmask, 1 /* SIG_UNBLOCK */, &deadly, 0, 8);
     while (r >= 0 && (r = sys(read, s->slots[step->arguments[0].n], &byte, 1)) == -EINTR);
+    sys(rt_sigprocmask, 0 /* SIG_BLOCK */, &all, 0, 8);
     return r < 0 ? r : 0;
 }
 
@@ -346,7 +358,7 @@ long take_step(struct state *s, const struct step *step) {
     case OP_PIPE: return new_pipe(s, step);
     case OP_RELAY:
         if (a[0].n == SLOT_PTY && s->slots[SLOT_PTY] < 0) {
-            r = receive_fd(s->peer);
+            r = receive_fd(s);
             if (r < 0) return r;
             s->slots[SLOT_PTY] = (int)r;
         }

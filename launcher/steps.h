@@ -1,7 +1,7 @@
 /* Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit. */
 #ifndef KIST_STEPS_H
 #define KIST_STEPS_H
-#define PLAN_TABLE 0xad58dff4cef56657UL
+#define PLAN_TABLE 0xea518684c3dbae11UL
 #define MAX_ARGUMENTS 10
 #define OP_COUNT 84
 
@@ -121,7 +121,7 @@ extern const char *const op_signature[OP_COUNT];
     [OP_OPEN_ROOT] = "s", \
     [OP_OPEN_PROC] = "", \
     [OP_MOUNT_AT] = "ssslnnfnnn", \
-    [OP_OPEN_TREE] = "snffnn", \
+    [OP_OPEN_TREE] = "snffnnn", \
     [OP_BIND_AT] = "ssfnnnnnnn", \
     [OP_MKDIR_AT] = "snnn", \
     [OP_MKNOD_AT] = "snnnnn", \
@@ -139,7 +139,7 @@ extern const char *const op_signature[OP_COUNT];
     [OP_LINK_UP] = "s", \
     [OP_PIPE] = "ff", \
     [OP_RELAY] = "ff", \
-    [OP_OPEN_PTY] = "nnnnnf", \
+    [OP_OPEN_PTY] = "nnnnf", \
     [OP_DUP] = "fn", \
     [OP_OWN_STDIO] = "nnn", \
     [OP_NEW_KEYRING] = "s", \
@@ -201,7 +201,7 @@ struct mount_propagation { struct argument path, flags, parent; };
 struct mount { struct argument fstype, source, target, flags, data; };
 struct open_root { struct argument path; };
 struct mount_at { struct argument fstype, source, target, options, attributes, propagation, slot, copy_up, keep_mode, strict; };
-struct open_tree { struct argument source, recursive, slot, id_map, id_map_recursive, nofollow; };
+struct open_tree { struct argument source, recursive, slot, id_map, id_map_recursive, nofollow, inside; };
 struct bind_at { struct argument source, target, tree, recursive, attributes, clear, all_attributes, all_clear, propagation, links; };
 struct mkdir_at { struct argument target, mode, uid, gid; };
 struct mknod_at { struct argument target, mode, major, minor, uid, gid; };
@@ -216,7 +216,7 @@ struct write_proc { struct argument path, data; };
 struct link_up { struct argument name; };
 struct pipe { struct argument read, write; };
 struct relay { struct argument source, target; };
-struct open_pty { struct argument uid, gid, rows, columns, console, socket; };
+struct open_pty { struct argument uid, rows, columns, console, socket; };
 struct dup { struct argument slot, fd; };
 struct own_stdio { struct argument uid, gid, pipes; };
 struct new_keyring { struct argument name; };

@@ -13,12 +13,23 @@ from struct import unpack
 
 from kist.errors import KistError, StepFailed
 from kist.plan.encode import encode
-from kist.plan.steps import Exec, FindCommand, Mount, MountAt, ReportFile
+from kist.plan.steps import (
+    ACTORS,
+    Exec,
+    FindCommand,
+    Hook,
+    Mount,
+    MountAt,
+    ReportFile,
+    Scheduler,
+    Seccomp,
+    SendListener,
+)
 from kist.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import NoReturn
 
     from kist.plan.steps import Plan
@@ -180,6 +191,14 @@ def become(plan: Plan, program: int, keep: Sequence[int], explainer: Sequence[st
     os.execve(f"/proc/self/fd/{program}", argv, os.environ)  # noqa: S606
 
 
+def described(plan: Plan) -> Iterator[str]:
+    """A line for each step, for a log."""
+    for index, entry in enumerate(plan):
+        yield f"step {index}, {ACTORS[entry.actor]}: {entry.step!r:.400}"
+        if isinstance(entry.step, Seccomp):
+            yield f"seccomp filter flags: {entry.step.flags}"
+
+
 def explain_failure(words: Sequence[str]) -> KistError:
     """What the launcher has left to say: PLAN-FD STEP ERRNO ARGUMENT."""
     from kist.plan.encode import decode
@@ -196,6 +215,11 @@ def explain(plan: Plan, index: int, error: int, argument: int) -> KistError:
         return KistError(f"the launcher refused the plan: {name}", next="reinstall kist: its parts differ in version")
     entry = plan[index]
     step = entry.step
+    if isinstance(step, Exec) and any(isinstance(e.step, FindCommand) for e in plan):  # it is there: its interpreter?
+        text = f"exec {step.argv[0]}: {os.strerror(error).lower()}"
+        return StepFailed(text, step=index, errno=error, exit_code=126, code="exec-failed")
+    if isinstance(step, Hook):
+        return _hook_failed(plan, index, error, argument)
     if isinstance(step, Exec):
         return _not_executable(step.argv[0], index, error, name)
     if isinstance(step, FindCommand):
@@ -206,9 +230,31 @@ def explain(plan: Plan, index: int, error: int, argument: int) -> KistError:
     what = f"cannot take step {index}, {type(step).__name__}{' ' + subject if subject else ''}: {name}"
     next_ = f"kist explain --step {index} ... shows the step; kist doctor what this host allows"
     why = f"{os.strerror(error)}; the step is for: {entry.why}"
+    if isinstance(step, MountAt) and step.strict and error in (errnos.ELOOP, errnos.ENOTDIR):
+        next_ = f"{step.target} must be mounted on ordinary directory"
+        why = f"{next_}, and a link or file is there"
+    if isinstance(step, Scheduler) and error == errnos.EPERM:
+        why = "process scheduler can't be used together with AllowedCPUs, and some need privilege"
+    if isinstance(step, SendListener):
+        what = f"failed to connect with seccomp agent {step.path}: {name}"
     if error == errnos.ENOMEM and isinstance(step, (Mount, MountAt)):
         next_ = "give it more memory: what it writes counts"
     return StepFailed(what, step=index, errno=error, why=why, next=next_)
+
+
+def _hook_failed(plan: Plan, index: int, error: int, status: int) -> StepFailed:
+    entry = plan[index]
+    assert isinstance(entry.step, Hook)
+    number = sum(isinstance(e.step, Hook) and e.why == entry.why for e in plan[:index])
+    how = "timed out" if error == errnos.ETIMEDOUT else os.strerror(error)
+    if error == errnos.ECANCELED:
+        import signal
+
+        how = f"exit status {status}" if status < 128 else f"signal: {signal.strsignal(status - 128)}".lower()
+    text = f"error running {entry.why} hook #{number}: {entry.step.path}: {how}"
+    return StepFailed(
+        text, step=index, errno=error, code="hook-failed", next="hooks are programs of the bundle's maker"
+    )
 
 
 def _not_executable(command: str, index: int, error: int, name: str) -> StepFailed:

@@ -38,7 +38,6 @@ _RLIMITS = (
 )
 _V1_CORE = {"memory", "cpu", "pids"}  # net_cls alone on v1 (some VPNs mount it) does not make a v1 host
 _WHOLE_ID_SPACE = ["0", "0", "4294967295"]  # uid_map of the initial user namespace
-_UNSCHEDULED = ("loop", "ram", "zram", "dm-", "md", "nbd", "sr")  # block devices without an I/O scheduler of their own
 
 
 class Mount(Value):
@@ -225,9 +224,7 @@ def _bfq() -> bool:
         disks = os.listdir("/sys/block")
     except OSError:
         return False
-    return any(
-        "[bfq]" in _read(f"/sys/block/{disk}/queue/scheduler") for disk in disks if not disk.startswith(_UNSCHEDULED)
-    )
+    return any("[bfq]" in _read(f"/sys/block/{disk}/queue/scheduler") for disk in disks)
 
 
 def _writable(directory: str, *files: str) -> bool:
@@ -246,7 +243,7 @@ def _v1(places: Mapping[str, Place], host_root: bool, systemd: bool) -> CgroupFa
         v1={name: CgroupV1(p.mount, p.path or "/", writable[bases[name]]) for name, p in places.items()},
         systemd=systemd,
         swap_accounting=bool(memory) and os.path.exists(f"{memory}/memory.memsw.limit_in_bytes"),
-        io_weight="blkio.bfq.weight" if blkio and _bfq() else weight,
+        io_weight="blkio.bfq.weight" if os.path.exists(f"{blkio}/blkio.bfq.weight") and _bfq() else weight,
         cpuset_cpus=_read(f"{cpuset}/cpuset.effective_cpus").strip() if cpuset else "",
         cpuset_mems=_read(f"{cpuset}/cpuset.effective_mems").strip() if cpuset else "",
         realtime=bool(cpu) and os.path.exists(f"{cpu}/cpu.rt_runtime_us"),

@@ -1,3 +1,3 @@
 """Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit."""
 
-TABLE = 0xAD58DFF4CEF56657
+TABLE = 0xEA518684C3DBAE11

@@ -130,11 +130,14 @@ def _exceptions(devices: DeviceRules) -> dict[_Key, int]:
                 kept[other] &= ~rule.access
                 if not kept[other]:
                     del kept[other]
-    if not devices.default:  # one entry must cover a request alone, so a narrow one carries what wider ones grant
-        for wide, access in [(key, access) for key, access in kept.items() if ANY in key]:
-            for key in kept:
-                if _covers(wide, key):
-                    kept[key] |= access
+    if (
+        not devices.default
+    ):  # one entry must cover a request to read and write: a narrow one carries what wider ones grant
+        both = ACCESS["r"] | ACCESS["w"]
+        for wide, access in [(key, access & both) for key, access in kept.items() if ANY in key]:
+            for key, narrow in kept.items():
+                if narrow & both and _covers(wide, key):
+                    kept[key] = narrow | access
     return kept
 
 

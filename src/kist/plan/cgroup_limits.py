@@ -97,7 +97,7 @@ def _memory(memory: Memory, facts: HostFacts, v2: bool, update: bool) -> Iterato
         yield limit("limit", "max" if v2 else "limit_in_bytes", most, "beyond it: reclaim, then the OOM killer")
     swap = _amount(memory.swap, "memory.swap")
     if _counts(swap, update):
-        if swap > 0:
+        if swap > 0 and not (update and memory.limit is None and not v2):  # else the kernel compares
             _check_swap(most if v2 else max(most, 0), swap)
         # v1: after the memory limit, which must never be above the sum.
         file, data = ("swap.max", v2_swap(most, swap)) if v2 else ("memsw.limit_in_bytes", swap)
@@ -152,8 +152,8 @@ def _cpu(cpu: Cpu, facts: HostFacts, v2: bool, update: bool) -> Iterator[Limit]:
     if not v2 and _counts(quota, update):
         yield limit("quota", "cfs_quota_us", quota, "microseconds of processor time in each period")
     burst = _amount(cpu.burst, "cpu.burst")
-    if burst > 0:
-        if quota <= 0 or burst > quota:
+    if burst > 0 or (update and cpu.burst == 0):
+        if not update and (quota <= 0 or burst > quota):
             raise InvalidInput("a burst needs a quota and is at most as large", path=f"{WHERE}.cpu.burst")
         file = "max.burst" if v2 else "cfs_burst_us"
         yield limit("burst", file, burst, "unused time that may be kept for later", missing=since((5, 14)))

@@ -24,6 +24,7 @@ from kist.plan.steps import (
     Await,
     AwaitNotification,
     AwaitReady,
+    CgroupMake,
     Clone,
     Connect,
     CreateFile,
@@ -33,6 +34,7 @@ from kist.plan.steps import (
     Leave,
     LinkUp,
     Listen,
+    Mkdir,
     MkdirAt,
     MountPropagation,
     Open,
@@ -55,6 +57,7 @@ from kist.plan.steps import (
     WriteProc,
 )  # fmt: skip
 from kist.plan.sysctl import sysctl_path
+from kist.spec.runtime import Process
 from kist.value import Value, replace
 
 TYPE_CHECKING = False
@@ -64,7 +67,7 @@ if TYPE_CHECKING:
     from kist.plan.facts import HostFacts
     from kist.plan.setting import Setting
     from kist.plan.steps import Plan
-    from kist.spec.runtime import Hook, IdMapping, Process, Spec
+    from kist.spec.runtime import Hook, IdMapping, Spec
 
 _PIPES = {
     0: (Slots.IN_READ, Slots.IN_WRITE),
@@ -145,7 +148,11 @@ class _Compiler:
             raise Unsupported("$.linux.intelRdt: this host has no resctrl file system", next="leave it out")
         for path in setting.removals:
             self.host("exec", Remove(path), "kist's own record of the container")
-        b.plan += self.cgroup.before
+        for entry in self.cgroup.before:
+            if setting.keep_cgroup and isinstance(entry.step, CgroupMake):
+                self.host(entry.group, Mkdir(entry.step.path, keep=1), entry.why)
+            else:
+                b.plan.append(entry)
         self._open_early()
         self._processes()
         self._namespaces()
@@ -196,6 +203,7 @@ class _Compiler:
             if self.user_in_stage:
                 self._map_ids(STAGE)
             self._join(STAGE, joined, slots)
+            late = f.CLONE_NEWTIME if self.offsets else 0  # the others come with the user namespace that owns them
             if late & b.new:
                 b.stage("namespaces", Unshare(late & b.new), "these take effect from where the process is now")
             self._time_offsets(STAGE)
@@ -289,6 +297,8 @@ class _Compiler:
         self._create_hooks()
         root.write_files()
         self.process.terminal(console=True)
+        if self.setting.mode == RUN:
+            self._relays()  # here, in the order in which the other side hands things out
         sysctls = {sysctl_path(key, self.b, "$.linux.sysctl"): value for key, value in spec.linux.sysctl.items()}
         if sysctls or self.process.labels():
             root.open_proc()
@@ -326,11 +336,26 @@ class _Compiler:
 
     # --- the supervisor's second half
 
+    def _relays(self) -> None:
+        stdio = self.setting.stdio
+        if self.terminal and not stdio.console_socket:
+            self.host("exec", Relay(Slots.PTY, Slots.STDOUT), "what it prints")
+            if stdio.stdin == "pass":
+                self.host("exec", Relay(Slots.STDIN, Slots.PTY), "what is typed")
+        elif not self.terminal:
+            ends = {
+                0: (Slots.STDIN, Slots.IN_WRITE),
+                1: (Slots.OUT_READ, Slots.STDOUT),
+                2: (Slots.ERR_READ, Slots.STDERR),
+            }
+            for fd in stdio.relays:
+                self.host("exec", Relay(*ends[fd]), f"copies fd {fd}")
+
     def _after(self) -> None:
-        setting, stdio = self.setting, self.setting.stdio
+        setting = self.setting
         if setting.mode != RUN:
             self.host("exec", AwaitReady(int(setting.mode == DETACH)), "until there is nothing left that can fail")
-        elif self._hooks("poststart") or setting.pid_file or setting.pidfd_socket:
+        if setting.mode == RUN and (self._hooks("poststart") or setting.pid_file or setting.pidfd_socket):
             self.host("exec", AwaitReady(1), "until it is the command")
         if setting.pidfd_socket:
             self.host("exec", SendPidfd(setting.pidfd_socket), "for whoever watches the process")
@@ -347,18 +372,6 @@ class _Compiler:
         if setting.mode != RUN:
             self.host("exec", Leave(), "the container lives on")
             return
-        if self.terminal and not stdio.console_socket:
-            self.host("exec", Relay(Slots.PTY, Slots.STDOUT), "what it prints")
-            if stdio.stdin == "pass":
-                self.host("exec", Relay(Slots.STDIN, Slots.PTY), "what is typed")
-        elif not self.terminal:
-            ends = {
-                0: (Slots.STDIN, Slots.IN_WRITE),
-                1: (Slots.OUT_READ, Slots.STDOUT),
-                2: (Slots.ERR_READ, Slots.STDERR),
-            }
-            for fd in stdio.relays:
-                self.host("exec", Relay(*ends[fd]), f"copies fd {fd}")
         step: Step = Supervise(setting.timeout_ms, setting.timeout_text, self.cgroup.freezer, int(setting.reaper))
         self.host("exec", step, "until the command ends")
         self.b.plan += self.cgroup.after
@@ -377,6 +390,6 @@ def _map_words(mappings: Iterable[IdMapping]) -> list[str]:
 
 def compile_container(spec: Spec, facts: HostFacts, setting: Setting) -> Compiled:
     """The plan of a container. Raises InvalidInput (with the JSON path), Refused, Unsupported: nothing was done yet."""
-    if spec.process is None:
+    if spec.process is None and setting.mode != CREATE:
         raise InvalidInput("process is missing", path="$")
-    return _Compiler(spec, spec.process, facts, setting).compile()
+    return _Compiler(spec, spec.process or Process((), "/"), facts, setting).compile()

@@ -82,6 +82,9 @@ def compile_exec(
     b.init("privileges", Seal(), "nothing inside may look into the launcher")
     command.detach(keyring=False)
     command.terminal(console=False)
+    if setting.mode == RUN and process.terminal and not setting.stdio.console_socket:
+        b.host("exec", Relay(Slots.PTY, Slots.STDOUT), "what it prints")
+        b.host("exec", Relay(Slots.STDIN, Slots.PTY), "what is typed")
     if command.labels():
         b.init("privileges", OpenProc(), "to write labels there")
     command.directory()
@@ -91,11 +94,11 @@ def compile_exec(
     command.write_labels()
     command.privileges()
     command.become()
-    _after(b, process)
+    _after(b)
     return Compiled(tuple(b.plan), notes=tuple(b.notes))
 
 
-def _after(b: Builder, process: Process) -> None:
+def _after(b: Builder) -> None:
     setting = b.setting
     if setting.mode not in (RUN, DETACH):
         raise InvalidInput(f"exec has no mode {setting.mode!r}")
@@ -108,7 +111,4 @@ def _after(b: Builder, process: Process) -> None:
     if setting.mode == DETACH:
         b.host("exec", Leave(), "the process lives on")
         return
-    if process.terminal and not setting.stdio.console_socket:
-        b.host("exec", Relay(Slots.PTY, Slots.STDOUT), "what it prints")
-        b.host("exec", Relay(Slots.STDIN, Slots.PTY), "what is typed")
     b.host("exec", Supervise(), "until the command ends")

@@ -104,7 +104,7 @@ class ProcessCompiler:
             rows, columns = (size.height, size.width) if size else (0, 0)
             if max(rows, columns) > 0xFFFF:
                 raise InvalidInput(f"{rows} by {columns} is no size of a terminal", path="$.process.consoleSize")
-            b.init("exec", OpenPty(user.uid, user.gid, rows, columns, int(console), slot), "a terminal of its own")
+            b.init("exec", OpenPty(user.uid, rows, columns, int(console), slot), "a terminal of its own")
             return
         slots = {0: Slots.IN_READ, 1: Slots.OUT_WRITE, 2: Slots.ERR_WRITE}
         if stdio.stdin == "null":
@@ -137,6 +137,8 @@ class ProcessCompiler:
             self._rlimit(limit, f"$.process.rlimits[{i}]")
         umask = 0o022 if process.user.umask is None else process.user.umask
         b.init("privileges", Umask(umask & 0o777), "known, whatever the caller's is")
+        if b.setting.reset_affinity and not process.exec_cpu_affinity:
+            b.init("privileges", CpuAffinity(b"\xff" * 128), "all that its cgroup allows")
         if process.scheduler:
             b.init("privileges", _scheduler(process.scheduler), "asked for")
         if process.io_priority:
@@ -173,6 +175,14 @@ class ProcessCompiler:
             raise InvalidInput(f"{self.process.cwd!r} is not an absolute path", path="$.process.cwd")
         return self.process.cwd
 
+    @property
+    def env(self) -> dict[str, str]:
+        """Entries by name: the last of a name counts, and an empty HOME is none where it is looked up."""
+        env = {entry.partition("=")[0]: entry for entry in self.process.env}
+        if self.b.setting.find_home and env.get("HOME") == "HOME=":
+            del env["HOME"]
+        return env
+
     def directory(self) -> None:
         self.b.init("rootfs", Chdir(self.cwd), "the working directory")
 
@@ -193,12 +203,14 @@ class ProcessCompiler:
                 b.notes.append(f"this kernel does not know the capability {word}")
         if masks["effective"] & ~masks["permitted"]:
             raise InvalidInput("effective ones must be permitted", path="$.process.capabilities")
-        if masks["ambient"] & ~(masks["permitted"] & masks["inheritable"]):
-            b.notes.append("ambient capabilities that are not permitted and inheritable are left out")
-            masks["ambient"] &= masks["permitted"] & masks["inheritable"]
+        possible = masks["permitted"] & masks["inheritable"]
+        for name in have.ambient if have and masks["ambient"] & ~possible else ():
+            if not capability_mask((name,), last)[0] & possible:
+                b.notes.append(f"can't raise ambient capability {name}: it is not permitted and inheritable")
+        masks["ambient"] &= possible
         self._check_ids()
         g = "privileges"
-        if b.setting.find_home and not any(entry.startswith("HOME=") for entry in process.env):
+        if b.setting.find_home and "HOME" not in self.env:
             b.init("exec", FindHome(user.uid), "where the user lives, for HOME")
         b.init(g, BoundingSet(masks["bounding"]), "no program inside can regain the others")
         if not b.single_id and not b.setting.keep_groups:
@@ -260,6 +272,9 @@ class ProcessCompiler:
     def become(self, hooks: tuple[oci.Hook, ...] = ()) -> None:
         """`hooks`: those that run inside, just before the command."""
         b, process, setting = self.b, self.process, self.b.setting
+        if b.spec.process is None:
+            b.init("exec", AwaitStart(Slots.START), "`start` will say that there is no process")
+            return
         if not process.args or not process.args[0]:
             raise InvalidInput(
                 "no command given", path="$.process.args", next="kist run IMAGE COMMAND...", code="no-command"
@@ -270,19 +285,20 @@ class ProcessCompiler:
         search = next((e[5:] for e in reversed(process.env) if e.startswith("PATH=")), setting.path or DEFAULT_PATH)
         if setting.mode == RUN:
             b.init("privileges", DieWithParent(), "no container without its supervisor")
-        else:
+        if setting.mode != RUN or setting.find_home:
             b.init("exec", FindCommand(process.args[0], search), "while there is somebody to be told")
-        if self.filter and self.filter.notify:
-            self._load_filter("the listener must be handed over before we wait")
+        if self.filter and (self.filter.notify or hooks):
+            why = "the listener must be handed over before we wait" if self.filter.notify else "for the hooks, too"
+            self._load_filter(why)
         if setting.mode == CREATE:
             b.init("exec", AwaitStart(Slots.START), "`start` says when")
         for hook in hooks:
             b.init("exec", hook_step(hook, setting.hook_state, process.env), "startContainer")
         prepare = PrepareExec(int(setting.reaper), 3 + setting.stdio.inherited_fds)
         b.init("exec", prepare, "nothing of ours leaks into the command")
-        if self.filter and not self.filter.notify:
+        if self.filter and not (self.filter.notify or hooks):
             self._load_filter("dangerous system calls are denied")
-        env = tuple({entry.partition("=")[0]: entry for entry in process.env}.values())  # the last of a name counts
+        env = tuple(self.env.values())
         if setting.listen_fds:  # sd_listen_fds(3)
             env = (*env, f"LISTEN_FDS={setting.listen_fds}", "LISTEN_PID=1")
         b.init("exec", Exec(process.args, env, search), "the command")

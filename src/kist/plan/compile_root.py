@@ -77,6 +77,7 @@ class RootCompiler:
         self.b, self.spec, self.files = b, b.spec, b.setting.files
         self.cgroup_paths = cgroup_paths
         self.trees: dict[int, int] = {}  # index of a mount -> slot of what was opened on the host
+        self.inner: dict[int, int] = {}  # index of a mount whose source lies in the root itself -> its id map's slot
         self.lower_trees: dict[str, int] = {}  # directory below the overlay -> slot of its id-mapped mount
         self.node_slot = Slots.NONE  # of a file system with device nodes of the host's making
         self.nodes: dict[str, str] = {}  # path inside -> name there
@@ -99,6 +100,9 @@ class RootCompiler:
             source = host_path(mount.source, b.setting.bundle)
             id_map = self._mount_map(mount, i) if mapped else Slots.NONE
             self.trees[i] = b.slot()
+            if self._below_root(source) and not (mapped and b.makes(f.CLONE_NEWUSER)):
+                self.inner[i] = id_map
+                continue  # it shows what was mounted by then
             nofollow = int(bool(options.links & (NOFOLLOW_SOURCE | COPY_LINK)))
             step = OpenTree(
                 source, int(options.recursive), self.trees[i], id_map, int(options.id_map_recursive), nofollow
@@ -195,6 +199,7 @@ class RootCompiler:
         b, path = self.b, self.files.path
         if b.has(f.CLONE_NEWNS):
             b.init("rootfs", MountPropagation(path, f.MS_PRIVATE, 1), "pivot_root wants it so")
+        if b.has(f.CLONE_NEWNS) or self.spec.root.readonly:
             b.init("rootfs", Mount("", path, path, f.MS_BIND | f.MS_REC), "a mount of its own, to pivot to")
         b.init("rootfs", OpenRoot(path), "the new root")
 
@@ -229,6 +234,7 @@ class RootCompiler:
             where = f"$.mounts[{i}]"
             options = mount_options.parse(mount.options, f"{where}.options")
             target = container_path(mount.destination, f"{where}.destination")
+            target = self._below_root(target) or target  # as runc takes it
             if options.bind or mount.type == "bind":
                 self._bind(i, mount, options, target)
             elif mount.type in ("cgroup", "cgroup2"):
@@ -236,12 +242,27 @@ class RootCompiler:
             else:
                 self._filesystem(mount, options, target, where)
 
+    def _below_root(self, path: str) -> str:
+        """Such a path of the host, as it is seen inside; else ""."""
+        root = self.files.path
+        return path[len(root) :] if root and path.startswith(f"{root}/") else ""
+
     def _bind(self, index: int, mount: oci.Mount, options: MountOptions, target: str) -> None:
         self._refuse_over_proc(target, f"$.mounts[{index}].destination", mount.source)
         if not mount.source:
             raise InvalidInput("a bind mount needs a source", path=f"$.mounts[{index}].source")
+        source = host_path(mount.source, self.b.setting.bundle)
+        if index in self.inner:
+            self.b.init(
+                "rootfs",
+                OpenTree(
+                    self._below_root(source), int(options.recursive), self.trees[index], self.inner[index],
+                    int(options.id_map_recursive), int(bool(options.links & (NOFOLLOW_SOURCE | COPY_LINK))), inside=1,
+                ),
+                "a part of the container's own root",
+            )  # fmt: skip
         step = BindAt(
-            source=host_path(mount.source, self.b.setting.bundle), target=target,
+            source=source, target=target,
             tree=self.trees.get(index, Slots.NONE), recursive=int(options.recursive),
             attributes=options.attributes, clear=options.clear, all_attributes=options.all_attributes,
             all_clear=options.all_clear, propagation=options.propagation, links=options.links,
@@ -369,9 +390,9 @@ class RootCompiler:
         """After everything is in place: what must not be seen or written."""
         b, linux = self.b, self.spec.linux
         label = f"context={linux.mount_label}" if linux.mount_label and "selinux" in b.facts.lsm else ""
-        for path in linux.readonly_paths:
+        for path in dict.fromkeys(linux.readonly_paths):
             b.init("rootfs", ReadonlyAt(container_path(path, "$.linux.readonlyPaths")), "writing here changes the host")
-        for path in linux.masked_paths:
+        for path in dict.fromkeys(linux.masked_paths):
             target = container_path(path, "$.linux.maskedPaths")
             b.init("rootfs", MaskAt(target, (label,) if label else ()), "tells about the host")
 
@@ -385,12 +406,6 @@ class RootCompiler:
                 and (mount.type == "tmpfs" or target == "/dev")
             ):
                 self.b.init("rootfs", RemountAt(target, f.MOUNT_ATTR_RDONLY), "complete by now")
-        if self.spec.root.readonly and not self.b.has(f.CLONE_NEWNS):
-            raise InvalidInput(
-                "a read-only root needs a mount namespace",
-                path="$.root.readonly",
-                why="else the host's would become so",
-            )
         if self.spec.root.readonly:
             self.b.init("rootfs", RemountAt("/", f.MOUNT_ATTR_RDONLY), "the root file system, complete by now")
 
@@ -399,6 +414,9 @@ class RootCompiler:
         if not b.has(f.CLONE_NEWNS):
             b.init("rootfs", Chroot(), "no mount namespace: only where / points changes")
         elif not b.setting.pivot:
+            for path in b.setting.visible_mounts:
+                why = "else a user namespace inside could mount its own, whole: mount_namespaces(7)"
+                b.init("rootfs", Mount("tmpfs", "tmpfs", path, f.MS_RDONLY), why)
             step = MoveRoot() if self.files.path else Chroot()
             b.init("rootfs", step, "without pivot_root")
         else:

@@ -175,7 +175,7 @@ def _notifies(default: int, rules: Iterable[_Rule], path: str) -> bool:
         raise InvalidInput("SCMP_ACT_NOTIFY can't be the default: not even its own set-up would run", path=path)
     notifying = [rule for rule in rules if rule.value == NOTIFY]
     if any("write" in rule.names for rule in notifying):
-        raise InvalidInput("SCMP_ACT_NOTIFY can't be used for write: the set-up of the listener needs it", path=path)
+        raise InvalidInput("SCMP_ACT_NOTIFY cannot be used for the write syscall: the set-up needs it", path=path)
     return bool(notifying)
 
 

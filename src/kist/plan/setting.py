@@ -69,7 +69,10 @@ class Setting(Value):
     path: str = ""  # where the command is looked up if its environment has no PATH
     cgroup: bool = True
     exclusive_cgroup: bool = True  # the cgroup must not exist yet
+    keep_cgroup: bool = False  # it stays when the container has ended
+    reset_affinity: bool = False  # the command may run on all CPUs of its cgroup, whatever the caller's own affinity
     pivot: bool = True
+    visible_mounts: tuple[str, ...] = ()  # without pivot: where the host has procfs and sysfs; all are covered
     keyring: bool = True
     overlay: bool = True
     device_filter: bool = True

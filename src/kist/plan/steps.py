@@ -483,9 +483,12 @@ class OpenTree(Step):
     id_map: Slot = Slots.NONE  # a user namespace
     id_map_recursive: int = 0
     nofollow: int = 0  # a symbolic link itself, not what it points to
+    inside: int = 0  # `source` is a path of the container's root
 
     def shell(self) -> str:
-        return f"{_variable(self.slot)}={_q(self.source)}" + ("  # with -o X-mount.idmap=..." if self.id_map else "")
+        return f"{_variable(self.slot)}={_inside(self.source) if self.inside else _q(self.source)}" + (
+            "  # with -o X-mount.idmap=..." if self.id_map else ""
+        )
 
 
 class MoveTree(Step):
@@ -791,13 +794,15 @@ class AwaitNotification(Step):
 
 
 class OpenPty(Step):
-    """Open a terminal in the container's own devpts, make it fds 0, 1, 2 and /dev/console, hand the master side out."""
+    """Open a terminal in the container's own devpts, make it fds 0, 1, 2 and /dev/console, hand the master side out.
+
+    Where its output goes to no terminal, lines end with a plain newline.
+    """
 
     op: ClassVar[int] = 45
     man: ClassVar[str] = "pty(7)"
     fidelity: ClassVar[int] = NO_SHELL
-    uid: int = 0
-    gid: int = 0
+    uid: int = 0  # its group is the file system's choice
     rows: int = 0  # 0: leave the size as it is
     columns: int = 0
     console: int = 1  # show it as /dev/console, too

@@ -108,8 +108,8 @@ class ConsoleSize(_Value):
 class User(_Value):
     """Ids inside the container. `umask` None: the caller's stays."""
 
-    uid: U32
-    gid: U32
+    uid: U32 = 0
+    gid: U32 = 0
     umask: U32 | None = None
     additional_gids: tuple[U32, ...] = ()
 
@@ -165,7 +165,7 @@ class Process(_Value):
     json_names: ClassVar[dict[str, str]] = {"exec_cpu_affinity": "execCPUAffinity"}
     args: tuple[str, ...]
     cwd: str
-    user: User
+    user: User = User()
     env: tuple[str, ...] = ()
     terminal: bool = False
     console_size: ConsoleSize | None = None

@@ -7,8 +7,8 @@ import os
 from kist.codec import decode_text, dumps
 from kist.engine.runtime.container import CREATING, OPTIONAL_LIMITS, Record, hook_output, hook_state, remove_directory
 from kist.engine.runtime.notify import callers_socket, directory, with_notification
-from kist.errors import InvalidInput, NotFound
-from kist.kernel.launcher import become, open_program
+from kist.errors import Conflict, InvalidInput, NotFound
+from kist.kernel.launcher import become, described, open_program
 from kist.kernel.probe import probe
 from kist.plan.builder import NAMESPACES
 from kist.plan.compile import NOTIFY_NAME, compile_container
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from kist.engine.runtime.container import Containers
+    from kist.plan.compile import Compiled
     from kist.plan.facts import HostFacts, IdRange
 
 _CONFIG_BYTES_MAX = 16 << 20
@@ -64,7 +65,12 @@ def load_spec(path: str) -> tuple[Spec, bytes]:
 
 
 def create(
-    containers: Containers, request: CreateRequest, mode: str, explainer: Sequence[str], warn: Callable[[str], None]
+    containers: Containers,
+    request: CreateRequest,
+    mode: str,
+    explainer: Sequence[str],
+    warn: Callable[[str], None],
+    debug: Callable[[str], None] | None,
 ) -> NoReturn:
     """Become the launcher of a new container: until it waits for `start` (CREATE), runs (DETACH) or has ended (RUN)."""
     spec, text = load_spec(request.config or f"{request.bundle}/config.json")
@@ -104,7 +110,10 @@ def create(
         pid_file=request.pid_file,
         pidfd_socket=request.pidfd_socket,
         start_fifo=f"{path}/start" if mode == CREATE else "",
+        keep_cgroup=request.keep,
+        reset_affinity=True,
         pivot=not request.no_pivot,
+        visible_mounts=_visible_mounts(rootfs) if request.no_pivot else (),
         cgroup=request.cgroup_manager != "disabled",
         keyring=not request.no_new_keyring,
         exclusive_cgroup=False,
@@ -122,6 +131,7 @@ def create(
     record = Record(
         **record.__dict__ | {"cgroups": compiled.cgroup_paths, "freezer": compiled.freezer, "namespaces": flags}
     )
+    _refuse_occupied(compiled)
     containers.make(request.id)
     try:
         _write(f"{path}/record", dumps(record).encode())
@@ -136,6 +146,9 @@ def create(
             enter(compiled.cgroup_leaf)
         for note in (*compiled.notes, *(f"cannot enforce {name}" for name in compiled.not_enforced)):
             warn(note)
+        if debug:
+            for line in described(compiled.plan):
+                debug(line)
         become(compiled.plan, open_program(), open_fds(setting.stdio.inherited_fds), explainer)
     except BaseException:
         remove_directory(path)
@@ -163,6 +176,26 @@ def _id_map(inside: int, outside: int, ranges: Sequence[IdRange]) -> tuple[IdMap
         IdMapping(inside + 1, start + below, size - below),
     )
     return tuple(m for m in found if m.size)
+
+
+def _visible_mounts(rootfs: str) -> tuple[str, ...]:
+    from kist.kernel.probe import parse_mountinfo
+
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        mounts = parse_mountinfo(file.read(), ("proc", "sysfs"))
+    return tuple(mount.point for mount in mounts if not mount.point.startswith(f"{rootfs}/"))
+
+
+def _refuse_occupied(compiled: Compiled) -> None:
+    """A cgroup that others use, or that would freeze the container before it can say so. Raises Conflict."""
+    from kist.engine.runtime.container import is_frozen
+    from kist.kernel.cgroup import pids
+
+    for path in compiled.cgroup_paths[:1]:
+        if os.path.isdir(path) and pids(path):
+            raise Conflict(f"container's cgroup is not empty: {path}", next="another $.linux.cgroupsPath")
+    if is_frozen(compiled.freezer):
+        raise Conflict(f"container's cgroup unexpectedly frozen: {compiled.freezer}", next="thaw it, or take another")
 
 
 def open_fds(count: int) -> list[int]:

@@ -8,7 +8,7 @@ from kist.codec import decode_text
 from kist.engine.runtime.container import PAUSED, STOPPED, hook_state
 from kist.engine.runtime.create import open_fds
 from kist.errors import Conflict, InvalidInput, NotFound
-from kist.kernel.launcher import become, open_program
+from kist.kernel.launcher import become, described, open_program
 from kist.kernel.probe import probe
 from kist.plan.compile_exec import compile_exec
 from kist.plan.setting import DETACH, RUN, Files, Setting, Stdio
@@ -17,7 +17,7 @@ from kist.value import Value, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import NoReturn
 
     from kist.engine.runtime.container import Container
@@ -47,7 +47,9 @@ class ExecRequest(Value):
     ignore_paused: bool = False
 
 
-def execute(container: Container, request: ExecRequest, explainer: Sequence[str]) -> NoReturn:
+def execute(
+    container: Container, request: ExecRequest, explainer: Sequence[str], debug: Callable[[str], None] | None
+) -> NoReturn:
     """Become the launcher of a process inside. Raises Conflict when the container is stopped or paused."""
     status = container.status()
     if status == STOPPED or not container.pid:
@@ -65,11 +67,15 @@ def execute(container: Container, request: ExecRequest, explainer: Sequence[str]
         stdio=Stdio(console_socket=request.console_socket, own_files=True, inherited_fds=request.preserve_fds),
         hook_state=hook_state(container.record, status, "$init_pid"),
         find_home=True,
+        reset_affinity=True,
         pid_file=request.pid_file,
         pidfd_socket=request.pidfd_socket,
     )
     cgroups = _cgroups(container, request)
     compiled = compile_exec(spec, process, probe(), setting, container.pid, container.record.namespaces, cgroups)
+    if debug:
+        for line in described(compiled.plan):
+            debug(line)
     become(compiled.plan, open_program(), open_fds(request.preserve_fds), explainer)
 
 
@@ -98,9 +104,10 @@ def _process(request: ExecRequest, spec: Spec) -> Process:
     capabilities = base.capabilities
     if request.capabilities and capabilities:
         extra = request.capabilities
+        ambient = extra if capabilities.inheritable else ()  # these are ambient only if they are inheritable, too
         capabilities = replace(
             capabilities, bounding=_with(capabilities.bounding, extra), effective=_with(capabilities.effective, extra),
-            permitted=_with(capabilities.permitted, extra),
+            permitted=_with(capabilities.permitted, extra), ambient=_with(capabilities.ambient, ambient),
         )  # fmt: skip
     return replace(
         base, args=request.args, cwd=request.cwd or base.cwd, env=(*base.env, *request.env), user=user,
@@ -131,15 +138,23 @@ def _cgroups(container: Container, request: ExecRequest) -> tuple[str, ...]:
         controllers, colon, path = word.partition(":")
         below = path if colon else word
         if ".." in below.split("/"):
-            raise InvalidInput(f"{word!r} leads out of the container's cgroup", path="--cgroup")
+            raise InvalidInput(f"bad sub cgroup path {below!r}: it leads out of the container's", path="--cgroup")
         names = controllers.split(",") if colon else []
+        for name in names:
+            if not any(top.split("/")[4] == name for top in chosen):
+                raise InvalidInput(
+                    f"unknown controller {name}", path="--cgroup", next="one that is mounted as cgroup v1"
+                )
         chosen = tuple(
             f"{top.rstrip('/')}/{below.strip('/')}".rstrip("/") if not names or top.split("/")[4] in names else top
             for top in chosen
         )
     for path in chosen:
         if not os.path.isdir(path):
-            raise NotFound(f"no cgroup {path}", next="--cgroup names one that exists below the container's")
+            raise NotFound(
+                f"error adding pid to {path}: no such file or directory",
+                next="--cgroup names a cgroup that exists below the container's",
+            )
     return chosen
 
 

@@ -6,7 +6,7 @@ import os
 import signal
 
 from kist.engine.runtime.container import CREATED, PAUSED, RUNNING, STOPPED, hook_output, hook_state, remove_directory
-from kist.errors import Conflict, CorruptStore, KistError, NotFound
+from kist.errors import Conflict, CorruptStore, InvalidInput, KistError, NotFound
 from kist.kernel.cgroup import kill_all, remove_cgroups
 from kist.plan.flags import CLONE_NEWNS
 
@@ -27,6 +27,10 @@ def start(container: Container) -> None:
             RUNNING: "cannot start an already running container",
         }
         raise Conflict(why.get(status, f"cannot start a container in the {status} state"))
+    spec, pid = container.spec(), container.pid
+    if spec.process is None:
+        _end_process(container)
+        raise InvalidInput("process is missing", path="$", next="a container without one can only be deleted")
     notifications = None
     if os.environ.get("NOTIFY_SOCKET") and os.path.isdir(f"{container.path}/notify"):
         from kist.engine.runtime.notify import Notifications
@@ -41,10 +45,9 @@ def start(container: Container) -> None:
     finally:
         os.close(fd)
     os.unlink(container.fifo)
-    spec = container.spec()
     if spec.hooks and spec.hooks.poststart:
         try:
-            run_hooks(container, spec.hooks.poststart, RUNNING)
+            run_hooks(container, spec.hooks.poststart, RUNNING, pid)
         except KistError:
             _remove(container)
             raise
@@ -52,13 +55,13 @@ def start(container: Container) -> None:
         notifications.pass_on()
 
 
-def run_hooks(container: Container, hooks: tuple[Hook, ...], status: str, *, warning: str = "") -> None:
+def run_hooks(container: Container, hooks: tuple[Hook, ...], status: str, pid: int = 0, *, warning: str = "") -> None:
     """Raises StepFailed unless there is a `warning` to give instead."""
     from kist.kernel.launcher import Launcher, open_program
     from kist.plan.compile_process import hook_step
     from kist.plan.steps import HOST, Entry
 
-    state = hook_state(container.record, status, str(container.pid))
+    state = hook_state(container.record, status, str(pid))
     output = hook_output(container.record.annotations)
     steps = [hook_step(hook, state, warning=warning, output=output) for hook in hooks]
     plan = tuple(Entry(step, HOST, "exec", "hook") for step in steps)
@@ -78,6 +81,9 @@ def kill(container: Container, number: int, *, all: bool = False) -> None:
 
     status = container.status()
     if status == STOPPED or not container.pid:
+        if not container.record.namespaces & CLONE_NEWPID and number == signal.SIGKILL:
+            kill_all(container.record.cgroups, number)  # its other processes need not have ended with the first
+            return
         if all:
             return
         raise Conflict("container not running", why=f"container {container.id} is {status}", code="not-running")
@@ -134,17 +140,27 @@ def _remove(container: Container) -> None:
     _end_process(container)
     remove_cgroups(container.record.cgroups)
     if not container.record.namespaces & CLONE_NEWNS:
-        _unmount_below(container.record.rootfs)
+        _unmount_below(container.record.rootfs, container_mounted=_has_readonly_root(container))
     _poststop(container)
     remove_directory(container.path)
 
 
-def _unmount_below(rootfs: str) -> None:
+def _has_readonly_root(container: Container) -> bool:
+    try:
+        return container.spec().root.readonly
+    except CorruptStore:
+        return False
+
+
+def _unmount_below(rootfs: str, *, container_mounted: bool) -> None:
     """A container without a mount namespace of its own has mounted in the host's."""
     from kist.kernel.mounts import mount_points, unmount
 
-    for path in reversed([path for path in mount_points() if path.startswith(f"{rootfs}/")]):
+    points = mount_points()
+    for path in reversed([path for path in points if path.startswith(f"{rootfs}/")]):
         unmount(path)
+    if container_mounted and rootfs in points:
+        unmount(rootfs)  # the last one: of what was mounted there before nothing is ours
 
 
 def _end_process(container: Container) -> None:

@@ -84,7 +84,7 @@ def update(container: Container, resources: Resources, warn: Callable[[str], Non
     facts = probe()
     by_controller = {controller: path for path in container.record.cgroups for controller in _controllers(path)}
     pending = list(limits(resources, facts, update=True))
-    late = False  # v1's memory limit may never be above that of memory and swap: whichever grows must grow first
+    late = set()  # v1 refuses what is at odds with a value that comes later, as the memory limit with that of swap
     while pending:
         limit = pending.pop(0)
         if limit.missing and limit.name in OPTIONAL_LIMITS:
@@ -96,8 +96,8 @@ def update(container: Container, resources: Resources, warn: Callable[[str], Non
         try:
             write_value(f"{path}/{limit.file}", limit.data)
         except OSError as e:
-            if e.errno == errno.EINVAL and limit.name == "memory.limit" and pending and not late:
-                late = True
+            if e.errno == errno.EINVAL and pending and limit.name not in late:
+                late.add(limit.name)
                 pending.append(limit)
                 continue
             what = f"failed to write {limit.data!r} to {path}/{limit.file}: {e.strerror}"

@@ -44,7 +44,7 @@ def run(argv: list[str]) -> int:
         return 0
     except KistError as e:
         session.log.error(session.words(e))
-        return session.exit_status(e)
+        return session.exit_status
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return FAILED

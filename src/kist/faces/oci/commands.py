@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kist.errors import InvalidInput
 from kist.faces.cli.command import Command, Flag
+from kist.plan import words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ GLOBAL = Command(
                 Flag("root", "one", "DIR", "Directory for the state of containers", None),
                 Flag("log", "one", "FILE", "Where errors are logged, too", None),
                 Flag("log-format", "one", "FORMAT", "text or json", None),
-                Flag("debug", "bool", "", "Accepted; kist-oci has nothing more to tell", None),
+                Flag("debug", "bool", "", "Log each step of the plan", words.boolean),
                 Flag(
                     "systemd-cgroup", "bool", "", "Have systemd make the cgroup; cgroupsPath is slice:prefix:name", None
                 ),
@@ -59,6 +60,6 @@ GLOBAL = Command(
 def command_module(name: str) -> ModuleType:
     """Raises InvalidInput for an unknown command."""
     if name not in COMMANDS:
-        raise InvalidInput(f"no help topic for {name!r}", next="kist-oci --help", code="unknown-verb")
+        raise InvalidInput(f"No help topic for {name!r}", next="kist-oci --help", code="unknown-verb")
     module: ModuleType = __import__(f"kist.faces.oci.{_MODULES.get(name, name)}", fromlist=["COMMAND"])
     return module

@@ -67,4 +67,4 @@ def main(session: Session, parsed: Parsed) -> int:
         keep=flag(parsed, "keep"),
     )
     mode = CREATE if session.command == "create" else DETACH if flag(parsed, "detach") else RUN
-    create(Containers(session.root), request, mode, session.explainer(), session.log.warn)
+    create(Containers(session.root), request, mode, session.explainer(), session.log.warn, session.debug)

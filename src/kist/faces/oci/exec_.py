@@ -79,4 +79,4 @@ def main(session: Session, parsed: Parsed) -> int:
         cgroups=tuple(parsed.given.get("cgroup", ())),
         ignore_paused=bool(switch("ignore-paused")),
     )
-    execute(Containers(session.root).load(id), request, session.explainer())
+    execute(Containers(session.root).load(id), request, session.explainer(), session.debug)

@@ -19,8 +19,11 @@ def main() -> int:
         error: KistError = explain_failure(rest)
     except KistError as e:
         error = e
-    session.log.error(session.words(error))
-    return session.exit_status(error)
+    if error.code == "exec-failed":
+        session.log.plain(error.what)
+    else:
+        session.log.error(session.words(error))
+    return session.exit_status
 
 
 if __name__ == "__main__":

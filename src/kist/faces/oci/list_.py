@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from kist.errors import InvalidInput
+import os
+
+from kist.errors import InvalidInput, NotFound
 from kist.faces.cli.command import Command, Flag
 from kist.plan import words
 
@@ -35,6 +37,8 @@ def main(session: Session, parsed: Parsed) -> int:
     format = parsed.last("format", "table")
     if format not in ("table", "json"):
         raise InvalidInput("invalid format option", path="--format", next="table or json")
+    if session.root_given and not os.path.isdir(session.root):
+        raise NotFound(f"--root: {session.root} does not exist")
     states = [container.state() for container in Containers(session.root)]
     if words.boolean("--quiet", parsed.last("quiet", "false")):
         for state in states:

@@ -11,6 +11,8 @@ from kist.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kist.engine.runtime.container import Containers
     from kist.faces.cli.parse import Parsed
 
@@ -20,14 +22,22 @@ class Log(Value):
 
     path: str = ""
     format: str = "text"
+    verbose: bool = False
 
     def error(self, text: str) -> None:
         self._write("error", text)
         if self.path:
             _say(f"{text}\n")
 
+    def plain(self, text: str) -> None:
+        """As the command itself would say it."""
+        _say(f"{text}\n")
+
     def warn(self, text: str) -> None:
         self._write("warning", text)
+
+    def debug(self, text: str) -> None:
+        self._write("debug", text)
 
     def _write(self, level: str, text: str) -> None:
         from time import time_ns
@@ -65,6 +75,7 @@ class Session(Value):
 
     log: Log
     root: str = ""
+    root_given: bool = False
     cgroup_manager: str = "cgroupfs"
     criu: str = "criu"
     command: str = ""
@@ -82,19 +93,24 @@ class Session(Value):
         path = rest if colon and kind == "file" else parsed.last("log")
         if colon and kind != "file" and "/" not in kind:
             raise InvalidInput(f"unknown log type {kind!r}", path="--log", next="a file: --log PATH")
-        log = Log("" if path == "/dev/stderr" else path and os.path.abspath(path), format)
-        root, command = parsed.last("root") or default_root(), (*parsed.arguments, "")[0]
-        return cls(log, root, manager, parsed.last("criu", "criu"), command)
+        path = "" if path == "/dev/stderr" else path and os.path.abspath(path)
+        log = Log(path, format, words.boolean("--debug", parsed.last("debug", "false")))
+        root, command = parsed.last("root"), (*parsed.arguments, "")[0]
+        return cls(log, root or default_root(), bool(root), manager, parsed.last("criu", "criu"), command)
 
     def words(self, e: KistError) -> str:
         """One line."""
         text = _for_callers(e)
         return f"{self.command or 'kist-oci'} failed: {text}" if self.command in ("create", "run", "exec") else text
 
-    def exit_status(self, e: KistError) -> int:
-        if self.command == "exec":
-            return e.exit_code if e.exit_code in (126, 127) else 255
-        return 1
+    @property
+    def debug(self) -> Callable[[str], None] | None:
+        return self.log.debug if self.log.verbose else None
+
+    @property
+    def exit_status(self) -> int:
+        """Of a command that failed."""
+        return 255 if self.command == "exec" else 1
 
     def explainer(self) -> list[str]:
         """What the launcher becomes when a step fails: see failed.py."""
@@ -104,8 +120,19 @@ class Session(Value):
         return [sys.executable, *flags, "-m", "kist.faces.oci.failed", self.log.path, self.log.format, self.command]
 
 
+_WORDS = {
+    "$.linux.memoryPolicy.nodes": "invalid memory policy node",
+    "$.linux.memoryPolicy.flags": "invalid memory policy flag",
+    "$.linux.memoryPolicy": "invalid memory policy mode",
+    "$.linux.resources.unified": "invalid configuration",
+}
+
+
 def _for_callers(e: KistError) -> str:
-    """Go's words for a command that cannot be executed."""
+    """runc's words, where callers and tests are known to look for them."""
+    for path, text in _WORDS.items():
+        if isinstance(e, InvalidInput) and e.path.startswith(path):
+            return f"{text}: {e.what}"
     name = e.what.rpartition(": ")[0].removeprefix("cannot execute ") or e.what
     if e.code == "command-not-found":
         command = e.what.removeprefix("command not found in the container: ")

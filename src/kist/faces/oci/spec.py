@@ -43,7 +43,9 @@ def template(*, rootless: bool) -> Spec:
 
     names = ("CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE")
     safe = ("nosuid", "noexec", "nodev")
-    kinds = ["pid", "ipc", "uts", "mount", "cgroup"] + (["user"] if rootless else ["network"])
+    kinds = ["pid", "ipc", "uts", "mount"] + (["user"] if rootless else ["network"])
+    if os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
+        kinds.append("cgroup")  # as runc has it: on v1 it is left to who writes the config
     sys_mount = oci.Mount("/sys", "sysfs", "sysfs", (*safe, "ro"))
     if rootless:
         sys_mount = oci.Mount("/sys", "none", "/sys", ("rbind", *safe, "ro"))
