@@ -29,6 +29,7 @@ from kist.plan.steps import (
     NewKeyring,
     NoNewPrivs,
     OpenPty,
+    OwnNull,
     OwnStdio,
     Personality,
     PrepareExec,
@@ -184,6 +185,8 @@ class ProcessCompiler:
         return env
 
     def directory(self) -> None:
+        if self.b.setting.stdio.own_files and self.b.makes(f.CLONE_NEWNS):
+            self.b.init("exec", OwnNull(), "the host's is not its own")
         self.b.init("rootfs", Chdir(self.cwd), "the working directory")
 
     def privileges(self) -> None:
