@@ -8,7 +8,7 @@ from kist.engine.runtime.container import CREATED, CREATING, STOPPED
 from kist.errors import Conflict, InvalidInput
 from kist.kernel.criu import CGROUP_MODES, DUMP, PRE_DUMP, Criu, CriuFailed, quote_log, require_feature, require_version
 from kist.plan.compile_root import DEVICES, container_path, host_path
-from kist.plan.flags import CLONE_NEWCGROUP, CLONE_NEWNET
+from kist.plan.flags import CLONE_NEWNET
 from kist.plan.mount_options import parse
 from kist.value import Value
 
@@ -183,11 +183,12 @@ def external_mounts(spec: Spec, container: Container) -> Iterator[tuple[str, str
     """Parts of the host that are shown inside, which criu neither saves nor makes: where, with no link on the way, and
     what of the host. The first is their name in the images, the second counts when they are brought back."""
     rootfs = container.record.rootfs
+    own_cgroups = any(namespace.type == "cgroup" for namespace in spec.linux.namespaces)
     for mount in spec.mounts:
         target = resolved(rootfs, container_path(mount.destination, "$.mounts"))
         if is_bind(mount):
             yield target, host_path(mount.source, container.record.bundle)
-        elif mount.type in ("cgroup", "cgroup2") and not container.record.namespaces & CLONE_NEWCGROUP:
+        elif mount.type in ("cgroup", "cgroup2") and not own_cgroups:
             yield from _cgroups(target, container.record.cgroups)
     for device in (*DEVICES, *spec.linux.devices):
         yield container_path(device.path, "$.linux.devices"), device.path
