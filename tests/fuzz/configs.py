@@ -144,7 +144,7 @@ class Maker:
                 found[at] = self.vary(found[at], one, owner, field)
             return found
         cls = vars(sys.modules[owner.__module__]).get(kind)
-        if isinstance(value, dict) and isinstance(cls, type):
+        if isinstance(value, dict) and isinstance(cls, type) and issubclass(cls, Value):
             kinds, keys, found = _annotations(cls), _keys(cls), dict(value)
             for name in chance.sample(list(keys), min(len(keys), chance.choice([1, 1, 2]))):
                 if chance.random() < 0.1:

@@ -62,29 +62,9 @@ def checkpoint(containers: Containers, container: Container, request: CriuReques
     if request.lazy_pages:
         require_feature("lazy_pages")
         _check_status_fd(request.status_fd)
-    spec = container.spec()
-    images = os.open(request.image_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    opened = [images]
+    opened: list[int] = []
     try:
-        options = common_options(request, container, images, "dump.log")
-        options |= {
-            "pid": container.pid, "root": container.record.rootfs, "leave_running": int(request.leave_running),
-            "tcp_skip_in_flight": int(request.tcp_skip_in_flight), "link_remap": int(request.link_remap),
-            "external": [_external(n) for n in spec.linux.namespaces if n.path and n.type in EXTERNAL],
-        }  # fmt: skip
-        if container.record.freezer:
-            options["freeze_cgroup"] = os.path.dirname(container.record.freezer)
-        if all(request.page_server):
-            options["page_server"] = {1: request.page_server[0], 2: request.page_server[1]}
-        if request.parent_path:
-            options |= {"parent_img": request.parent_path, "track_mem": 1}
-        if not request.pre_dump:
-            options["ext_mnt"] = [{1: key, 2: key} for key, _ in external_mounts(spec, container)]
-            options["ext_mnt"] += [{1: path, 2: "/dev/null"} for path in _masked_files(spec, container)]  # type: ignore[operator]
-            _write_descriptors(request.image_path, container.pid)
-        if request.work_path:
-            opened.append(os.open(request.work_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-            options["work_dir_fd"] = opened[-1]
+        options = _options(request, container, opened)
         with Criu(fds=opened) as criu:
             criu.ask(PRE_DUMP if request.pre_dump else DUMP, options, _told(request))
     except CriuFailed:
@@ -99,20 +79,45 @@ def checkpoint(containers: Containers, container: Container, request: CriuReques
         delete(containers, container.id, force=True)
 
 
-def common_options(request: CriuRequest, container: Container, images: int, log: str) -> dict[str, Field]:
-    """What criu is told by both commands. Raises InvalidInput."""
+def _options(request: CriuRequest, container: Container, opened: list[int]) -> dict[str, Field]:
+    spec = container.spec()
+    options = common_options(request, container, opened, "dump.log")
+    options |= {
+        "pid": container.pid, "root": container.record.rootfs, "leave_running": int(request.leave_running),
+        "tcp_skip_in_flight": int(request.tcp_skip_in_flight), "link_remap": int(request.link_remap),
+        "external": [_external(n) for n in spec.linux.namespaces if n.path and n.type in EXTERNAL],
+    }  # fmt: skip
+    if container.record.freezer:
+        options["freeze_cgroup"] = os.path.dirname(container.record.freezer)
+    if all(request.page_server):
+        options["page_server"] = {1: request.page_server[0], 2: request.page_server[1]}
+    if request.parent_path:
+        options |= {"parent_img": request.parent_path, "track_mem": 1}
+    if not request.pre_dump:
+        mounts = [(key, key) for key, _ in external_mounts(spec, container)]
+        mounts += [(path, "/dev/null") for path in _masked_files(spec, container)]
+        options["ext_mnt"] = [{1: path, 2: key} for path, key in mounts]
+        _write_descriptors(request.image_path, container.pid)
+    return options
+
+
+def common_options(request: CriuRequest, container: Container, opened: list[int], log: str) -> dict[str, Field]:
+    """What criu is told by both commands. `opened` grows by the fds among them. Raises InvalidInput."""
     if request.manage_cgroups_mode not in CGROUP_MODES:
-        raise InvalidInput(
-            "invalid manage-cgroups-mode value", path="--manage-cgroups-mode", next="soft, full, strict or ignore"
-        )
+        next_ = "soft, full, strict or ignore"
+        raise InvalidInput("invalid manage-cgroups-mode value", path="--manage-cgroups-mode", next=next_)
     options: dict[str, Field] = {
-        "images_dir_fd": images, "log_level": 4, "log_file": log, "notify_scripts": 1, "orphan_pts_master": 1,
+        "log_level": 4, "log_file": log, "notify_scripts": 1, "orphan_pts_master": 1,
         "manage_cgroups": 1, "manage_cgroups_mode": CGROUP_MODES[request.manage_cgroups_mode],
         "shell_job": int(request.shell_job), "ext_unix_sk": int(request.ext_unix_sk),
         "tcp_established": int(request.tcp_established), "file_locks": int(request.file_locks),
         "auto_dedup": int(request.auto_dedup), "lazy_pages": int(request.lazy_pages),
         "empty_ns": CLONE_NEWNET,  # devices and addresses are not criu's: whoever made the network made them
     }  # fmt: skip
+    for name, path in (("images_dir_fd", request.image_path), ("work_dir_fd", request.work_path)):
+        if path:
+            opened.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            options[name] = opened[-1]
     config = container.record.annotations.get("org.criu.config", "/etc/criu/runc.conf")
     return options | ({"config_file": config} if config else {})
 

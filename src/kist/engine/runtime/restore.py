@@ -50,7 +50,7 @@ class RestoreRequest(Value):
 
 class _Restore:
     def __init__(self, containers: Containers, request: RestoreRequest, warn: Callable[[str], None]) -> None:
-        self.request, self.warn = request, warn
+        self.request, self.warn, self.pid = request, warn, 0
         self.spec, self.text = load_spec(f"{request.bundle}/config.json")
         self.facts = probe()
         self.spec = with_id_maps(self.spec, self.facts)
@@ -134,23 +134,10 @@ class _Restore:
         return tuple([_host(step) for step in steps])
 
     def _bring_back(self) -> int:
-        criu_request, container = self.request.criu, self.container
-        images = os.open(criu_request.image_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        opened, root = [images], f"{container.path}/{CRIU_ROOT}"
+        container, opened = self.container, list[int]()
+        root = f"{container.path}/{CRIU_ROOT}"
         try:
-            options = common_options(criu_request, container, images, "restore.log")
-            options |= {"root": root, "rst_sibling": 1, "evasive_devices": 1} | self._namespaces(opened)
-            options["ext_mnt"] = [{1: key, 2: source} for key, source in external_mounts(self.spec, container)]
-            options["ext_mnt"] += [{1: "/dev/null", 2: "/dev/null"}]  # type: ignore[operator]
-            options["inherit_fd"] = [*options.get("inherit_fd", ()), *self._pipes()]  # type: ignore[misc]
-            if criu_request.lsm_profile:
-                options["lsm_profile"] = criu_request.lsm_profile
-            if criu_request.lsm_mount_context:
-                options["lsm_mount_context"] = criu_request.lsm_mount_context
-            if criu_request.work_path:
-                os.makedirs(criu_request.work_path, 0o700, exist_ok=True)
-                opened.append(os.open(criu_request.work_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-                options["work_dir_fd"] = opened[-1]
+            options = self._options(root, opened)
             # criu wants the root to be a mount point: in a mount namespace of ours, which goes with us.
             os.mkdir(root, 0o755)
             enter_own_namespace()
@@ -158,9 +145,9 @@ class _Restore:
             with Criu(fds=opened) as criu:
                 options["cg_root"] = self._join_cgroups(criu.pid)
                 criu.ask(RESTORE, options, self._told)
-            return container.pid
+            return self.pid
         except CriuFailed:
-            say_log(criu_request, "restore.log", self.warn)
+            say_log(self.request.criu, "restore.log", self.warn)
             raise
         finally:
             for fd in opened:
@@ -168,6 +155,25 @@ class _Restore:
             unmount(root)
             if os.path.isdir(root):
                 os.rmdir(root)
+
+    def _options(self, root: str, opened: list[int]) -> dict[str, Field]:
+        """`opened` grows by the fds among them."""
+        request, container = self.request.criu, self.container
+        if request.work_path:
+            os.makedirs(request.work_path, 0o700, exist_ok=True)
+        options = common_options(request, container, opened, "restore.log")
+        inherited, joined = self._namespaces(opened)
+        mounts = [*external_mounts(self.spec, container), ("/dev/null", "/dev/null")]  # the last one for masked files
+        options |= {
+            "root": root, "rst_sibling": 1, "evasive_devices": 1, "join_ns": joined,
+            "inherit_fd": [*inherited, *self._pipes()],
+            "ext_mnt": [{1: key, 2: source} for key, source in mounts],
+        }  # fmt: skip
+        if request.lsm_profile:
+            options["lsm_profile"] = request.lsm_profile
+        if request.lsm_mount_context:
+            options["lsm_mount_context"] = request.lsm_mount_context
+        return options
 
     def _join_cgroups(self, pid: int) -> list[Field]:
         """criu moves to the container's cgroups, and so does all that it makes. Returns where that is."""
@@ -178,8 +184,8 @@ class _Restore:
             rows = [line.rstrip("\n").split(":", 2) for line in file]
         return [{1: controllers, 2: path} for _, controllers, path in rows]
 
-    def _namespaces(self, opened: list[int]) -> dict[str, Field]:
-        """Those that exist and are to be found again, not made."""
+    def _namespaces(self, opened: list[int]) -> tuple[list[Field], list[Field]]:
+        """Those that exist and are to be found again, not made: inherited and joined ones, which is criu's to tell."""
         inherited: list[Field] = []
         joined: list[Field] = []
         for namespace in self.spec.linux.namespaces:
@@ -195,7 +201,7 @@ class _Restore:
                 raise InvalidInput("criu cannot join a cgroup namespace", path="$.linux.namespaces")
             else:
                 joined.append({1: NAMESPACES[namespace.type][1], 2: namespace.path})
-        return {"inherit_fd": inherited, "join_ns": joined}
+        return inherited, joined
 
     def _pipes(self) -> list[Field]:
         """Where fds 0, 1, 2 were pipes, criu takes the caller's."""
@@ -219,6 +225,7 @@ class _Restore:
         elif script == "orphan-pts-master" and fds:
             self._hand_over(fds[0])
         elif script == "post-restore":
+            self.pid = pid
             self._write("record", dumps(replace(self.container.record, namespaces=_namespace_flags(pid))).encode())
             self._write("state.json", dumps({"pid": pid}).encode())
 
