@@ -160,6 +160,26 @@ def test_left_running(criu: str, oci: Oci) -> None:
     eventually(lambda: oci.count() > before)
 
 
+def test_memory_is_saved_before(criu: str, oci: Oci, tmp_path: Path) -> None:
+    """What has not changed since is not saved again."""
+    if subprocess.run([criu, "check", "--feature", "mem_dirty_track"], capture_output=True).returncode:
+        pytest.skip("this kernel does not track which memory is written (CONFIG_MEM_SOFT_DIRTY)")
+    oci.config(COUNT)
+    oci.run()
+    before = oci.count()
+    oci.checkpoint("--pre-dump", "--image-path", str(tmp_path / "before"))
+    assert oci.states() == ["running"]
+    oci.checkpoint("--parent-path", "../before")
+    assert os.path.realpath(tmp_path / "images/parent") == str(tmp_path / "before")
+    assert memory_bytes(tmp_path / "images") < memory_bytes(tmp_path / "before")
+    oci.restore("-d")
+    assert oci.count() >= before
+
+
+def memory_bytes(images: Path) -> int:
+    return sum(path.stat().st_size for path in images.glob("pages-*.img"))
+
+
 def test_pipes_are_the_callers(criu: str, oci: Oci) -> None:
     """And who waits for its end gets its exit status."""
     oci.config('while read line; do echo "<$line>"; done; exit 7')
