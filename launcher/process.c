@@ -63,7 +63,8 @@ static void be_child(struct state *s, uint actor, int peer) {
         shut(s->peer);
     }
     s->actor = actor;
-    s->orders = s->reports = s->init_fd = -1;
+    shut(s->plan_fd); /* it stays mapped */
+    s->plan_fd = s->orders = s->reports = s->init_fd = -1;
     s->on_failure = 0;
     s->peer = peer;
     s->undo_count = 0;
@@ -159,7 +160,7 @@ long expand(const struct state *s, const char *text, char *to, ulong room) {
 
 /* A program of the host. `output`: files for fds 1 and 2; "" is /dev/null for 1, since nothing that it prints may be taken
    for the container's, and ours for 2. */
-struct program { char **argv, **envp; const char *path, *output[2]; int input, status; };
+struct program { char **argv, **envp; const char *path, *output[2]; int input, status, directory; };
 
 static void redirect(const char *path, int fd) {
     int flags = O_WRONLY | O_CREAT | O_APPEND;
@@ -183,6 +184,7 @@ static long run_program(struct program *program, ulong timeout_ms) {
         sys(dup3, program->input, 0, 0);
         redirect(program->output[0], 1);
         if (*program->output[1]) redirect(program->output[1], 2);
+        if (program->directory >= 0) sys(fchdir, program->directory);
         sys(close_range, 3, ~0U, 0);
         sys(execve, program->path, program->argv, program->envp);
         leave(127);
@@ -209,7 +211,7 @@ static long map_ids(struct state *s, const struct step *step) {
     for (long i = 0; i < r; i++)
         if (same(argv[i], "$init_pid")) argv[i] = pid;
     int null = (int)open_at(AT_FDCWD, "/dev/null", O_RDONLY, 0);
-    struct program program = {argv, nothing, argv[0], {"", ""}, null, 0};
+    struct program program = {argv, nothing, argv[0], {"", ""}, null, 0, -1};
     r = run_program(&program, 10000);
     shut(null);
     return r;
@@ -228,7 +230,8 @@ static long run_hook(struct state *s, const struct step *step) {
     if (input < 0) return input;
     sys(write, input, state, r);
     sys(lseek, input, 0, 0);
-    struct program program = {argv, env, a->path.s, {a->stdout.s, a->stderr.s}, input, 255};
+    struct program program = {argv, env, a->path.s, {a->stdout.s, a->stderr.s}, input, 255,
+                              s->actor == ACTOR_INIT ? s->slots[SLOT_ROOT] : -1}; /* the root to be: as runc has it */
     r = run_program(&program, a->timeout_ms.n);
     shut(input);
     if (r == -ECANCELED) s->argument = (uint)program.status;
@@ -391,7 +394,11 @@ long take_process_step(struct state *s, const struct step *step) {
         if (r == 8 && s->actor == ACTOR_INIT) s->init_pid = (int)words[1];
         return r < 0 ? r : 0;
     case OP_UNSHARE: return sys(unshare, a[0].n);
-    case OP_SETNS: return sys(setns, s->slots[a[0].n], a[1].n);
+    case OP_SETNS:
+        if (s->slots[a[0].n] < 0) return 0; /* an attempt has done it */
+        r = sys(setns, s->slots[a[0].n], a[1].n);
+        if (a[2].n && r == 0) { shut(s->slots[a[0].n]); s->slots[a[0].n] = -1; }
+        return a[2].n && r == -EPERM ? 0 : r;
     case OP_OPEN_PIDFD:
         r = sys(pidfd_open, a[0].n, 0);
         if (r >= 0) s->slots[a[1].n] = (int)r;

@@ -12,6 +12,31 @@ static long resolve(struct state *s, const char *path, ulong flags, ulong mode) 
     return sys(openat2, s->slots[SLOT_ROOT], *path ? path : ".", &how, sizeof how);
 }
 
+/* Where the link `last` in `dir`, the last part of `path`, points to, as a path inside the root. */
+static long follow(int dir, const char *path, const char *last, char to[4096]) {
+    ulong n = (ulong)(last - path);
+    if (n >= 4095) return -ENAMETOOLONG;
+    long size = sys(readlinkat, dir, last, to + n, 4095 - n);
+    if (size < 0) return size;
+    to[n + (ulong)size] = 0;
+    if (to[n] != '/') { memcpy(to, path, n); return 0; }
+    for (ulong i = 0; i <= (ulong)size; i++) to[i] = to[n + i];
+    return 0;
+}
+
+static long mount_point(struct state *s, const char *path, int directory, int nofollow);
+
+/* A part of a path is a link that points to nothing: make that. */
+static void make_target(struct state *s, int dir, const char *path, const char *last) {
+    static int depth;
+    char target[4096];
+    if (depth == 40 || follow(dir, path, last, target) < 0) return;
+    depth++;
+    long fd = mount_point(s, target, 1, 0);
+    depth--;
+    shut(fd < 0 ? -1 : (int)fd);
+}
+
 /* The directory that holds the last part of `path`; missing directories are made. `last` points at that part. */
 static long parent_of(struct state *s, const char *path, const char **last) {
     while (*path == '/') path++;
@@ -29,7 +54,8 @@ static long parent_of(struct state *s, const char *path, const char **last) {
         int next = (int)resolve(s, name, O_PATH | O_DIRECTORY, 0);
         if (next == -ENOENT) {
             long r = sys(mkdirat, dir, name + done, 0755);
-            if (r < 0 && r != -EEXIST) { shut(dir); return r; }
+            if (r == -EEXIST) make_target(s, dir, name, name + done);
+            else if (r < 0) { shut(dir); return r; }
             next = (int)resolve(s, name, O_PATH | O_DIRECTORY, 0);
         }
         shut(dir);
@@ -56,18 +82,6 @@ static long make_directory(struct state *s, const char *path, uint mode, uint ui
     }
     shut(dir);
     return r;
-}
-
-/* Where the link `last` in `dir`, the last part of `path`, points to, as a path inside the root. */
-static long follow(int dir, const char *path, const char *last, char to[4096]) {
-    ulong n = (ulong)(last - path);
-    if (n >= 4095) return -ENAMETOOLONG;
-    long size = sys(readlinkat, dir, last, to + n, 4095 - n);
-    if (size < 0) return size;
-    to[n + (ulong)size] = 0;
-    if (to[n] != '/') { memcpy(to, path, n); return 0; }
-    for (ulong i = 0; i <= (ulong)size; i++) to[i] = to[n + i];
-    return 0;
 }
 
 /* The mount point at `path`, made when missing; where a link points to nothing, there. */
@@ -98,8 +112,8 @@ static long move_into(int tree, int at) {
     return sys(move_mount, tree, "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
 }
 
-/* A detached mount of a new file system; options are "key" or "key=value". */
-static long new_mount(const char *type, const char *source, const char *option, ulong count, uint attributes) {
+/* A detached mount of a new file system; options are "key" or "key=value"; mode "" says nothing. */
+static long new_mount(const char *type, const char *source, const char *option, ulong count, const char *mode, uint attributes) {
     int fs = (int)sys(fsopen, type, FSOPEN_CLOEXEC);
     if (fs < 0) return fs;
     long r = sys(fsconfig, fs, FSCONFIG_SET_STRING, "source", *source ? source : type, 0);
@@ -113,6 +127,7 @@ static long new_mount(const char *type, const char *source, const char *option, 
         r = equals ? sys(fsconfig, fs, FSCONFIG_SET_STRING, key, equals + 1, 0)
                    : sys(fsconfig, fs, FSCONFIG_SET_FLAG, key, 0, 0);
     }
+    if (r >= 0 && *mode) r = sys(fsconfig, fs, FSCONFIG_SET_STRING, "mode", mode, 0);
     if (r >= 0 && attributes & MOUNT_ATTR_RDONLY) r = sys(fsconfig, fs, FSCONFIG_SET_FLAG, "ro", 0, 0); /* as mount(2) */
     if (r >= 0) r = sys(fsconfig, fs, FSCONFIG_CMD_CREATE, 0, 0, 0);
     if (r >= 0) r = sys(fsmount, fs, FSMOUNT_CLOEXEC, attributes);
@@ -221,15 +236,16 @@ static int is_root(const char *path) {
 
 static long mount_at(struct state *s, const struct step *step) {
     ARGUMENTS(mount_at);
+    char mode[] = "0000"; /* what is there already says it */
+    struct statx st;
+    int there = a->keep_mode.n ? (int)resolve(s, a->target.s, O_PATH | O_DIRECTORY, 0) : -1;
+    if (there < 0 || sys(statx, there, "", AT_EMPTY_PATH, STATX_MODE, &st) < 0) *mode = 0;
+    for (int i = 0; i < 4 && *mode; i++) mode[i] = (char)('0' + (st.stx_mode >> (9 - 3 * i) & 7));
+    shut(there);
     int at = (int)(a->strict.n ? plain_directory(s, a->target.s) : mount_point(s, a->target.s, 1, 0));
     if (at < 0) { s->argument = 2; return at; }
-    int tree = (int)new_mount(a->fstype.s, a->source.s, a->options.s, a->options.n, (uint)a->attributes.n);
+    int tree = (int)new_mount(a->fstype.s, a->source.s, a->options.s, a->options.n, mode, (uint)a->attributes.n);
     long r = tree;
-    struct statx st;
-    if (r >= 0 && a->keep_mode.n) {
-        r = sys(statx, at, "", AT_EMPTY_PATH, STATX_MODE, &st);
-        if (r == 0) r = sys(fchmodat, tree, ".", st.stx_mode & 07777);
-    }
     if (r >= 0 && a->copy_up.n) r = copy_directory(at, tree);
     if (r >= 0) r = move_into(tree, at);
     if (r >= 0 && a->propagation.n) r = set_attributes(tree, 0, 0, a->propagation.n & ~(ulong)MS_REC, (a->propagation.n & MS_REC) != 0);
@@ -314,7 +330,7 @@ static long bind_at(struct state *s, const struct step *step) {
 static long host_node(struct state *s, const struct step *step) {
     ARGUMENTS(host_node);
     if (s->slots[a->slot.n] < 0) {
-        long tree = new_mount("tmpfs", "tmpfs", "mode=0755\0size=64k", 2, 0);
+        long tree = new_mount("tmpfs", "tmpfs", "mode=0755\0size=64k", 2, "", 0);
         if (tree < 0) return tree;
         s->slots[a->slot.n] = (int)tree;
     }
@@ -399,7 +415,7 @@ static long empty_directory(struct state *s, const struct argument *option) {
     ulong size = option->n ? length(option->s) + 1 : 0;
     if (fixed + size > sizeof options || option->n > 1) return -ENAMETOOLONG;
     memcpy(options + fixed, option->s, size);
-    long r = new_mount("tmpfs", "tmpfs", options, 2 + option->n, MOUNT_ATTR_RDONLY);
+    long r = new_mount("tmpfs", "tmpfs", options, 2 + option->n, "", MOUNT_ATTR_RDONLY);
     return r < 0 ? r : (s->slots[SLOT_EMPTY] = (int)r);
 }
 
@@ -553,7 +569,7 @@ long take_root_step(struct state *s, const struct step *step) {
         if (r >= 0) s->slots[SLOT_ROOT] = (int)r;
         return r < 0 ? r : 0;
     case OP_OPEN_PROC:
-        r = new_mount("proc", "proc", "", 0, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+        r = new_mount("proc", "proc", "", 0, "", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
         if (r >= 0) s->slots[SLOT_PROC] = (int)r;
         return r < 0 ? r : 0;
     case OP_MOUNT_AT: return mount_at(s, step);

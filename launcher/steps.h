@@ -1,7 +1,7 @@
 /* Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit. */
 #ifndef KIST_STEPS_H
 #define KIST_STEPS_H
-#define PLAN_TABLE 0x08173f3513e7366dUL
+#define PLAN_TABLE 0x85399fed219cade6UL
 #define MAX_ARGUMENTS 10
 #define OP_COUNT 84
 
@@ -114,7 +114,7 @@ extern const char *const op_signature[OP_COUNT];
     [OP_AWAIT] = "", \
     [OP_HOOK] = "sllsnsss", \
     [OP_UNSHARE] = "n", \
-    [OP_SETNS] = "fn", \
+    [OP_SETNS] = "fnn", \
     [OP_OPEN_PIDFD] = "nf", \
     [OP_USER_NAMESPACE] = "ssf", \
     [OP_MOUNT_PROPAGATION] = "snn", \
@@ -196,7 +196,7 @@ struct clone { struct argument child, flags, cgroup; };
 struct id_map_helper { struct argument argv; };
 struct hook { struct argument path, argv, env, state, timeout_ms, warning, stdout, stderr; };
 struct unshare { struct argument flags; };
-struct setns { struct argument target, flags; };
+struct setns { struct argument target, flags, attempt; };
 struct open_pidfd { struct argument pid, slot; };
 struct user_namespace { struct argument uid_map, gid_map, slot; };
 struct mount_propagation { struct argument path, flags, parent; };

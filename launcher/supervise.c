@@ -346,6 +346,8 @@ static void watch_signals(struct state *s, struct watch *w) {
 /* Our own opening of a terminal, so that a full one (Ctrl-S) does not keep us from everything else. */
 static int reopen(int fd, int flags) {
     char path[] = "/proc/self/fd/0";
+    struct termios modes;
+    if (sys(ioctl, fd, TCGETS, &modes) < 0) return fd; /* a file's position must stay the caller's */
     path[14] = (char)('0' + fd);
     int own = fd < 0 || fd > 2 ? -1 : (int)open_at(AT_FDCWD, path, flags | O_NOCTTY | O_NONBLOCK, 0);
     return own < 0 ? fd : own;

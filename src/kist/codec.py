@@ -6,6 +6,7 @@ Not msgspec and not json's own front: `kist-oci run` as a whole may take as long
 A class says what its JSON looks like:
     case        "camel" (mediaType), "pascal" (WorkingDir) or "snake"
     json_names  the names that do not follow from the case: {"container_id": "containerID"}
+    always      fields that are written also when they hold their default
 A module that has CHOICES, {"NamespaceType": ("pid", ...)}, checks fields annotated so. Numbers are checked by the names
 U8, U16, U32, U64, I32 and I64. null counts as absent and unknown names are passed over, as in Go.
 """
@@ -130,7 +131,7 @@ def plain(value: object) -> object:
         cls, found = type(value), {}
         for name, key in _keys(cls).items():
             item = getattr(value, name)
-            if name in cls.__required__ or item != getattr(cls, name):
+            if name in cls.__required__ or name in getattr(cls, "always", ()) or item != getattr(cls, name):
                 found[key] = plain(item)
         return found
     if isinstance(value, dict):

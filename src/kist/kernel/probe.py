@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from kist.kernel.subids import find_id_mapper, parse_subids, parse_user_name
-from kist.plan.facts import CAPABILITIES, CGROUP_LEAF, CgroupFacts, CgroupV1, CgroupV2, HostFacts
+from kist.plan.facts import CAPABILITIES, CGROUP_LEAF, UNIFIED, CgroupFacts, CgroupV1, CgroupV2, HostFacts
 from kist.value import Value
 
 TYPE_CHECKING = False
@@ -291,6 +291,8 @@ def _cgroup(mounts: Sequence[Mount], kernel: tuple[int, int], host_root: bool) -
     systemd = os.path.isdir("/run/systemd/system")
     unified = places.pop("", None)
     if _V1_CORE & places.keys() or (places and not unified):
+        if unified:
+            places[UNIFIED] = unified
         return _v1(places, host_root, systemd)
     return _v2(unified, kernel, systemd) if unified else CgroupFacts(version=0, systemd=systemd)
 

@@ -96,6 +96,8 @@ def _memory(memory: Memory, facts: HostFacts, v2: bool, update: bool) -> Iterato
     if _counts(most, update):
         yield limit("limit", "max" if v2 else "limit_in_bytes", most, "beyond it: reclaim, then the OOM killer")
     swap = _amount(memory.swap, "memory.swap")
+    if update and not v2 and most < 0 and memory.swap is None and facts.cgroup.swap_accounting:
+        swap = -1  # else the sum of both would be less than unlimited memory
     if _counts(swap, update):
         if swap > 0 and not (update and memory.limit is None and not v2):  # else the kernel compares
             _check_swap(most if v2 else max(most, 0), swap)

@@ -195,7 +195,7 @@ class _Compiler:
         late = f.CLONE_NEWCGROUP if not self.cgroup.uses_clone_into else 0
         late |= f.CLONE_NEWTIME if self.offsets else 0
         cgroup = Slots.CGROUP if self.cgroup.uses_clone_into else Slots.NONE
-        # Those owned by the joined user namespace can only be entered from within; else they come first.
+        # Those owned by the joined user namespace can be entered from within, others only before that.
         joined = sorted(b.joined, key=lambda flag_path: flag_path[0] != f.CLONE_NEWUSER)
         if self.staged:
             early = f.CLONE_NEWUSER if self.user_in_stage else 0
@@ -238,6 +238,10 @@ class _Compiler:
         """Cgroups (v1) and namespaces that exist."""
         b = self.b
         b.plan += [Entry(e.step, actor, e.group, e.why) for e in self.cgroup.join]
+        joined = list(joined)
+        if b.privileged_host and any(flag == f.CLONE_NEWUSER for flag, _ in joined):
+            for flag, path in joined[1:]:
+                b.plan.append(Entry(Setns(slots[flag], flag, attempt=1), actor, "namespaces", f"shared: {path}"))
         for flag, path in joined:
             b.plan.append(Entry(Setns(slots[flag], flag), actor, "namespaces", f"shared: {path}"))
             if flag == f.CLONE_NEWUSER:

@@ -56,7 +56,7 @@ def compile_exec(
 
     Raises InvalidInput, Refused, Unsupported.
     """
-    linux = replace(spec.linux, namespaces=(), personality=spec.linux.personality, memory_policy=None)
+    linux = replace(spec.linux, namespaces=(), personality=spec.linux.personality)
     b = Builder(replace(spec, linux=linux), facts, setting, joining=namespaces)
     command = ProcessCompiler(b, process, spec.linux.seccomp)
     b.host("namespaces", OpenPidfd(target_pid, Slots.TARGET), "the container, by a handle that no other process gets")

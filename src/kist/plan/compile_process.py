@@ -45,6 +45,7 @@ from kist.plan.steps import (
     WriteProc,
 )  # fmt: skip
 from kist.plan.words import members
+from kist.value import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ class ProcessCompiler:
             raise Unsupported("this kernel has no seccomp filters", next="--security-opt seccomp=unconfined")
         from kist.plan.seccomp import assemble
 
+        if seccomp.flags is None and self.b.setting.find_home:  # what runc and crun choose
+            seccomp = replace(seccomp, flags=("SECCOMP_FILTER_FLAG_SPEC_ALLOW",))
         made = assemble(seccomp, native_arch=self.b.facts.arch)
         if made.unknown and self.b.setting.known_calls:
             raise InvalidInput(f"unknown system calls: {', '.join(made.unknown)}", path="$.linux.seccomp.syscalls")
@@ -366,6 +369,9 @@ def _check_deadline(s: oci.Scheduler) -> None:
 def _memory_policy(policy: oci.MemoryPolicy) -> MemoryPolicy:
     mode = _MEMORY_MODES[policy.mode] | sum(_MEMORY_FLAGS[word] for word in set(policy.flags))
     nodes = cpu_mask(policy.nodes, "$.linux.memoryPolicy.nodes") if policy.nodes else b""
+    if nodes and policy.mode in ("MPOL_DEFAULT", "MPOL_LOCAL"):
+        count = int.from_bytes(nodes, "little").bit_count()
+        raise InvalidInput(f"mode requires 0 nodes but got {count}", path="$.linux.memoryPolicy.nodes")
     if not nodes and policy.mode not in ("MPOL_DEFAULT", "MPOL_LOCAL", "MPOL_PREFERRED"):
         raise InvalidInput(f"{policy.mode} needs nodes", path="$.linux.memoryPolicy.nodes")
     return MemoryPolicy(mode, nodes)

@@ -6,6 +6,7 @@ from kist.errors import InvalidInput
 from kist.plan import flags as f
 from kist.plan import mount_options
 from kist.plan.builder import host_id, id_map_text
+from kist.plan.facts import UNIFIED
 from kist.plan.steps import (
     COPY_LINK,
     NOFOLLOW_SOURCE,
@@ -23,6 +24,7 @@ from kist.plan.steps import (
     MoveRoot,
     MoveTree,
     NodeAt,
+    Open,
     OpenProc,
     OpenRoot,
     OpenTree,
@@ -157,6 +159,11 @@ class RootCompiler:
         if bool(uid) != bool(gid):
             raise InvalidInput("an id-mapped mount needs both uidMappings and gidMappings", path=where)
         if not uid:
+            joined = [path for flag, path in b.joined if flag == f.CLONE_NEWUSER]
+            if joined:
+                slot = b.slot()
+                b.host("rootfs", Open(joined[0], 0o2000000, slot), "what mounts translate ids by")
+                return slot
             if not b.makes(f.CLONE_NEWUSER):
                 raise InvalidInput(
                     "idmap without mappings means those of the container's user namespace, and it has none of its own",
@@ -199,7 +206,7 @@ class RootCompiler:
 
     def _plain_root(self) -> None:
         b, path = self.b, self.files.path
-        if b.has(f.CLONE_NEWNS):
+        if b.has(f.CLONE_NEWNS) and mount_options.propagation(self.spec.linux.rootfs_propagation) & f.MS_SHARED:
             b.init("rootfs", MountPropagation(path, f.MS_PRIVATE, 1), "pivot_root wants it so")
         if b.has(f.CLONE_NEWNS) or self.spec.root.readonly:
             b.init("rootfs", Mount("", path, path, f.MS_BIND | f.MS_REC), "a mount of its own, to pivot to")
@@ -345,7 +352,8 @@ class RootCompiler:
             at = f"{target}/{directory}"
             if own:
                 words = tuple(names) if not names[0].startswith("name=") else ("none", names[0])
-                b.init("rootfs", MountAt("cgroup", "cgroup", at, words, attributes), "its own cgroup, seen as the root")
+                kind, words = ("cgroup2", ()) if names == [UNIFIED] else ("cgroup", words)
+                b.init("rootfs", MountAt(kind, "cgroup", at, words, attributes), "its own cgroup, seen as the root")
             else:
                 b.init("rootfs", BindAt(own_place, at, recursive=0, attributes=attributes), "its own cgroup")
             for name in names:

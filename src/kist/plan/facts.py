@@ -69,6 +69,9 @@ class IdRange(Value):
 CGROUP_LEAF = "kist-supervisor"
 
 
+UNIFIED = "unified"  # the v2 hierarchy, as one more beside those of v1, without controllers: systemd's hybrid layout
+
+
 class CgroupV1(Value):
     """One v1 hierarchy, as seen by one of its controllers."""
 

@@ -86,7 +86,7 @@ def assemble_from_scratch(seccomp: Seccomp, *, native_arch: str) -> Filter:
     default = action_value(seccomp.default_action, seccomp.default_errno_ret, f"{where}.defaultAction")
     rules = [_prepare(rule, f"{where}.syscalls[{i}]") for i, rule in enumerate(seccomp.syscalls)]
     notify = _notifies(default, rules, where)
-    flags = flag_bits(seccomp.flags, notify, f"{where}.flags")
+    flags = flag_bits(seccomp.flags or (), notify, f"{where}.flags")
 
     abis = [ABIS[name] for name in family if name == family[0] or name in seccomp.architectures]
     tables = {abi.name: numbers(abi.name) for abi in abis}

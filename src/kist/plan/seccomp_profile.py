@@ -84,8 +84,8 @@ def decode_profile(data: bytes, capabilities: frozenset[str], native_arch: str, 
         rule = _rule(call, f"$.syscalls[{i}]")
         if _holds(call, host, f"$.syscalls[{i}]"):
             rules.append(rule)
-    flags = profile.flags or ()
-    flag_bits(flags, any(rule.action == "SCMP_ACT_NOTIFY" for rule in rules), "$.flags")
+    flags = profile.flags
+    flag_bits(flags or (), any(rule.action == "SCMP_ACT_NOTIFY" for rule in rules), "$.flags")
     return Seccomp(
         default_action=profile.default_action,
         default_errno_ret=profile.default_errno_ret,

@@ -108,6 +108,7 @@ class ConsoleSize(_Value):
 class User(_Value):
     """Ids inside the container. `umask` None: the caller's stays."""
 
+    always: ClassVar[tuple[str, ...]] = ("uid", "gid")
     uid: U32 = 0
     gid: U32 = 0
     umask: U32 | None = None
@@ -375,7 +376,7 @@ class Seccomp(_Value):
     default_action: str
     default_errno_ret: U32 | None = None
     architectures: tuple[str, ...] = ()  # besides the native one: SCMP_ARCH_X86 and so on
-    flags: tuple[str, ...] = ()
+    flags: tuple[str, ...] | None = None  # None: the runtime chooses
     listener_path: str = ""
     listener_metadata: str = ""
     syscalls: tuple[Syscall, ...] = ()

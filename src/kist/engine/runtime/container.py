@@ -113,7 +113,7 @@ class Container:
 
     @property
     def fifo(self) -> str:
-        return f"{self.path}/start"
+        return f"{self.path}/exec.fifo"
 
     @property
     def pid(self) -> int:

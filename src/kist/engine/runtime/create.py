@@ -94,7 +94,7 @@ def create(
     notify = callers_socket()
     if notify:
         spec = with_notification(spec, path)
-    names = ("", "/record", "/config.json", "/start", *(("/notify", f"/notify/{NOTIFY_NAME}") if notify else ()))
+    names = ("", "/record", "/config.json", "/exec.fifo", *(("/notify", f"/notify/{NOTIFY_NAME}") if notify else ()))
     setting = Setting(
         id=request.id,
         files=Files(path=os.path.realpath(rootfs)),
@@ -109,7 +109,7 @@ def create(
         hook_state=hook_state(record, CREATING, "$init_pid"),
         pid_file=request.pid_file,
         pidfd_socket=request.pidfd_socket,
-        start_fifo=f"{path}/start" if mode == CREATE else "",
+        start_fifo=f"{path}/exec.fifo" if mode == CREATE else "",
         keep_cgroup=request.keep,
         reset_affinity=True,
         pivot=not request.no_pivot,
@@ -139,7 +139,7 @@ def create(
         if notify:
             os.mkdir(directory(path), 0o755)
         if mode == CREATE:
-            os.mkfifo(f"{path}/start", 0o622)
+            os.mkfifo(f"{path}/exec.fifo", 0o622)
         if compiled.cgroup_leaf:
             from kist.kernel.cgroup import enter
 

@@ -35,7 +35,7 @@ def main(session: Session, parsed: Parsed) -> int:
     from kist.engine.runtime.lifecycle import kill
 
     word = parsed.arguments[1] if len(parsed.arguments) > 1 else "TERM"
-    number = values.signal_number("SIGNAL", word)
+    number = 0 if word == "0" else values.signal_number("SIGNAL", word)  # 0: only whether it is there
     containers = Containers(session.root)
     for id in chosen(containers, parsed):
         kill(containers.load(id), number, all=flag(parsed, "all"))

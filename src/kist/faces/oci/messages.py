@@ -133,6 +133,8 @@ def _for_callers(e: KistError) -> str:
     for path, text in _WORDS.items():
         if isinstance(e, InvalidInput) and e.path.startswith(path):
             return f"{text}: {e.what}"
+    if e.what.startswith("cannot enforce unified."):
+        return f"invalid configuration: {e.what}"
     name = e.what.rpartition(": ")[0].removeprefix("cannot execute ") or e.what
     if e.code == "command-not-found":
         command = e.what.removeprefix("command not found in the container: ")
