@@ -52,7 +52,13 @@ def no_cgroup_is_left() -> Iterator[None]:
     def empty() -> set[Path]:
         tops = [*Path("/sys/fs/cgroup").glob("kist"), *Path("/sys/fs/cgroup").glob("*/kist")]
         found = {path for top in tops for path in top.iterdir() if path.is_dir()}
-        return {path for path in found if not (path / "cgroup.procs").read_text().strip()}
+        return {path for path in found if is_empty(path)}
+
+    def is_empty(path: Path) -> bool:
+        try:
+            return not (path / "cgroup.procs").read_text().strip()
+        except FileNotFoundError:  # another run's, gone meanwhile
+            return False
 
     before = empty()
     yield
