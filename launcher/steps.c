@@ -32,7 +32,8 @@ static long write_file(struct state *s, const struct step *step) {
     long r = expand(s, a->path.s, path, sizeof path);
     if (r < 0) return r;
     r = expand(s, a->data.s, data, sizeof data);
-    return r < 0 ? r : write_path(path, data, (ulong)r);
+    if (r >= 0) r = write_path(path, data, (ulong)r);
+    return r == -ENOENT && a->optional.n ? 0 : r;
 }
 
 /* Under a name of its own first: whoever sees the file sees all of it. */

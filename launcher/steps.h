@@ -1,7 +1,7 @@
 /* Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit. */
 #ifndef KIST_STEPS_H
 #define KIST_STEPS_H
-#define PLAN_TABLE 0x85399fed219cade6UL
+#define PLAN_TABLE 0x84f511b89b3df48bUL
 #define MAX_ARGUMENTS 10
 #define OP_COUNT 84
 
@@ -98,7 +98,7 @@ extern const char *const op_signature[OP_COUNT];
 #define OP_SIGNATURES \
     [OP_MKDIR] = "snn", \
     [OP_REMOVE] = "s", \
-    [OP_WRITE_FILE] = "ss", \
+    [OP_WRITE_FILE] = "ssn", \
     [OP_CREATE_FILE] = "ssnn", \
     [OP_OPEN] = "snf", \
     [OP_CONNECT] = "sf", \
@@ -183,7 +183,7 @@ extern const char *const op_signature[OP_COUNT];
 
 struct mkdir { struct argument path, mode, keep; };
 struct remove { struct argument path; };
-struct write_file { struct argument path, data; };
+struct write_file { struct argument path, data, optional; };
 struct create_file { struct argument path, data, mode, keep; };
 struct open { struct argument path, flags, slot; };
 struct connect { struct argument path, slot; };

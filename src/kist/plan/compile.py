@@ -359,8 +359,11 @@ class _Compiler:
         setting = self.setting
         if setting.mode != RUN:
             self.host("exec", AwaitReady(int(setting.mode == DETACH)), "until there is nothing left that can fail")
-        if setting.mode == RUN and (self._hooks("poststart") or setting.pid_file or setting.pidfd_socket):
+        told = setting.pid_file or setting.pidfd_socket or setting.release
+        if setting.mode == RUN and (self._hooks("poststart") or told):
             self.host("exec", AwaitReady(1), "until it is the command")
+        if setting.release:
+            self.host("cgroup", WriteFile(setting.release, "-", optional=1), "who has kept its place may go")
         if setting.pidfd_socket:
             self.host("exec", SendPidfd(setting.pidfd_socket), "for whoever watches the process")
         if setting.pid_file:

@@ -69,6 +69,7 @@ class Setting(Value):
     path: str = ""  # where the command is looked up if its environment has no PATH
     cgroup: bool = True
     exclusive_cgroup: bool = True  # the cgroup must not exist yet
+    release: str = ""  # a file: what is written there says that the container's process is in its cgroup
     keep_cgroup: bool = False  # it stays when the container has ended
     reset_affinity: bool = False  # the command may run on all CPUs of its cgroup, whatever the caller's own affinity
     pivot: bool = True

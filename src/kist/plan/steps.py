@@ -139,9 +139,10 @@ class WriteFile(Step):
     man: ClassVar[str] = "write(2)"
     path: str
     data: str
+    optional: int = 0  # it is fine when the file is not there any more
 
     def shell(self) -> str:
-        return f"printf '%s\\n' {_pid(self.data)} > {_pid(self.path)}"
+        return f"printf '%s\\n' {_pid(self.data)} > {_pid(self.path)}" + (" || :" if self.optional else "")
 
 
 class CreateFile(Step):

@@ -41,6 +41,7 @@ class Record(Value):
     cgroups: tuple[str, ...] = ()
     freezer: str = ""
     namespaces: int = 0
+    unit: str = ""  # systemd's, whose cgroup it is
     annotations: Mapping[str, str] = {}
     owner: int = 0
     creator: int = 0  # the process that makes it, which stays with `run`

@@ -126,12 +126,22 @@ def create(
         all_hierarchies=True,
         listen_fds=listen,
     )
+    scope = None
+    if request.cgroup_manager == "systemd":
+        from kist.engine.runtime.scope import start, within
+
+        scope = start(spec, request.id, facts)
+        spec, facts = within(spec, facts, scope)
+        setting = replace(setting, release=scope.release)
     compiled = compile_container(spec, facts, setting)
     flags = sum(NAMESPACES[namespace.type][0] for namespace in spec.linux.namespaces)
     record = Record(
-        **record.__dict__ | {"cgroups": compiled.cgroup_paths, "freezer": compiled.freezer, "namespaces": flags}
+        **record.__dict__
+        | {"cgroups": compiled.cgroup_paths, "freezer": compiled.freezer, "namespaces": flags}
+        | {"unit": scope.unit if scope else ""}
     )
-    _refuse_occupied(compiled)
+    if not scope:
+        _refuse_occupied(compiled)
     containers.make(request.id)
     try:
         _write(f"{path}/record", dumps(record).encode())
@@ -149,7 +159,8 @@ def create(
         if debug:
             for line in described(compiled.plan):
                 debug(line)
-        become(compiled.plan, open_program(), open_fds(setting.stdio.inherited_fds), explainer)
+        keep = [*open_fds(setting.stdio.inherited_fds), *([scope.hold] if scope else ())]
+        become(compiled.plan, open_program(), keep, explainer)
     except BaseException:
         remove_directory(path)
         raise

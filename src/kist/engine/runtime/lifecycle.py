@@ -6,7 +6,7 @@ import os
 import signal
 
 from kist.engine.runtime.container import CREATED, PAUSED, RUNNING, STOPPED, hook_output, hook_state, remove_directory
-from kist.errors import Conflict, CorruptStore, InvalidInput, KistError, NotFound
+from kist.errors import Conflict, CorruptStore, InvalidInput, KistError, NotFound, Unsupported
 from kist.kernel.cgroup import kill_all, remove_cgroups
 from kist.plan.flags import CLONE_NEWNS
 
@@ -139,10 +139,25 @@ def delete(containers: Containers, id: str, *, force: bool) -> None:
 def _remove(container: Container) -> None:
     _end_process(container)
     remove_cgroups(container.record.cgroups)
+    if container.record.unit:
+        _stop_unit(container.record.unit)
     if not container.record.namespaces & CLONE_NEWNS:
         _unmount_below(container.record.rootfs, container_mounted=_has_readonly_root(container))
     _poststop(container)
     remove_directory(container.path)
+
+
+def _stop_unit(unit: str) -> None:
+    from kist.kernel.systemd import Manager, UnitError
+
+    try:
+        manager = Manager()
+        try:
+            manager.stop(unit)
+        finally:
+            manager.close()
+    except (Unsupported, UnitError):
+        pass  # its processes and cgroups are gone: a unit without them goes by itself
 
 
 def _has_readonly_root(container: Container) -> bool:

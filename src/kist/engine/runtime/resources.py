@@ -83,6 +83,15 @@ def update(container: Container, resources: Resources, warn: Callable[[str], Non
         raise Conflict(f"container {container.id} is not running", code="not-running")
     facts = probe()
     by_controller = {controller: path for path in container.record.cgroups for controller in _controllers(path)}
+    if container.record.unit:
+        from kist.engine.runtime.scope import resource_properties
+        from kist.kernel.systemd import Manager
+
+        manager = Manager()
+        try:
+            manager.set_properties(container.record.unit, resource_properties(resources, facts))
+        finally:
+            manager.close()
     pending = list(limits(resources, facts, update=True))
     late = set()  # v1 refuses what is at odds with a value that comes later, as the memory limit with that of swap
     while pending:
