@@ -32,8 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kist.engine.runtime.container import Containers
+    from kist.engine.runtime.scope import Scope
     from kist.kernel.criu import Field
     from kist.plan.steps import Plan, Step
+    from kist.spec.runtime import Spec
 
 
 class RestoreRequest(Value):
@@ -54,7 +56,14 @@ class _Restore:
         self.spec, self.text = load_spec(f"{request.bundle}/config.json")
         self.facts = probe()
         self.spec = with_id_maps(self.spec, self.facts)
-        self.compiled = self._compile()
+        self.scope: Scope | None = None
+        spec = self.spec
+        if request.cgroup_manager == "systemd":
+            from kist.engine.runtime.scope import start, within
+
+            self.scope = start(spec, request.id, self.facts)
+            spec, self.facts = within(spec, self.facts, self.scope)
+        self.compiled = self._compile(spec)
         self.container = Container(containers.path(request.id), self._record())
 
     @property
@@ -62,10 +71,10 @@ class _Restore:
         path = self.spec.root.path
         return path if path.startswith("/") else os.path.normpath(f"{self.request.bundle}/{path}")
 
-    def _compile(self) -> Compiled:
+    def _compile(self, spec: Spec) -> Compiled:
         """For the cgroup and the places of mounts: criu does the rest."""
         request = self.request
-        return compile_container(self.spec, self.facts, Setting(
+        return compile_container(spec, self.facts, Setting(
             id=request.id, files=Files(path=os.path.realpath(self.rootfs)), mode=DETACH, bundle=request.bundle,
             cgroup=request.cgroup_manager != "disabled", exclusive_cgroup=False, default_devices=True,
             optional_limits=OPTIONAL_LIMITS, all_hierarchies=True,
@@ -78,7 +87,7 @@ class _Restore:
         return Record(
             id=self.request.id, bundle=self.request.bundle, rootfs=self.rootfs, oci_version=spec.oci_version,
             created_ns=time.time_ns(), annotations=spec.annotations, owner=os.geteuid(), creator=os.getpid(),
-            cgroups=compiled.cgroup_paths, freezer=compiled.freezer,
+            unit=self.scope.unit if self.scope else "", cgroups=compiled.cgroup_paths, freezer=compiled.freezer,
             namespaces=sum(NAMESPACES[namespace.type][0] for namespace in spec.linux.namespaces),
         )  # fmt: skip
 
@@ -180,6 +189,8 @@ class _Restore:
         for path in self.container.record.cgroups:
             with open(f"{path}/cgroup.procs", "w", encoding="ascii") as file:
                 file.write(str(pid))
+        if self.scope:
+            os.close(self.scope.hold)  # its place has been taken
         with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
             rows = [line.rstrip("\n").split(":", 2) for line in file]
         return [{1: controllers, 2: path} for _, controllers, path in rows]
