@@ -111,7 +111,7 @@ def oci(tmp_path: Path, rootfs: Path) -> Iterator[Oci]:
     oci = Oci(tmp_path, rootfs)
     yield oci
     oci("delete", "--force", "c", status=None)
-    assert os.listdir(tmp_path / "root") == []
+    assert not list((tmp_path / "root").glob("*"))
     assert not [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(tmp_path) in line]
     cgroups = [
         *Path("/sys/fs/cgroup").glob(f"kist/{tmp_path.name}"),
