@@ -2,7 +2,7 @@
  *
  *     kist-launcher PLAN ORDERS REPORTS [FD...]        fds: a sealed memfd, two packet pipes, locks to hold
  *     kist-launcher PLAN - - [FD...] -- PROGRAM ...    in the caller's place; PROGRAM explains a failure:
- *                                                      it is given PLAN, step, errno and argument in numbers
+ *                                                      given PLAN, step, errno and argument in numbers, and the kernel's words
  * The command's stdio is 0, 1, 2. */
 #include "launcher.h"
 
@@ -69,10 +69,11 @@ static char *digits(ulong n, char room[24]) {
 
 /* In the caller's place: become the program that explains what failed, with numbers added to its arguments. */
 static void explain(struct state *s, long error) {
-    static char *argv[64], rooms[4][24];
+    static char *argv[65], rooms[4][24];
     ulong n = 0, numbers[] = {(ulong)s->plan_fd, s->step, (ulong)-error, s->argument};
     while (s->on_failure[n] && n < 59) argv[n] = s->on_failure[n], n++;
     for (int i = 0; i < 4; i++) argv[n++] = digits(numbers[i], rooms[i]);
+    argv[n++] = s->words;
     argv[n] = 0;
     ulong none = 0;
     sys(rt_sigprocmask, 2, &none, 0, 8);
@@ -83,15 +84,16 @@ static void explain(struct state *s, long error) {
 }
 
 __attribute__((noreturn)) void fail(struct state *s, long error) {
-    uint words[] = {SAYS_FAILED, s->step, (uint)-error, s->argument};
+    struct failure failure = {SAYS_FAILED, s->step, (uint)-error, s->argument, {0}};
+    memcpy(failure.words, s->words, sizeof s->words);
     if (s->actor != ACTOR_HOST) {
-        tell(s, words, 4);
+        tell(s, &failure.kind, sizeof failure / 4);
         leave(125);
     }
     kill_children(s);
     undo_all(s);
     if (s->on_failure) explain(s, error);
-    tell(s, words, 4);
+    tell(s, &failure.kind, sizeof failure / 4);
     leave(125);
 }
 

@@ -17,6 +17,9 @@ struct step { uint op, actor; struct argument arguments[MAX_ARGUMENTS]; };
 
 struct plan { const char *bytes; uint steps; uint offset[MAX_STEPS]; };
 
+/* What a process of ours says before it ends, with the kernel's own words where it gave some. */
+struct failure { uint kind, step, error, argument; char words[112]; };
+
 struct state {
     struct plan plan;
     int slots[SLOT_COUNT];
@@ -29,6 +32,7 @@ struct state {
     int init_pid, init_fd;  /* in the supervisor; in the first process, init_pid is its number as seen from there */
     int stage_pid;
     uint step, argument;    /* the step under way, and which of its arguments is to blame */
+    char words[112];
     uint ready, started;    /* what the first process has said: all but the last step done; about to become the command */
     uint exit_code;
     char home[4096];        /* "HOME=...", for the command; "" when it is not ours to say */
@@ -44,6 +48,7 @@ void decode_step(const struct plan *plan, uint index, struct step *step);
 long take_step(struct state *s, const struct step *step);
 long take_root_step(struct state *s, const struct step *step);    /* ENOSYS for other steps */
 long take_process_step(struct state *s, const struct step *step); /* the same */
+long take_network_step(struct state *s, const struct step *step); /* the same */
 
 long supervise(struct state *s, const struct step *step);
 long await_ready(struct state *s, uint running);

@@ -25,28 +25,29 @@ long send_fd(int socket, int fd) {
 }
 
 /* What the peer's last `n` bytes mean: a step of its own that failed, its end, or else words for us. */
-static long heard_from(struct state *s, const uint *heard, long n) {
-    if (n == 16 && heard[0] == SAYS_FAILED) {
-        s->step = heard[1];
-        s->argument = heard[3];
-        return -(long)heard[2];
+static long heard_from(struct state *s, const struct failure *heard, long n) {
+    if (n == sizeof *heard && heard->kind == SAYS_FAILED) {
+        s->step = heard->step;
+        s->argument = heard->argument;
+        memcpy(s->words, heard->words, sizeof s->words);
+        return -(long)heard->error;
     }
     return n ? n : -ECHILD;
 }
 
 long receive_fd(struct state *s) {
-    uint words[4] = {0};
+    struct failure heard;
     struct control control = {0, 0, 0, {-1}, 0};
-    long r = heard_from(s, words, receive(s->peer, words, sizeof words, &control));
+    long r = heard_from(s, &heard, receive(s->peer, &heard, sizeof heard, &control));
     if (r < 0) return r;
     return control.type == 1 && control.length >= 20 ? control.fd : -ECHILD;
 }
 
 long hear(struct state *s, uint *words, uint count) {
-    uint heard[4] = {0};
-    long n = heard_from(s, heard, sys(recvfrom, s->peer, heard, sizeof heard, 0, 0, 0));
-    if (n < 0) return n;
-    for (uint i = 0; i < count && i < 4; i++) words[i] = heard[i];
+    struct failure heard;
+    memset(&heard, 0, sizeof heard);
+    long n = heard_from(s, &heard, sys(recvfrom, s->peer, &heard, sizeof heard, 0, 0, 0));
+    if (n >= 0) memcpy(words, &heard, (count < 4 ? count : 4) * 4);
     return n;
 }
 
@@ -122,10 +123,10 @@ static long make_process(struct state *s, const struct step *step) {
 
 /* The stage says nothing; its child's first word comes with the child's number, translated by the kernel. */
 static long adopt(struct state *s) {
-    uint words[4] = {0};
+    struct failure heard;
     struct control control;
     memset(&control, 0, sizeof control);
-    long n = heard_from(s, words, receive(s->peer, words, sizeof words, &control));
+    long n = heard_from(s, &heard, receive(s->peer, &heard, sizeof heard, &control));
     if (n < 0) return n;
     if (n != 4 || control.type != 2 /* SCM_CREDENTIALS */ || control.from.pid <= 0) return -ECHILD;
     long r = sys(pidfd_open, control.from.pid, 0);

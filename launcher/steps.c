@@ -87,6 +87,21 @@ static long cgroup_inherit(const struct step *step) {
     return n < 0 ? n : write_path(path, text, (ulong)n);
 }
 
+static long cgroup_own(const struct step *step) {
+    ARGUMENTS(cgroup_own);
+    char text[4096], name[4096];
+    long r = sys(fchownat, AT_FDCWD, a->path.s, a->uid.n, -1, 0);
+    long n = r < 0 ? r : read_path("/sys/kernel/cgroup", "delegate", text);
+    for (char *line = text, *end = text + (n > 0 ? n : 0), *next; r == 0 && line < end; line = next) {
+        for (next = line; next < end && *next != '\n'; next++);
+        *next++ = 0;
+        if (!*line || find(line, '/') || !path_in(name, a->path.s, line)) continue;
+        r = sys(fchownat, AT_FDCWD, name, a->uid.n, -1, 0);
+        if (r == -ENOENT) r = 0; /* of a controller that is not there */
+    }
+    return r;
+}
+
 static long cgroup_devices(const struct step *step) {
     ARGUMENTS(cgroup_devices);
     int dir = (int)open_at(AT_FDCWD, a->path.s, O_RDONLY | O_DIRECTORY, 0);
@@ -120,21 +135,6 @@ static long new_pipe(struct state *s, const struct step *step) {
     s->slots[a->read.n] = ends[0];
     s->slots[a->write.n] = ends[1];
     return 0;
-}
-
-static long loopback_up(const struct step *step) {
-    ARGUMENTS(link_up);
-    struct { char name[16]; short flags; char rest[22]; } request;
-    memset(&request, 0, sizeof request);
-    if (length(a->name.s) > 15) return -ENAMETOOLONG;
-    memcpy(request.name, a->name.s, length(a->name.s));
-    int fd = (int)sys(socket, 2 /* AF_INET */, 2 | 02000000 /* DGRAM, CLOEXEC */, 0);
-    if (fd < 0) return fd;
-    long r = sys(ioctl, fd, 0x8913 /* SIOCGIFFLAGS */, &request);
-    request.flags |= 1 /* IFF_UP */;
-    if (r == 0) r = sys(ioctl, fd, 0x8914 /* SIOCSIFFLAGS */, &request);
-    shut(fd);
-    return r;
 }
 
 /* Below our own procfs, past whatever the container has mounted on its own (CVE-2019-16884, CVE-2025-52881). */
@@ -371,6 +371,7 @@ long take_step(struct state *s, const struct step *step) {
         r = sys(mkdirat, AT_FDCWD, a[0].s, 0755);
         return a[1].n && r == -EEXIST ? 1 : r;
     case OP_CGROUP_INHERIT: return cgroup_inherit(step);
+    case OP_CGROUP_OWN: return cgroup_own(step);
     case OP_CGROUP_JOIN: return cgroup_join(a[0].s);
     case OP_CGROUP_DEVICES: return cgroup_devices(step);
     case OP_PIPE: return new_pipe(s, step);
@@ -393,7 +394,6 @@ long take_step(struct state *s, const struct step *step) {
     case OP_SETHOSTNAME: return sys(sethostname, a[0].s, a[0].n);
     case OP_SETDOMAINNAME: return sys(setdomainname, a[0].s, a[0].n);
     case OP_WRITE_PROC: return write_proc(s, step);
-    case OP_LINK_UP: return loopback_up(step);
     case OP_NEW_KEYRING:
         r = sys(keyctl, KEYCTL_JOIN_SESSION_KEYRING, a[0].s);
         return r == -ENOSYS || r >= 0 ? 0 : r;
@@ -427,5 +427,6 @@ long take_step(struct state *s, const struct step *step) {
     case OP_EXEC: return become_command(s, step);
     }
     r = take_process_step(s, step);
+    if (r == -ENOSYS) r = take_network_step(s, step);
     return r == -ENOSYS ? take_root_step(s, step) : r;
 }

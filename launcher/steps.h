@@ -1,9 +1,9 @@
 /* Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit. */
 #ifndef KIST_STEPS_H
 #define KIST_STEPS_H
-#define PLAN_TABLE 0x84f511b89b3df48bUL
+#define PLAN_TABLE 0x96f45f7f18211bacUL
 #define MAX_ARGUMENTS 10
-#define OP_COUNT 84
+#define OP_COUNT 87
 
 struct argument { unsigned long n; const char *s; };  /* a number or slot; else length or count, and bytes */
 
@@ -93,6 +93,9 @@ enum op {
     OP_CGROUP_INHERIT = 81,
     OP_LISTEN = 82,
     OP_AWAIT_NOTIFICATION = 83,
+    OP_OPEN_NAMESPACE = 84,
+    OP_NETLINK = 85,
+    OP_CGROUP_OWN = 86,
 };
 extern const char *const op_signature[OP_COUNT];
 #define OP_SIGNATURES \
@@ -179,6 +182,9 @@ extern const char *const op_signature[OP_COUNT];
     [OP_CGROUP_INHERIT] = "sss", \
     [OP_LISTEN] = "ssf", \
     [OP_AWAIT_NOTIFICATION] = "ff", \
+    [OP_OPEN_NAMESPACE] = "sf", \
+    [OP_NETLINK] = "nblfsfn", \
+    [OP_CGROUP_OWN] = "sn", \
 
 
 struct mkdir { struct argument path, mode, keep; };
@@ -251,4 +257,7 @@ struct drop_nodes { struct argument slot; };
 struct cgroup_inherit { struct argument path, file, nothing; };
 struct listen { struct argument directory, name, slot; };
 struct await_notification { struct argument source, target; };
+struct open_namespace { struct argument kind, slot; };
+struct netlink { struct argument protocol, messages, commands, namespace, link, target, target_at; };
+struct cgroup_own { struct argument path, uid; };
 #endif

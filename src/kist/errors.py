@@ -87,6 +87,16 @@ class StepFailed(KistError):
         self.errno = errno
 
 
+class NetlinkFailed(KistError):
+    """The kernel refused a change of the network. `why` has its own words where it gives any (extended ACK)."""
+
+    code = "netlink"
+
+    def __init__(self, what: str, *, errno: int, why: str = "", next: str = "") -> None:
+        super().__init__(what, why=why, next=next)
+        self.errno = errno
+
+
 class CorruptStore(KistError):
     """Something on disk is not what its name promises."""
 

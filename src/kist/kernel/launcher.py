@@ -124,7 +124,8 @@ class Launcher:
         if kind == STARTED:
             self.init_pid = int.from_bytes(data[4:8], "little")
         elif kind == FAILED:
-            self._failure = explain(self.plan, *unpack("<III", data[4:16]))
+            index, error, argument = unpack("<III", data[4:16])
+            self._failure = explain(self.plan, index, error, argument, _words(data[16:]))
         elif kind == EXITED:
             self._fields = unpack("<IIIIIIIIIII", data[4:48])
         elif kind == REPORT:
@@ -181,7 +182,7 @@ def _spawn(program: int, stdio: tuple[int, int, int], given: Sequence[int]) -> i
 def become(plan: Plan, program: int, keep: Sequence[int], explainer: Sequence[str]) -> NoReturn:
     """Give this process's place to the launcher: signals, terminal and exit status are its own from here on.
 
-    If a step fails it becomes `explainer`, with PLAN-FD STEP ERRNO ARGUMENT added: see `explain_failure`.
+    If a step fails it becomes `explainer`, with PLAN-FD STEP ERRNO ARGUMENT WORDS added: see `explain_failure`.
     Raises OSError.
     """
     plan_fd = _sealed("kist-plan", encode(plan))
@@ -200,16 +201,21 @@ def described(plan: Plan) -> Iterator[str]:
 
 
 def explain_failure(words: Sequence[str]) -> KistError:
-    """What the launcher has left to say: PLAN-FD STEP ERRNO ARGUMENT."""
+    """What the launcher has left to say: PLAN-FD STEP ERRNO ARGUMENT WORDS."""
     from kist.plan.encode import decode
 
-    fd, step, error, argument = map(int, words)
+    fd, step, error, argument = map(int, words[:4])
     size = os.fstat(fd).st_size
-    return explain(decode(os.pread(fd, size, 0)), step, error, argument)
+    return explain(decode(os.pread(fd, size, 0)), step, error, argument, words[4] if len(words) > 4 else "")
 
 
-def explain(plan: Plan, index: int, error: int, argument: int) -> KistError:
-    """The error for a step that failed with `error`, about its argument number `argument`."""
+def _words(data: bytes) -> str:
+    return data.partition(b"\0")[0].decode(errors="replace")
+
+
+def explain(plan: Plan, index: int, error: int, argument: int, words: str = "") -> KistError:
+    """The error for a step that failed with `error`, about its argument number `argument` (its low 8 bits; those above
+    are the number of a list's element). `words`: what the kernel said besides."""
     name = errnos.errorcode.get(error, str(error))
     if index >= len(plan):
         return KistError(f"the launcher refused the plan: {name}", next="reinstall kist: its parts differ in version")
@@ -225,11 +231,13 @@ def explain(plan: Plan, index: int, error: int, argument: int) -> KistError:
     if isinstance(step, FindCommand):
         return _not_executable(step.name, index, error, name)
     fields = step.__fields__
-    subject = getattr(step, fields[argument]) if fields else ""
+    subject = getattr(step, fields[argument & 0xFF]) if fields else ""
+    if isinstance(subject, tuple) and argument >> 8 < len(subject):
+        subject = subject[argument >> 8]
     subject = subject if isinstance(subject, str) else ""
     what = f"cannot take step {index}, {type(step).__name__}{' ' + subject if subject else ''}: {name}"
     next_ = f"kist explain --step {index} ... shows the step; kist doctor what this host allows"
-    why = f"{os.strerror(error)}; the step is for: {entry.why}"
+    why = f"{os.strerror(error)}{f' ({words})' if words else ''}; the step is for: {entry.why}"
     if isinstance(step, MountAt) and step.strict and error in (errnos.ELOOP, errnos.ENOTDIR):
         next_ = f"{step.target} must be mounted on ordinary directory"
         why = f"{next_}, and a link or file is there"

@@ -1,3 +1,3 @@
 """Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit."""
 
-TABLE = 0x84F511B89B3DF48B
+TABLE = 0x96F45F7F18211BAC

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from kist.errors import InvalidInput, Unsupported
 from kist.plan import flags as f
-from kist.plan.builder import Builder, id_map_text
+from kist.plan.builder import Builder, host_id, id_map_text
 from kist.plan.cgroup import CgroupPlan, plan_cgroup
 from kist.plan.cgroup_devices import DEFAULT_RULES
 from kist.plan.compile_process import POSTSTOP_WARNING, ProcessCompiler, hook_step
@@ -25,6 +25,7 @@ from kist.plan.steps import (
     AwaitNotification,
     AwaitReady,
     CgroupMake,
+    CgroupOwn,
     Clone,
     Connect,
     CreateFile,
@@ -129,9 +130,7 @@ class _Compiler:
         elif resources and resources.devices and setting.default_devices:
             resources = replace(resources, devices=(*resources.devices, *DEFAULT_RULES))
         path = linux.cgroups_path or f"/kist/{setting.id}"
-        always = ["memory", "pids"]
-        if setting.mode != RUN or not self.b.makes(f.CLONE_NEWPID):
-            always.append("cpuacct")  # else wait(2) counts the same: all that ran was PID 1's to reap
+        always = ["memory", "pids", "cpuacct"]  # wait(2) does not count those that the kernel ends with PID 1
         if setting.can_pause or not self.b.makes(f.CLONE_NEWPID):
             always.append("freezer")
         if setting.all_hierarchies:
@@ -153,6 +152,7 @@ class _Compiler:
                 self.host(entry.group, Mkdir(entry.step.path, keep=1), entry.why)
             else:
                 b.plan.append(entry)
+        self._delegate()
         self._open_early()
         self._processes()
         self._namespaces()
@@ -167,6 +167,16 @@ class _Compiler:
             tuple(b.plan), self.cgroup.paths, self.cgroup.leaf, self.cgroup.before, self.cgroup.freezer,
             (*self.cgroup.not_enforced, *b.not_enforced), tuple(b.notes),
         )  # fmt: skip
+
+    def _delegate(self) -> None:
+        """Source: OCI config-linux.md, "Cgroup ownership"."""
+        b = self.b
+        shown = any(m.type in ("cgroup", "cgroup2") and "ro" not in m.options for m in self.spec.mounts)
+        new = b.makes(f.CLONE_NEWUSER) and b.makes(f.CLONE_NEWCGROUP)
+        if shown and new and b.privileged_host and self.facts.cgroup.version == 2:
+            owner = host_id(b.mappings("uid"), self.process.process.user.uid)
+            for path in self.cgroup.paths:
+                self.host("cgroup", CgroupOwn(path, owner), "its root may divide it further")
 
     # --- processes and namespaces
 
@@ -225,6 +235,10 @@ class _Compiler:
             self._time_offsets(INIT)
         if self.oom_score_adj is not None and not b.privileged_host:
             self._oom_score("/proc/self/oom_score_adj", b.init)
+        if self.spec.linux.net_devices:
+            from kist.plan.compile_network import move_devices  # seldom needed, and an import at each start
+
+            move_devices(b, slots.get(f.CLONE_NEWNET, 0))
         if self.setting.state_file:
             self.host(
                 "exec", CreateFile(self.setting.state_file, self.setting.state, 0o600), "what other commands go by"

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from kist.value import Value
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kist.plan.compile_network import HostLink
+
 
 class Files(Value):
     """How the root file system comes to be. With `path` it is that directory itself; else an overlay is mounted with a
@@ -53,6 +57,7 @@ class Setting(Value):
     pidfd_socket: str = ""  # gets a handle of the process
     notify_directory: str = ""  # shown at NOTIFY_PATH: gets a socket for sd_notify(3), unless with CREATE
     notify_socket: str = ""  # the host's, to which it is passed on
+    links: tuple[HostLink, ...] = ()  # the host's that linux.netDevices names, as far as they exist
     listen_fds: int = 0  # of the inherited fds, those that the command is told about
     start_fifo: str = ""  # with CREATE
     oom_text: str = ""  # said at the end when the kernel killed for want of memory

@@ -222,6 +222,19 @@ class CgroupInherit(Step):
         return f'[ "$(cat {file})" != "{self.nothing}" ] || cat {_q(f"{self.path}/../{self.file}")} > {file}'
 
 
+class CgroupOwn(Step):
+    """Give a v2 cgroup, and the files in it that the kernel names for this, to another user."""
+
+    op: ClassVar[int] = 86
+    man: ClassVar[str] = "cgroups(7), Cgroups delegation"
+    path: str
+    uid: int
+
+    def shell(self) -> str:
+        at = _q(self.path)
+        return f"chown {self.uid} {at}\n(cd {at} && chown -f {self.uid} $(cat /sys/kernel/cgroup/delegate)) || :"
+
+
 class CgroupJoin(Step):
     """Move the calling process into a cgroup; its children will be born there."""
 
@@ -763,6 +776,37 @@ class LinkUp(Step):
 
     def shell(self) -> str:
         return f"ip link set {_q(self.name)} up"
+
+
+class OpenNamespace(Step):
+    """A handle of a namespace that the container's first process has been born into."""
+
+    op: ClassVar[int] = 84
+    man: ClassVar[str] = "namespaces(7)"
+    kind: str  # its name in /proc/PID/ns
+    slot: Slot
+
+    def shell(self) -> str:
+        return f'{_variable(self.slot)}=/proc/"$init_pid"/ns/{self.kind}'
+
+
+class Netlink(Step):
+    """Configure the network: messages to the kernel, each acknowledged by it before the next is sent."""
+
+    op: ClassVar[int] = 85
+    man: ClassVar[str] = "netlink(7), rtnetlink(7)"
+    protocol: int  # 0 rtnetlink; 12 nfnetlink, where they are one transaction
+    messages: bytes
+    commands: tuple[str, ...]  # the same for a shell; a message's sequence number is the number of its command
+    namespace: Slot = Slots.NONE  # take effect in this network namespace; none: in that of the process itself
+    link: str = ""  # the link whose number goes into messages that have UNKNOWN (plan.rtnetlink) in its place
+    target: Slot = Slots.NONE  # a network namespace
+    target_at: int = 0  # whose fd goes here, counted from the start of the messages
+
+    def shell(self) -> str:
+        enter = f'nsenter --net="${_variable(self.namespace)}" ' if self.namespace else ""
+        target = f'"${_variable(self.target)}"' if self.target else ""
+        return "\n".join([enter + command.replace("$target", target) for command in self.commands])
 
 
 # --- standard input and output

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from kist.engine.runtime.container import Containers
     from kist.plan.compile import Compiled
+    from kist.plan.compile_network import HostLink
     from kist.plan.facts import HostFacts, IdRange
 
 _CONFIG_BYTES_MAX = 16 << 20
@@ -125,6 +126,7 @@ def create(
         optional_limits=OPTIONAL_LIMITS,
         all_hierarchies=True,
         listen_fds=listen,
+        links=_links(spec),
     )
     scope = None
     if request.cgroup_manager == "systemd":
@@ -207,6 +209,19 @@ def _refuse_occupied(compiled: Compiled) -> None:
             raise Conflict(f"container's cgroup is not empty: {path}", next="another $.linux.cgroupsPath")
     if is_frozen(compiled.freezer):
         raise Conflict(f"container's cgroup unexpectedly frozen: {compiled.freezer}", next="thaw it, or take another")
+
+
+def _links(spec: Spec) -> tuple[HostLink, ...]:
+    """The interfaces of the host that linux.netDevices names."""
+    names = spec.linux.net_devices
+    if not names:
+        return ()
+    from kist.kernel.netlink import Netlink, addresses, links
+    from kist.plan.compile_network import HostLink
+
+    with Netlink() as connection:
+        found = [link for link in links(connection) if link.name in names]
+        return tuple([HostLink(link.name, link.index, tuple(addresses(connection, link.index))) for link in found])
 
 
 def open_fds(count: int) -> list[int]:

@@ -1,6 +1,6 @@
 """What the launcher becomes when a step fails while it has this process's place: says what went wrong.
 
-python -m kist.faces.cli.failed PLAN-FD STEP ERRNO ARGUMENT
+python -m kist.faces.cli.failed PLAN-FD STEP ERRNO ARGUMENT WORDS
 """
 
 from __future__ import annotations

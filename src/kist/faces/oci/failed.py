@@ -1,6 +1,6 @@
 """What the launcher becomes when a step fails while it has kist-oci's place.
 
-python -m kist.faces.oci.failed LOG LOG-FORMAT COMMAND PLAN-FD STEP ERRNO ARGUMENT
+python -m kist.faces.oci.failed LOG LOG-FORMAT COMMAND PLAN-FD STEP ERRNO ARGUMENT WORDS
 """
 
 from __future__ import annotations
