@@ -174,7 +174,7 @@ class _Compiler:
         shown = any(m.type in ("cgroup", "cgroup2") and "ro" not in m.options for m in self.spec.mounts)
         new = b.makes(f.CLONE_NEWUSER) and b.makes(f.CLONE_NEWCGROUP)
         if shown and new and b.privileged_host and self.facts.cgroup.version == 2:
-            owner = host_id(b.mappings("uid"), self.process.process.user.uid)
+            owner = host_id(b.mappings("uid"), self.process.process.user.uid, "$.process.user.uid")
             for path in self.cgroup.paths:
                 self.host("cgroup", CgroupOwn(path, owner), "its root may divide it further")
 
