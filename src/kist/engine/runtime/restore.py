@@ -146,11 +146,12 @@ class _Restore:
         container, opened = self.container, list[int]()
         root = f"{container.path}/{CRIU_ROOT}"
         try:
-            options = self._options(root, opened)
-            # criu wants the root to be a mount point: in a mount namespace of ours, which goes with us.
+            # criu wants the root to be a mount point: in a mount namespace of ours, which goes with us. It mounts below
+            # the directories that it is given, so they are opened in there, too.
             os.mkdir(root, 0o755)
             enter_own_namespace()
             bind(self.rootfs, root)
+            options = self._options(root, opened)
             with Criu(fds=opened) as criu:
                 options["cg_root"] = self._join_cgroups(criu.pid)
                 criu.ask(RESTORE, options, self._told)
