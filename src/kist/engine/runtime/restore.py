@@ -72,8 +72,8 @@ class _Restore:
         return path if path.startswith("/") else os.path.normpath(f"{self.request.bundle}/{path}")
 
     def _compile(self, spec: Spec) -> Compiled:
-        """For the cgroup and the places of mounts: criu does the rest."""
-        request = self.request
+        """For the cgroup and the places of mounts: criu does the rest, and network devices are in the network still."""
+        request, spec = self.request, replace(spec, linux=replace(spec.linux, net_devices={}))
         return compile_container(spec, self.facts, Setting(
             id=request.id, files=Files(path=os.path.realpath(self.rootfs)), mode=DETACH, bundle=request.bundle,
             cgroup=request.cgroup_manager != "disabled", exclusive_cgroup=False, default_devices=True,
