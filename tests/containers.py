@@ -57,13 +57,14 @@ def no_cgroup_is_left() -> Iterator[None]:
     def is_empty(path: Path) -> bool:
         try:
             return not (path / "cgroup.procs").read_text().strip()
-        except FileNotFoundError:  # another run's, gone meanwhile
+        except OSError:  # another's, gone since it was listed
             return False
 
     before = empty()
     yield
+    left = empty() - before
     for _ in range(50):
-        left = {path for path in empty() - before if path.exists()}
+        left &= empty()  # all the time: not what another's containers pass through
         if not left:
             return
         time.sleep(0.1)

@@ -6,8 +6,9 @@ Everything has the same path inside as on this machine: the interpreter, the vir
 # Commands of this machine, with the shared libraries they need; one that this machine lacks is left out.
 # Every other command is busybox: static, so quick to start.
 TOOLS = """
-    bash criu findmnt getent ip ip6tables-restore iptables-restore lsns mount newgidmap newuidmap nft nsenter prlimit
-    setpriv sh tar umount unshare
+    bash criu date diff env findmnt getent head ip ip6tables-restore ipcmk ipcs iptables-restore ldd ls lsns mount
+    newgidmap newuidmap nft nsenter pgrep ping prlimit ps readlink setpriv setsid sh tail tar taskset timeout umount
+    unshare wc
 """
 SETUID = "newgidmap newuidmap"
 
@@ -58,4 +59,8 @@ ETC = {
     "hostname": "kist-vm\n",
     "hosts": "127.0.0.1 localhost kist-vm\n::1 localhost\n",
     "resolv.conf": "",
+    "os-release": 'PRETTY_NAME="kist test machine"\n',
 }
+
+# Those that only root may read.
+ETC_SECRET = {"shadow": "root:*:::::::\n"}

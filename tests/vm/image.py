@@ -37,6 +37,8 @@ def build(file: BinaryIO, kernel: str, job: str) -> None:
     _add_modules(archive, kernel)
     for name, text in contents.ETC.items():
         archive.write(f"/etc/{name}", text)
+    for name, text in contents.ETC_SECRET.items():
+        archive.write(f"/etc/{name}", text, 0o600)
     for link in ("bin", "sbin", "lib", "lib64"):
         archive.link(f"/{link}", f"usr/{link}")
     archive.link("/etc/mtab", "/proc/self/mounts")

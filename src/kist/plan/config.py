@@ -143,7 +143,7 @@ class _Config:
         if "mntns" in r.without:
             raise InvalidInput(
                 "nothing runs without a mount namespace",
-                path="$.without",
+                path="--without",
                 why="all that a container mounts would stay on the host",
                 next="kist explain shows which steps mount",
             )
