@@ -1,7 +1,7 @@
 /* Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit. */
 #ifndef KIST_STEPS_H
 #define KIST_STEPS_H
-#define PLAN_TABLE 0x70274e0158cbbbe5UL
+#define PLAN_TABLE 0x96f45f7f18211bacUL
 #define MAX_ARGUMENTS 10
 #define OP_COUNT 87
 
@@ -82,6 +82,7 @@ enum op {
     OP_SUPERVISE = 70,
     OP_AWAIT_READY = 71,
     OP_LEAVE = 72,
+    OP_OWN_NULL = 73,
     OP_MOVE_TREE = 74,
     OP_SEND_PIDFD = 75,
     OP_FIND_HOME = 76,
@@ -170,6 +171,7 @@ extern const char *const op_signature[OP_COUNT];
     [OP_SUPERVISE] = "nssn", \
     [OP_AWAIT_READY] = "n", \
     [OP_LEAVE] = "", \
+    [OP_OWN_NULL] = "", \
     [OP_MOVE_TREE] = "fs", \
     [OP_SEND_PIDFD] = "s", \
     [OP_FIND_HOME] = "n", \

@@ -280,7 +280,7 @@ def _write(path: str, value: str) -> bool:
     except FileNotFoundError:
         return False
     try:
-        os.write(fd, value.encode())
+        os.write(fd, value.encode("utf-8", "surrogateescape"))
     finally:
         os.close(fd)
     return True

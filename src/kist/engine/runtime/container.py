@@ -4,6 +4,7 @@
     ROOT/ID/config.json  the bundle's, as it was
     ROOT/ID/state.json   when the first process is there, by the launcher
     ROOT/ID/start        a FIFO, until `start`
+    ROOT/ID/criu-root    an empty directory, during `restore`
 
 Source: OCI runtime.md, "State"; runc and crun keep the same kind of directory.
 """
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 CREATING, CREATED, RUNNING, STOPPED, PAUSED = "creating", "created", "running", "stopped", "paused"
 # Shares of the disk: docker and runc do without them, with a warning, where the kernel's scheduler has none.
 OPTIONAL_LIMITS = ("blockIO.weight", "blockIO.leafWeight", "blockIO.weightDevice")
+CRIU_ROOT = "criu-root"  # where the root file system is mounted while criu brings a container back
 _ID = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 
 
@@ -184,7 +186,7 @@ def remove_directory(path: str) -> None:
         try:
             os.unlink(f"{path}/{name}")
         except IsADirectoryError:
-            if name == "notify":
+            if name in ("notify", CRIU_ROOT):
                 remove_directory(f"{path}/{name}")
                 continue
             try:

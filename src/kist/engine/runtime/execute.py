@@ -86,7 +86,7 @@ def _process(request: ExecRequest, spec: Spec) -> Process:
             with open(request.process_file, "rb") as file:
                 process = decode_text(Process, file.read(1 << 24), request.process_file)
         except OSError as e:
-            raise NotFound(f"cannot read {request.process_file}: {e.strerror}", path="--process") from e  # type: ignore[call-arg]
+            raise NotFound(f"cannot read {request.process_file}: {e.strerror}", next="--process FILE") from e
         return process
     base = spec.process
     if base is None or not request.args:
