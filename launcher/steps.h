@@ -1,7 +1,7 @@
 /* Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit. */
 #ifndef KIST_STEPS_H
 #define KIST_STEPS_H
-#define PLAN_TABLE 0x0b060afc25003aa6UL
+#define PLAN_TABLE 0x527fc285e0790d50UL
 #define MAX_ARGUMENTS 10
 #define OP_COUNT 91
 
@@ -82,6 +82,7 @@ enum op {
     OP_SUPERVISE = 70,
     OP_AWAIT_READY = 71,
     OP_LEAVE = 72,
+    OP_OWN_NULL = 73,
     OP_MOVE_TREE = 74,
     OP_SEND_PIDFD = 75,
     OP_FIND_HOME = 76,
@@ -171,6 +172,7 @@ extern const char *const op_signature[OP_COUNT];
     [OP_SUPERVISE] = "nssn", \
     [OP_AWAIT_READY] = "n", \
     [OP_LEAVE] = "", \
+    [OP_OWN_NULL] = "", \
     [OP_MOVE_TREE] = "fs", \
     [OP_SEND_PIDFD] = "s", \
     [OP_FIND_HOME] = "n", \

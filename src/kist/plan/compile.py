@@ -86,6 +86,7 @@ class Compiled(Value):
     plan: Plan
     cgroup_paths: tuple[str, ...] = ()
     cgroup_leaf: str = ""  # where the calling process must go first: see CgroupPlan.leaf
+    cgroup_steps: Plan = ()  # of the plan, those that make the cgroup
     freezer: str = ""
     not_enforced: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -163,7 +164,7 @@ class _Compiler:
         self.process.become(self._hooks("start_container"))
         self._after()
         return Compiled(
-            tuple(b.plan), self.cgroup.paths, self.cgroup.leaf, self.cgroup.freezer,
+            tuple(b.plan), self.cgroup.paths, self.cgroup.leaf, self.cgroup.before, self.cgroup.freezer,
             (*self.cgroup.not_enforced, *b.not_enforced), tuple(b.notes),
         )  # fmt: skip
 
@@ -173,7 +174,7 @@ class _Compiler:
         shown = any(m.type in ("cgroup", "cgroup2") and "ro" not in m.options for m in self.spec.mounts)
         new = b.makes(f.CLONE_NEWUSER) and b.makes(f.CLONE_NEWCGROUP)
         if shown and new and b.privileged_host and self.facts.cgroup.version == 2:
-            owner = host_id(b.mappings("uid"), self.process.process.user.uid)
+            owner = host_id(b.mappings("uid"), self.process.process.user.uid, "$.process.user.uid")
             for path in self.cgroup.paths:
                 self.host("cgroup", CgroupOwn(path, owner), "its root may divide it further")
 

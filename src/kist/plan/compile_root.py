@@ -150,7 +150,9 @@ class RootCompiler:
             if device.type == "p" or device.major is None or device.minor is None:
                 continue
             self.nodes[container_path(device.path, "$.linux.devices")] = f"{i}"
-            ids = (host_id(b.mappings("uid"), device.uid or 0), host_id(b.mappings("gid"), device.gid or 0))
+            where = f"$.linux.devices[{i}]"
+            uid = host_id(b.mappings("uid"), device.uid or 0, f"{where}.uid")
+            ids = (uid, host_id(b.mappings("gid"), device.gid or 0, f"{where}.gid"))
             step = HostNode(self.node_slot, f"{i}", _mode(device), device.major, device.minor, *ids)
             b.host("devices", step, "asked for")
 

@@ -67,6 +67,7 @@ class Setting(Value):
     timeout_text: str = ""
     reaper: bool = False  # a small PID 1 of ours
     keep_groups: bool = False  # the caller's supplementary groups stay
+    groups_denied: bool = False  # the user namespace that is entered allows no setgroups(2): they stay, too
     known_calls: bool = False  # a filter that names a system call nobody knows is an error
     hook_output: tuple[str, str] = ("", "")  # files for hooks' standard output and error
     optional_limits: tuple[

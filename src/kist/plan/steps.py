@@ -908,6 +908,14 @@ class OwnStdio(Step):
     pipes: int = 1  # only pipes; 0: files and sockets, too
 
 
+class OwnNull(Step):
+    """Where fds 0, 1, 2 are the host's /dev/null, take the container's: what saves it finds no other (criu)."""
+
+    op: ClassVar[int] = 73
+    man: ClassVar[str] = "dup(2)"
+    fidelity: ClassVar[int] = NO_SHELL
+
+
 # --- the process itself
 
 
