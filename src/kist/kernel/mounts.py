@@ -23,14 +23,34 @@ _AT_FDCWD = -100
 _F_EMPTY_PATH = 4
 _FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = 1
 _MNT_DETACH = 2
-ATTR_RDONLY, ATTR_NOSUID, ATTR_NODEV = 1, 2, 4
 _CLONE_NEWNS, _MS_BIND, _MS_REC, _MS_SLAVE = 0x20000, 4096, 16384, 1 << 19
+ATTR_RDONLY, ATTR_NOSUID, ATTR_NODEV = 1, 2, 4
 
 
 def mount_points() -> list[str]:
     """In the order in which they were mounted. Source: proc_pid_mountinfo(5)."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         return [unescape(line.split(" ")[4]) for line in file]
+
+
+def enter_own_namespace() -> None:
+    """From here on this process's mounts are nobody else's, and go with it. Raises OSError.
+
+    Source: unshare(2), mount_namespaces(7). Only for a process with one thread.
+    """
+    _check(_libc().unshare(_CLONE_NEWNS), "unshare")
+    _mount("none", "/", _MS_SLAVE | _MS_REC)
+
+
+def bind(source: str, target: str) -> None:
+    """With all that is mounted below. Raises OSError."""
+    _mount(source, target, _MS_BIND | _MS_REC)
+
+
+def _mount(source: str, target: str, flags: int) -> None:
+    import ctypes
+
+    _check(_libc().mount(os.fsencode(source), os.fsencode(target), None, ctypes.c_ulong(flags), None), target)
 
 
 def new_mount(fstype: str, source: str, options: Sequence[str] = (), attributes: int = 0) -> int:
@@ -51,32 +71,6 @@ def new_mount(fstype: str, source: str, options: Sequence[str] = (), attributes:
 def attach(mount: int, path: str) -> None:
     """Show it at a path. Raises OSError."""
     _check(_libc().syscall(_MOVE_MOUNT, mount, b"", _AT_FDCWD, os.fsencode(path), _F_EMPTY_PATH), path)
-
-
-def enter_own_namespace() -> None:
-    """From here on this process's mounts are nobody else's, and go with it. Raises OSError.
-
-    Source: unshare(2), mount_namespaces(7). Only for a process with one thread.
-    """
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(_CLONE_NEWNS) < 0:
-        raise OSError(ctypes.get_errno(), f"unshare: {os.strerror(ctypes.get_errno())}")
-    _mount("none", "/", _MS_SLAVE | _MS_REC)
-
-
-def bind(source: str, target: str) -> None:
-    """With all that is mounted below. Raises OSError."""
-    _mount(source, target, _MS_BIND | _MS_REC)
-
-
-def _mount(source: str, target: str, flags: int) -> None:
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(os.fsencode(source), os.fsencode(target), None, ctypes.c_ulong(flags), None) < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), target)
 
 
 def unmount(path: str) -> None:
