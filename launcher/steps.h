@@ -1,9 +1,9 @@
 /* Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit. */
 #ifndef KIST_STEPS_H
 #define KIST_STEPS_H
-#define PLAN_TABLE 0x96f45f7f18211bacUL
+#define PLAN_TABLE 0x527fc285e0790d50UL
 #define MAX_ARGUMENTS 10
-#define OP_COUNT 87
+#define OP_COUNT 91
 
 struct argument { unsigned long n; const char *s; };  /* a number or slot; else length or count, and bytes */
 
@@ -96,6 +96,7 @@ enum op {
     OP_OPEN_NAMESPACE = 84,
     OP_NETLINK = 85,
     OP_CGROUP_OWN = 86,
+    OP_NEW_TREE = 90,
 };
 extern const char *const op_signature[OP_COUNT];
 #define OP_SIGNATURES \
@@ -185,6 +186,7 @@ extern const char *const op_signature[OP_COUNT];
     [OP_OPEN_NAMESPACE] = "sf", \
     [OP_NETLINK] = "nblfsfn", \
     [OP_CGROUP_OWN] = "sn", \
+    [OP_NEW_TREE] = "sslnff", \
 
 
 struct mkdir { struct argument path, mode, keep; };
@@ -260,4 +262,5 @@ struct await_notification { struct argument source, target; };
 struct open_namespace { struct argument kind, slot; };
 struct netlink { struct argument protocol, messages, commands, namespace, link, target, target_at; };
 struct cgroup_own { struct argument path, uid; };
+struct new_tree { struct argument fstype, source, options, attributes, slot, id_map; };
 #endif
