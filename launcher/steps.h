@@ -1,14 +1,14 @@
 /* Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit. */
 #ifndef KIST_STEPS_H
 #define KIST_STEPS_H
-#define PLAN_TABLE 0x96f45f7f18211bacUL
+#define PLAN_TABLE 0xa23f91e06f4bf8ccUL
 #define MAX_ARGUMENTS 10
-#define OP_COUNT 87
+#define OP_COUNT 91
 
 struct argument { unsigned long n; const char *s; };  /* a number or slot; else length or count, and bytes */
 
 enum actor { ACTOR_HOST = 0, ACTOR_STAGE = 1, ACTOR_INIT = 2, ACTOR_COUNT };
-enum slot { SLOT_NONE = 0, SLOT_ROOT = 1, SLOT_PROC = 2, SLOT_NULL = 3, SLOT_CGROUP = 4, SLOT_DEVPTS = 5, SLOT_IN_READ = 6, SLOT_IN_WRITE = 7, SLOT_OUT_READ = 8, SLOT_OUT_WRITE = 9, SLOT_ERR_READ = 10, SLOT_ERR_WRITE = 11, SLOT_PTY = 12, SLOT_TARGET = 13, SLOT_STDIN = 14, SLOT_STDOUT = 15, SLOT_STDERR = 16, SLOT_CONSOLE = 17, SLOT_EMPTY = 19, SLOT_START = 18, SLOT_FIRST_FREE = 32, SLOT_COUNT = 1024 };
+enum slot { SLOT_NONE = 0, SLOT_ROOT = 1, SLOT_PROC = 2, SLOT_NULL = 3, SLOT_CGROUP = 4, SLOT_DEVPTS = 5, SLOT_IN_READ = 6, SLOT_IN_WRITE = 7, SLOT_OUT_READ = 8, SLOT_OUT_WRITE = 9, SLOT_ERR_READ = 10, SLOT_ERR_WRITE = 11, SLOT_PTY = 12, SLOT_TARGET = 13, SLOT_STDIN = 14, SLOT_STDOUT = 15, SLOT_STDERR = 16, SLOT_CONSOLE = 17, SLOT_EMPTY = 19, SLOT_START = 18, SLOT_COUNT = 1024 };
 enum op {
     OP_MKDIR = 1,
     OP_REMOVE = 2,
@@ -96,6 +96,7 @@ enum op {
     OP_OPEN_NAMESPACE = 84,
     OP_NETLINK = 85,
     OP_CGROUP_OWN = 86,
+    OP_NEW_TREE = 90,
 };
 extern const char *const op_signature[OP_COUNT];
 #define OP_SIGNATURES \
@@ -185,6 +186,7 @@ extern const char *const op_signature[OP_COUNT];
     [OP_OPEN_NAMESPACE] = "sf", \
     [OP_NETLINK] = "nblfsfn", \
     [OP_CGROUP_OWN] = "sn", \
+    [OP_NEW_TREE] = "sslnff", \
 
 
 struct mkdir { struct argument path, mode, keep; };
@@ -260,4 +262,5 @@ struct await_notification { struct argument source, target; };
 struct open_namespace { struct argument kind, slot; };
 struct netlink { struct argument protocol, messages, commands, namespace, link, target, target_at; };
 struct cgroup_own { struct argument path, uid; };
+struct new_tree { struct argument fstype, source, options, attributes, slot, id_map; };
 #endif

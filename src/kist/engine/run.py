@@ -42,8 +42,9 @@ class _Container:
         id = os.urandom(32).hex()
         path = f"{states.base}/{id}"
         facts = probe()
-        self.source = Source(request, scratch_for(request, facts, f"{path}/scratch"))
+        self.source = Source(request, facts, scratch_for(request, facts, f"{path}/scratch"))
         try:
+            request = self.source.request
             removals = (path, f"{path}/record", f"{path}/scratch")
             setting = setting_for(request, id, self.source, stdio, removals, attached=attached)
             self.prepared = Prepared(request, facts, setting, self.source)

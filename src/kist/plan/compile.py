@@ -266,7 +266,7 @@ class _Compiler:
         why = "ids inside are other ids outside"
         if b.helper_maps:
             for helper, kind in ((facts.newuidmap, "uid"), (facts.newgidmap, "gid")):
-                self.host("namespaces", IdMapHelper((helper, "$init_pid", *_map_words(b.mappings(kind)))), why)
+                self.host("namespaces", IdMapHelper((helper, "$init_pid", *map_words(b.mappings(kind)))), why)
         else:
             if not b.maps_any_id:
                 self.host("namespaces", WriteFile(f"{pid}/setgroups", "deny"), "user_namespaces(7) asks for it")
@@ -405,7 +405,8 @@ class _Compiler:
             self.host("exec", step, "poststop")
 
 
-def _map_words(mappings: Iterable[IdMapping]) -> list[str]:
+def map_words(mappings: Iterable[IdMapping]) -> list[str]:
+    """As newuidmap(1) takes them."""
     return [str(n) for m in mappings for n in (m.container_id, m.host_id, m.size)]
 
 

@@ -15,7 +15,9 @@ class Files(Value):
 
     path: str = ""
     lowers: tuple[str, ...] = ()  # host directories, the uppermost first; none: begin with nothing
-    filesystem: str = ""  # its type, where the lowers lie; asked only for root's user namespaces
+    erofs: str = ""  # instead: an EROFS image on the host
+    devices: tuple[str, ...] = ()  # and its devices, files too
+    filesystem: str = ""  # its type, of the image or where the lowers lie; asked only for root's user namespaces
     scratch: str = ""  # an empty host directory, for a tmpfs that only the container's mount namespace sees
     size_bytes: int | None = None  # of what the container writes
     trees: tuple[tuple[str, str], ...] = ()  # (host directory, where it shows), each with a throw-away layer of its own
