@@ -16,19 +16,18 @@ def standing() -> set[str]:
 def cgroups() -> list[Path]:
     """Those of kist and of pages, on v2 and in each tree of v1. Innermost first."""
     top = Path("/sys/fs/cgroup")
-    found = [
-        p
-        for name in CGROUPS
-        for pattern in (name, f"*/{name}")
-        for at in top.glob(pattern)
-        for p in (at, *at.rglob("*/"))
-    ]
-    return sorted((p for p in found if p.is_dir()), reverse=True)
+    found = [p for name in CGROUPS for pattern in (name, f"*/{name}") for at in top.glob(pattern) for p in _tree(at)]
+    return sorted(found, reverse=True)
+
+
+def _tree(top: Path) -> list[Path]:
+    """The directory and those below; others' may go meanwhile."""
+    return [Path(directory) for directory, _, _ in os.walk(top)]
 
 
 def _holds_processes(cgroup: Path) -> bool:
     try:
-        return any((p / "cgroup.procs").read_text().strip() for p in (cgroup, *cgroup.rglob("*/")))
+        return any((p / "cgroup.procs").read_text().strip() for p in _tree(cgroup))
     except OSError:  # it is going
         return True
 
