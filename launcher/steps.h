@@ -1,7 +1,7 @@
 /* Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit. */
 #ifndef KIST_STEPS_H
 #define KIST_STEPS_H
-#define PLAN_TABLE 0x6612623b275cbdbcUL
+#define PLAN_TABLE 0x880168607fccc5f8UL
 #define MAX_ARGUMENTS 10
 #define OP_COUNT 86
 
@@ -180,7 +180,7 @@ extern const char *const op_signature[OP_COUNT];
     [OP_LISTEN] = "ssf", \
     [OP_AWAIT_NOTIFICATION] = "ff", \
     [OP_OPEN_NAMESPACE] = "sf", \
-    [OP_NETLINK] = "nblfsfn", \
+    [OP_NETLINK] = "nblfsfnn", \
 
 
 struct mkdir { struct argument path, mode, keep; };
@@ -254,5 +254,5 @@ struct cgroup_inherit { struct argument path, file, nothing; };
 struct listen { struct argument directory, name, slot; };
 struct await_notification { struct argument source, target; };
 struct open_namespace { struct argument kind, slot; };
-struct netlink { struct argument protocol, messages, commands, namespace, link, target, target_at; };
+struct netlink { struct argument protocol, messages, commands, namespace, link, target, target_at, at_end; };
 #endif

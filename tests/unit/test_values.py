@@ -111,6 +111,11 @@ ACCEPTED = [
     (v.dns_search, "example.org", "example.org"),
     (v.dns_option, "ndots:2", "ndots:2"),
     (v.network, "host", "host"),
+    (v.network, "default", "bridge"),
+    (v.network, "web-1", "web-1"),
+    (v.mac_address, "02-42-AC-11-00-02", bytes.fromhex("0242ac110002")),
+    (v.ipv4, "10.1.0.2", bytes((10, 1, 0, 2))),
+    (v.ipv6, "fd00::2", bytes.fromhex("fd00" + "0" * 27 + "2")),
     (v.namespace("host"), "", ""),
     (v.stream, "STDIN", "stdin"),
     (v.detach_keys, "ctrl-p,ctrl-q", b"\x10\x11"),
@@ -160,7 +165,7 @@ REFUSED = [
 ]
 
 LATER = [
-    (v.network, "bridge"),
+    (v.network, "ns:/run/netns/x"),
     (v.network, "container:web"),
     (v.namespace("host"), "container:web"),
     (v.add_host, "a:host-gateway"),

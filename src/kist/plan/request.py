@@ -186,7 +186,11 @@ class RunRequest(Value):
     time_offset: TimeOffset | None = None
 
     # the network
-    network: str = "none"  # "none", "host"
+    network: str = "none"  # "none", "host", or the name of a network
+    ip: bytes = b""  # packed
+    ip6: bytes = b""
+    mac_address: bytes = b""
+    network_alias: tuple[str, ...] = ()
     hostname: str = ""
     domainname: str = ""
     add_host: tuple[tuple[str, str], ...] = ()  # (host name, address)

@@ -150,7 +150,12 @@ RUN_GROUPS: tuple[Group, ...] = (
     (
         "Network",
         (
-            _one("network", "MODE", "none or host (none)", v.network, alias="net"),
+            _one("network", "NETWORK", "none, host, bridge or one of kist network create (none)", v.network,
+                 alias="net"),
+            _one("ip", "IP", "IPv4 address in the network", v.ipv4),
+            _one("ip6", "IP", "IPv6 address in the network", v.ipv6),
+            _one("mac-address", "MAC", "MAC address in the network", v.mac_address),
+            _many("network-alias", "NAME", "Another name in the network", v.hostname, alias="net-alias"),
             _one("hostname", "NAME", "Host name (the container's id)", v.hostname, short="h"),
             _one("domainname", "NAME", "NIS domain name", v.hostname),
             _many("add-host", "HOST:IP", "Add a line to /etc/hosts", v.add_host),
@@ -173,9 +178,12 @@ RUN_NOTES = (("Protections that --without leaves out", PROTECTIONS),)
 # Docker's flags that kist does not have, and why.
 LATER: Mapping[str, str] = {
     **dict.fromkeys(
-        ("publish", "publish-all", "expose", "ip", "ip6", "link", "link-local-ip", "mac-address", "network-alias",
-         "net-alias"),
-        "bridges and published ports come later",
+        ("publish", "publish-all", "expose"),
+        "published ports come later",
+    ),
+    **dict.fromkeys(
+        ("link", "link-local-ip"),
+        "a network has names and addresses: --network, --network-alias, --ip",
     ),
     **dict.fromkeys(("detach", "log-driver", "log-opt", "restart"), "containers in the background come later"),
     **dict.fromkeys(("volumes-from", "volume-driver"), "named volumes come later"),
