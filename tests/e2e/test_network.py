@@ -1,6 +1,7 @@
 """`--network`: real traffic. The "host" is a network namespace of the test's own: nothing reaches this machine."""
 
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from containers import KIST, needs_root
+from kist.engine.state import StateDirectory
 from netns import Namespace
 
 pytestmark = [needs_root, pytest.mark.skipif(not shutil.which("ip"), reason="needs ip: apt-get install iproute2")]
@@ -34,14 +36,15 @@ class Machine(Namespace):
         process = subprocess.Popen(
             self.argv(*KIST, "run", "--rm", "--init", "--cap-add", "NET_RAW", *args), stdout=subprocess.PIPE, text=True
         )
-        try:
-            with process:
+        with process:
+            try:
                 assert process.stdout
                 process.first = process.stdout.readline().strip()
                 yield process
                 process.terminate()
-        finally:
-            process.kill()
+            except BaseException:
+                process.kill()
+                raise
 
     def links(self) -> set[str]:
         return {link["ifname"] for link in self.ip("link", "show")} - {"lo"}
@@ -51,6 +54,7 @@ class Machine(Namespace):
 def machine(run_dir: Path) -> Iterator[Machine]:
     here = Machine()
     yield here
+    here.inside(StateDirectory(str(run_dir)).sweep)
     here.close()
     shutil.rmtree(run_dir / ".network", ignore_errors=True)  # what networks are outlives containers
 
@@ -149,3 +153,166 @@ def test_fifty_at_once_get_fifty_addresses(machine: Machine, rootfs: Path) -> No
     found = [process.communicate(timeout=120)[0].strip() for process in processes]
     assert len(set(found)) == 50 and all(word.startswith("10.112.0.") for word in found)
     wait_until(lambda: machine.links() == {"kist0"})
+
+
+# --- published ports, and what is behind the bridge
+
+needs_nft = pytest.mark.skipif(not shutil.which("nft"), reason="needs nft: apt-get install nftables")
+
+
+@pytest.fixture
+def outside(machine: Machine) -> Iterator[Machine]:
+    """Another host, on a wire to the machine: 192.0.2.1 there, 192.0.2.2 here. It knows no way to containers."""
+    there = Machine()
+    machine.command("ip", "link", "add", "up0", "type", "veth", "peer", "name", "up1", "netns", there.path)
+    for host, device, address in ((machine, "up0", "192.0.2.2/24"), (there, "up1", "192.0.2.1/24")):
+        host.command("ip", "address", "add", address, "dev", device)
+        host.command("ip", "link", "set", device, "up")
+    yield there
+    there.close()
+
+
+# Answers each connection with who asked, and what.
+SERVER = """
+import socket, sys
+kind = socket.SOCK_DGRAM if sys.argv[2] == "udp" else socket.SOCK_STREAM
+s = socket.socket(socket.AF_INET, kind)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s.bind(("", int(sys.argv[1])))
+if kind == socket.SOCK_STREAM:
+    s.listen()
+print("up", flush=True)
+while True:
+    if kind == socket.SOCK_STREAM:
+        c, peer = s.accept()
+        c.sendall(peer[0].encode() + b" " + c.recv(100))
+        c.close()
+    else:
+        data, peer = s.recvfrom(100)
+        s.sendto(peer[0].encode() + b" " + data, peer)
+"""
+CLIENT = """
+import socket, sys
+kind = socket.SOCK_DGRAM if sys.argv[3] == "udp" else socket.SOCK_STREAM
+s = socket.socket(socket.AF_INET, kind)
+s.settimeout(float(sys.argv[4]))
+try:
+    s.connect((sys.argv[1], int(sys.argv[2])))
+    s.send(b"hello")
+    print(s.recv(100).decode())
+except OSError as e:
+    print(type(e).__name__)
+"""
+
+
+def server(port: int, kind: str = "tcp") -> tuple[str, ...]:
+    return ("host", "python3", "-c", SERVER, str(port), kind)
+
+
+def ask(host: Namespace, address: str, port: int, kind: str = "tcp", timeout_s: str = "20") -> str:
+    return host.command("python3", "-c", CLIENT, address, str(port), kind, timeout_s).strip()
+
+
+def client(address: str, port: int, timeout_s: str = "20") -> tuple[str, ...]:
+    return ("host", "python3", "-c", CLIENT, address, str(port), "tcp", timeout_s)
+
+
+def elements(machine: Machine) -> str:
+    return machine.command("nft", "list", "map", "inet", "kist", "any4")
+
+
+@needs_nft
+@pytest.mark.parametrize("kind", ["tcp", "udp"])
+def test_a_published_port(machine: Machine, outside: Machine, kind: str) -> None:
+    with machine.container("--network", "bridge", "-p", f"8080:80/{kind}", *server(80, kind)) as process:
+        assert process.first == "up"
+        assert ask(outside, "192.0.2.2", 8080, kind) == "192.0.2.1 hello"  # the source is kept
+        assert ask(machine, "192.0.2.2", 8080, kind).endswith("hello")
+        assert ask(machine, "127.0.0.1", 8080, kind) == "10.112.0.1 hello"
+        assert (
+            machine.run(
+                "--network",
+                "bridge",
+                *client("192.0.2.2", 8080),
+            ).endswith("hello\n")
+            or kind == "udp"
+        )
+        done = machine.kist("run", "--network", "bridge", "-p", f"8080:90/{kind}", "host", "true")
+        assert done.returncode == 125 and "[port-taken]" in done.stderr
+    wait_until(lambda: "8080" not in elements(machine))
+    assert machine.kist("run", "--network", "bridge", "-p", f"8080:90/{kind}", "host", "true").returncode == 0
+
+
+@needs_nft
+def test_a_container_reaches_its_own_published_port_and_the_world(machine: Machine, outside: Machine) -> None:
+    script = f"""
+import subprocess, sys
+s = subprocess.Popen([sys.executable, "-c", {SERVER!r}, "80", "tcp"], stdout=subprocess.PIPE)
+s.stdout.readline()
+subprocess.run([sys.executable, "-c", {CLIENT!r}, "192.0.2.2", "8080", "tcp", "20"])
+s.kill()
+"""
+    out = machine.run("--network", "bridge", "-p", "8080:80", "host", "python3", "-c", script)
+    assert out == "10.112.0.1 hello\n"
+    with subprocess.Popen(outside.argv("python3", "-c", SERVER, "99", "tcp"), stdout=subprocess.PIPE) as other:
+        assert other.stdout and other.stdout.readline() == b"up\n"
+        assert machine.run("--network", "bridge", *client("192.0.2.1", 99)) == "192.0.2.2 hello\n"  # masqueraded
+        other.kill()
+
+
+@needs_nft
+def test_where_a_port_is_published(machine: Machine, outside: Machine) -> None:
+    with machine.container("--network", "bridge", "-p", "127.0.0.1:8080:80", *server(80)):
+        assert ask(machine, "127.0.0.1", 8080).endswith("hello")
+        assert ask(outside, "192.0.2.2", 8080) == "ConnectionRefusedError"
+    machine.command("ip", "address", "add", "192.0.2.3/24", "dev", "up0")
+    with machine.container("--network", "bridge", "-p", "192.0.2.3:8080:80", *server(80)):
+        assert ask(outside, "192.0.2.3", 8080).endswith("hello")
+        assert ask(outside, "192.0.2.2", 8080) == "ConnectionRefusedError"
+    done = machine.kist("run", "--network", "bridge", "-p", "203.0.113.9:8080:80", "host", "true")
+    assert done.returncode == 125 and "no address of this host" in done.stderr
+
+
+@needs_nft
+def test_ports_that_the_host_has_ranges_and_any(machine: Machine) -> None:
+    taken = machine.inside(lambda: socket.create_server(("0.0.0.0", 8081)))
+    with taken:
+        done = machine.kist("run", "--network", "bridge", "-p", "8081:80", "host", "true")
+        assert done.returncode == 125 and "a program of this host has it" in done.stderr
+        with machine.container("--network", "bridge", "-p", "8081-8083:80", *server(80)):
+            assert ask(machine, "127.0.0.1", 8082).endswith("hello")
+    done = machine.kist("run", "--network", "bridge", "-p", "80", "--expose", "7", "-P", "host", "true")
+    assert done.returncode == 0
+    assert [line.split(" leads to ")[1] for line in done.stderr.splitlines() if " leads to " in line] == [
+        "port 80",
+        "port 7",
+    ]
+    for network in ("none", "host"):
+        done = machine.kist("run", "--network", network, "-p", "8080:80", "host", "true")
+        assert done.returncode == 125 and "--network bridge" in done.stderr
+
+
+@needs_nft
+def test_nobody_comes_in_by_a_route(machine: Machine, outside: Machine) -> None:
+    outside.command("ip", "route", "add", "10.112.0.0/22", "via", "192.0.2.2")
+    with machine.container("--network", "bridge", "-p", "8080:80", *server(80)):
+        assert ask(outside, "10.112.0.2", 80, "tcp", "0.5") == "TimeoutError"
+        assert ask(outside, "192.0.2.2", 8080).endswith("hello")  # the control
+
+
+@needs_nft
+def test_killed_supervisors_give_their_ports_back(machine: Machine) -> None:
+    with machine.container("--network", "bridge", "-p", "8080:80", *server(80)) as process:
+        process.kill()
+        process.wait()
+    assert "8080" in elements(machine)
+    assert machine.kist("run", "host", "true").returncode == 0  # any next command
+    assert "8080" not in elements(machine)
+
+
+@needs_nft
+def test_the_table_comes_back_when_somebody_flushed_it(machine: Machine) -> None:
+    with machine.container("--network", "bridge", "-p", "8080:80", *server(80)):
+        machine.command("nft", "flush", "ruleset")
+        assert machine.kist("run", "--network", "bridge", "host", "true").returncode == 0
+        assert ask(machine, "127.0.0.1", 8080).endswith("hello")

@@ -41,6 +41,10 @@ def explain(request: RunRequest, format: str, step: int | None, colour: bool, wi
 
 def _cables(request: RunRequest, facts: HostFacts) -> tuple[Cable, ...]:
     if request.network in ("none", "host"):
+        if request.publish or request.publish_all:
+            from kist.network.publish import check_published
+
+            check_published(request)
         return ()
     from kist.engine.state import StateDirectory
     from kist.network.attach import attach

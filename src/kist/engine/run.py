@@ -72,6 +72,10 @@ class _Container:
             from kist.network.attach import attach
 
             self.attachment = attach(self.states, request, facts, id)
+        elif request.publish or request.publish_all:
+            from kist.network.publish import check_published
+
+            check_published(request)
 
     @property
     def kept_fds(self) -> tuple[int, ...]:

@@ -9,9 +9,10 @@ import os
 
 from kist.errors import InvalidInput, Refused
 from kist.kernel.netlink import Netlink
-from kist.network import bridge
+from kist.network import bridge, firewall
 from kist.network.database import Database, Holder
 from kist.network.network import DEFAULT, DEFAULT_BRIDGE, Network, mac_for
+from kist.network.publish import close, publish_ports
 from kist.plan import rtnetlink as rt
 from kist.plan.compile_cable import Cable
 from kist.value import Value
@@ -54,7 +55,9 @@ def database(states: States) -> Database:
 
 
 def _bury_ports(ports: tuple[Port, ...]) -> None:
-    raise NotImplementedError
+    from kist.network.firewall import remove_ports
+
+    remove_ports(ports)
 
 
 def bury(states: States) -> None:
@@ -101,6 +104,17 @@ def _attach(db: Database, connection: Netlink, request: RunRequest, id: str, pre
     db.hold(Holder(container=id, network=network.name, name=request.name, address4=address4, address6=address6,
                    mac=mac, outside=outside, aliases=names))  # fmt: skip
     index, notes = (0, ()) if pretend else bridge.ensure(connection, network)
+    ports, fds = publish_ports(db, network, request, id, (address4, address6), pretend)
+    try:
+        if not pretend:
+            firewall.ensure(db, network)
+            if ports:
+                bridge.set_sysctl(("net", "ipv4", "conf", network.bridge, "route_localnet"), "1")
+    except BaseException:
+        close(list(fds))
+        raise
+    wished = {p.host_first for p in request.publish}
+    notes = (*notes, *[f"{port} leads to port {port.target_port}" for port in ports if port.port not in wished])
     addresses, gateways = [], []
     for subnet, address in ((network.subnet(4), address4), (network.subnet(6), address6)):
         if subnet and address:
@@ -110,15 +124,16 @@ def _attach(db: Database, connection: Netlink, request: RunRequest, id: str, pre
     cable = Cable(
         network=network.name, bridge=network.bridge, bridge_index=index, outside=outside, mac=mac, mtu=network.mtu,
         addresses=tuple(addresses), gateways=() if network.internal else tuple(gateways),
+        ports=ports,
     )  # fmt: skip
-    return Attachment(cables=(cable,), networks=(network.name,), notes=notes)
+    return Attachment(cables=(cable,), networks=(network.name,), notes=notes, fds=fds)
 
 
 def _network(db: Database, connection: Netlink, name: str) -> Network:
     if name == DEFAULT and not any(n.name == DEFAULT for n in db.networks()):
         network = Network(
             name=DEFAULT, id=os.urandom(32).hex(), bridge=DEFAULT_BRIDGE, created=now(),
-            subnets=(bridge.free_subnet(connection, db.networks()),),
+            subnets=(bridge.free_subnet(connection, db.networks(), DEFAULT_BRIDGE),),
         )  # fmt: skip
         db.add_network(network)
         return network

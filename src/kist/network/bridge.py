@@ -19,7 +19,17 @@ def ensure(connection: Netlink, network: Network) -> tuple[int, tuple[str, ...]]
     if link.kind != "bridge":
         raise Conflict(f"{network.bridge} is no bridge but a {link.kind or 'device'} of the host",
                        next=f"rename it, or kist network rm {network.name}")  # fmt: skip
+    _address(connection, network, link.index)
     return link.index, ()
+
+
+def _address(connection: Netlink, network: Network, index: int) -> None:
+    """Give it the addresses that it lacks."""
+    there = {a.local for a in addresses(connection, index)}
+    for subnet in network.subnets:
+        if subnet.gateway not in there:
+            address = rt.Address(subnet.gateway, subnet.prefix, index=index, flags=_flags(subnet))
+            connection.request(f"cannot give {network.bridge} its address", rt.add_address(address))
 
 
 def find(connection: Netlink, name: str) -> rt.Link | None:
@@ -39,9 +49,7 @@ def _make(connection: Netlink, network: Network) -> tuple[int, tuple[str, ...]]:
     link = find(connection, network.bridge)
     assert link
     try:
-        for subnet in network.subnets:
-            address = rt.Address(subnet.gateway, subnet.prefix, index=link.index, flags=_flags(subnet))
-            connection.request(f"cannot give {network.bridge} its address", rt.add_address(address))
+        _address(connection, network, link.index)
         return link.index, () if network.internal else _forward(network)
     except BaseException:
         connection.request(f"cannot remove {network.bridge}", rt.delete_link(link.index))
@@ -56,15 +64,16 @@ def _forward(network: Network) -> tuple[str, ...]:
     """Packets pass from the bridge to elsewhere and back only where forwarding is on."""
     notes = []
     for subnet in network.subnets:
-        name = "net.ipv4.ip_forward" if subnet.family == 4 else "net.ipv6.conf.all.forwarding"
+        four = ("net", "ipv4", "ip_forward")
+        name = four if subnet.family == 4 else ("net", "ipv6", "conf", "all", "forwarding")
         if set_sysctl(name, "1"):
-            notes.append(f"IP forwarding is on from now on ({name}=1): the network {network.name} needs it")
+            notes.append(f"IP forwarding is on from now on ({'.'.join(name)}=1): the network {network.name} needs it")
     return tuple(notes)
 
 
-def set_sysctl(name: str, value: str) -> bool:
-    """Whether it had to be changed. `name` has its parts divided by dots, so no interface name with a dot in it."""
-    path = f"/proc/sys/{name.replace('.', '/')}"
+def set_sysctl(parts: tuple[str, ...], value: str) -> bool:
+    """Whether it had to be changed."""
+    path, name = f"/proc/sys/{'/'.join(parts)}", ".".join(parts)
     try:
         with open(path, encoding="ascii") as file:
             if file.read().strip() == value:
@@ -86,8 +95,14 @@ def remove(connection: Netlink, network: Network) -> None:
         connection.request(f"cannot remove {network.bridge}", rt.delete_link(link.index))
 
 
-def free_subnet(connection: Netlink, networks: list[Network]) -> Subnet:
-    """An IPv4 subnet that neither the host nor a network has. Raises Conflict."""
+def free_subnet(connection: Netlink, networks: list[Network], name: str = "") -> Subnet:
+    """An IPv4 subnet that neither the host nor a network has; that of the bridge `name` if it is there already, left
+    from before the run directory was emptied. Raises Conflict."""
+    link = find(connection, name) if name else None
+    for a in addresses(connection, link.index) if link and link.kind == "bridge" else ():
+        if len(a.local) == 4 and a.scope == rt.SCOPE_UNIVERSE and a.prefix <= 30:
+            base = (int.from_bytes(a.local) & -(1 << (32 - a.prefix))).to_bytes(4)
+            return Subnet(base=base, prefix=a.prefix, gateway=a.local)
     taken = taken_ranges(connection, networks)
     pool, size = int.from_bytes(_POOL), 1 << (32 - _OWN_PREFIX)
     for start in range(pool, pool + (1 << (32 - _POOL_PREFIX)), size):

@@ -4,15 +4,17 @@ ends with the container's network namespace, and nothing has to be removed but t
 from __future__ import annotations
 
 from kist.errors import InvalidInput, Refused
+from kist.plan import firewall
 from kist.plan import flags as f
 from kist.plan import rtnetlink as rt
-from kist.plan.netlink import ROUTE, batch
+from kist.plan.netlink import NETFILTER, ROUTE, batch
 from kist.plan.steps import Await, Netlink, OpenNamespace, Signal
 from kist.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from kist.plan.builder import Builder
+    from kist.plan.ports import Port
 
 
 class Cable(Value):
@@ -27,6 +29,7 @@ class Cable(Value):
     mtu: int = 0
     addresses: tuple[rt.Address, ...] = ()
     gateways: tuple[bytes, ...] = ()  # of the default routes, at most one a family
+    ports: tuple[Port, ...] = ()
 
 
 def connect(b: Builder, cables: tuple[Cable, ...]) -> None:
@@ -40,12 +43,23 @@ def connect(b: Builder, cables: tuple[Cable, ...]) -> None:
             why="this needs CAP_NET_ADMIN and CAP_SYS_ADMIN",
             next="--network none or host, or run as root",
         )
+    for port in [port for cable in cables for port in cable.ports]:
+        _publish(b, port)
     namespace = b.slot()
     b.host("network", OpenNamespace("net", namespace), "where the cables end")
     for cable in cables:
         _plug(b, cable, namespace)
     b.host("network", Signal(), "the network is there")
     b.init("network", Await(), "for the network")
+
+
+def _publish(b: Builder, port: Port) -> None:
+    words, own = firewall.port_words(port), firewall.itself_words(port)
+    for messages, gone in ((firewall.remove_itself(port), own), (firewall.remove_port(port), words)):
+        step = Netlink(NETFILTER, batch(messages), ("", f"nft delete element {gone}", ""), at_end=1)
+        b.host("network", step, f"{port} is the host's again")
+    commands = ("", f"nft add element {words}", f"nft add element {own}", "")
+    b.host("network", Netlink(NETFILTER, batch(firewall.add_port(port)), commands), f"{port} is published")
 
 
 def _plug(b: Builder, c: Cable, namespace: int) -> None:
@@ -59,17 +73,24 @@ def _plug(b: Builder, c: Cable, namespace: int) -> None:
     )
     step = Netlink(ROUTE, batch((veth,)), (command,), target=namespace, target_at=rt.netns_at(veth))
     b.host("network", step, f"a cable, one end in the bridge of the network {c.network}")
+    if c.ports:
+        hairpin = (rt.set_port(rt.UNKNOWN, hairpin=True),)
+        hairpins = (f"bridge link set dev {c.outside} hairpin on",)
+        step = Netlink(ROUTE, batch(hairpin), hairpins, link=c.outside)
+        b.host("network", step, "it may ask for what it published itself")
     asked = []
     for a in c.addresses:
         nodad = " nodad" if a.flags & rt.NO_DAD else ""
-        words = f"ip address add {rt.address_text(a.local)}/{a.prefix}{nodad} dev {c.inside}"
-        asked.append((rt.add_address(a), words))
+        add = f"ip address add {rt.address_text(a.local)}/{a.prefix}{nodad} dev {c.inside}"
+        asked.append((rt.add_address(a), add))
     asked.append((rt.set_link(rt.UNKNOWN, up=True), f"ip link set {c.inside} up"))
     for gateway in c.gateways:
         route = rt.Route(rt.INET if len(gateway) == 4 else rt.INET6, gateway=gateway)
         six = "-6 " if len(gateway) == 16 else ""
         asked.append((rt.add_route(route), f"ip {six}route add default via {rt.address_text(gateway)}"))
-    messages, commands = batch([m for m, _ in asked]), tuple([words for _, words in asked])
+    messages, commands = batch([m for m, _ in asked]), tuple([w for _, w in asked])
     b.host(
-        "network", Netlink(ROUTE, messages, commands, namespace=namespace, link=c.inside), "its end in the container"
+        "network",
+        Netlink(ROUTE, messages, commands, namespace=namespace, link=c.inside),
+        "its end in the container",
     )

@@ -794,7 +794,7 @@ class Netlink(Step):
     def shell(self) -> str:
         enter = f'nsenter --net="${_variable(self.namespace)}" ' if self.namespace else ""
         target = f'"${_variable(self.target)}"' if self.target else ""
-        words = "\n".join([enter + command.replace("$target", target) for command in self.commands])
+        words = "\n".join([enter + command.replace("$target", target) for command in self.commands if command])
         return f"trap {_q(words)} EXIT" if self.at_end else words
 
 

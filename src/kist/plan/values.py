@@ -15,6 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from kist.plan.request import Publish
+
 MIN_MEMORY_BYTES = 6 << 20  # docker's: below it a container cannot start
 MAX_ID = 2**32 - 2  # the last uid_t; 2**32-1 is "no id" to setresuid(2)
 INT64 = 2**63 - 1
@@ -350,6 +352,19 @@ def mac_address(flag: str, text: str) -> bytes:
     if mac[0] & 1 or not any(mac):
         raise bad(flag, text, "this is no address of a single device", f"{flag} 02:42:ac:11:00:02")
     return mac
+
+
+def publish(flag: str, text: str) -> Publish:
+    """See plan.publish, which few runs need."""
+    from kist.plan.publish import publish
+
+    return publish(flag, text)
+
+
+def expose(flag: str, text: str) -> Publish:
+    from kist.plan.publish import expose
+
+    return expose(flag, text)
 
 
 def ipv4(flag: str, text: str) -> bytes:
