@@ -28,4 +28,7 @@ generate: $(BIN)/kist
 bench: $(BIN)/kist
 	$(BIN)/python bench/start.py
 
-.PHONY: run test check generate bench
+fuzz: $(BIN)/kist
+	$(MAKE) -C tests/fuzz
+
+.PHONY: run test check generate bench fuzz

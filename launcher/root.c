@@ -261,21 +261,32 @@ static long open_source(int at, const char *source, ulong recursive, ulong nofol
                (recursive ? AT_RECURSIVE : 0) | (nofollow ? AT_SYMLINK_NOFOLLOW : 0));
 }
 
+/* Keep a mount that hangs nowhere, with the ids of a user namespace. */
+static long keep_tree(struct state *s, int tree, ulong slot, ulong id_map, int recursive) {
+    if (tree < 0) return tree;
+    long r = 0;
+    if (id_map) {
+        struct mount_attr attr = {MOUNT_ATTR_IDMAP, 0, 0, (ulong)s->slots[id_map]};
+        r = sys(mount_setattr, tree, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &attr, sizeof attr);
+    }
+    if (r < 0) shut(tree); else s->slots[slot] = tree;
+    return r;
+}
+
 static long take_tree(struct state *s, const struct step *step) {
     ARGUMENTS(open_tree);
     int inside = a->inside.n ? (int)resolve(s, a->source.s, O_PATH | (a->nofollow.n ? O_NOFOLLOW : 0), 0) : AT_FDCWD;
     if (inside < 0 && a->inside.n) return inside;
     int tree = (int)open_source(inside, a->inside.n ? "" : a->source.s, a->recursive.n, a->nofollow.n);
     shut(inside);
-    if (tree < 0) return tree;
-    long r = 0;
-    if (a->id_map.n) {
-        struct mount_attr attr = {MOUNT_ATTR_IDMAP, 0, 0, (ulong)s->slots[a->id_map.n]};
-        int flags = AT_EMPTY_PATH | (a->id_map_recursive.n ? AT_RECURSIVE : 0);
-        r = sys(mount_setattr, tree, "", flags, &attr, sizeof attr);
-    }
-    if (r < 0) shut(tree); else s->slots[a->slot.n] = tree;
-    return r;
+    return keep_tree(s, tree, a->slot.n, a->id_map.n, a->id_map_recursive.n != 0);
+}
+
+static long new_tree(struct state *s, const struct step *step) {
+    ARGUMENTS(new_tree);
+    int tree = (int)new_mount(a->fstype.s, a->source.s, a->options.s, a->options.n, "", (uint)a->attributes.n);
+    s->argument = 1;
+    return keep_tree(s, tree, a->slot.n, a->id_map.n, 0);
 }
 
 /* The arguments are mode, major, minor, uid, gid. */
@@ -584,6 +595,7 @@ long take_root_step(struct state *s, const struct step *step) {
     case OP_MASK_AT: return mask_at(s, step);
     case OP_READONLY_AT: return readonly_at(s, step);
     case OP_OPEN_TREE: return take_tree(s, step);
+    case OP_NEW_TREE: return new_tree(s, step);
     case OP_MOVE_TREE:
         return sys(move_mount, s->slots[a[0].n], "", AT_FDCWD, a[1].s, MOVE_MOUNT_F_EMPTY_PATH);
     case OP_REMOUNT_AT: return remount_at(s, step);

@@ -87,6 +87,21 @@ static long cgroup_inherit(const struct step *step) {
     return n < 0 ? n : write_path(path, text, (ulong)n);
 }
 
+static long cgroup_own(const struct step *step) {
+    ARGUMENTS(cgroup_own);
+    char text[4096], name[4096];
+    long r = sys(fchownat, AT_FDCWD, a->path.s, a->uid.n, -1, 0);
+    long n = r < 0 ? r : read_path("/sys/kernel/cgroup", "delegate", text);
+    for (char *line = text, *end = text + (n > 0 ? n : 0), *next; r == 0 && line < end; line = next) {
+        for (next = line; next < end && *next != '\n'; next++);
+        *next++ = 0;
+        if (!*line || find(line, '/') || !path_in(name, a->path.s, line)) continue;
+        r = sys(fchownat, AT_FDCWD, name, a->uid.n, -1, 0);
+        if (r == -ENOENT) r = 0; /* of a controller that is not there */
+    }
+    return r;
+}
+
 static long cgroup_devices(const struct step *step) {
     ARGUMENTS(cgroup_devices);
     int dir = (int)open_at(AT_FDCWD, a->path.s, O_RDONLY | O_DIRECTORY, 0);
@@ -235,6 +250,23 @@ static long own_stdio(const struct step *step) {
     return 0;
 }
 
+static int is_null(int fd) {
+    struct statx st;
+    return sys(statx, fd, "", AT_EMPTY_PATH, STATX_TYPE, &st) == 0 && (st.stx_mode & S_IFMT) == S_IFCHR &&
+           st.stx_rdev_major == 1 && st.stx_rdev_minor == 3;
+}
+
+/* What is there in place of a /dev/null is left alone; opened so, it cannot keep us waiting. */
+static long own_null(void) {
+    int null = (int)open_at(AT_FDCWD, "/dev/null", O_RDWR | O_NOCTTY | O_NONBLOCK, 0);
+    int ours = null >= 0 && is_null(null) && sys(fcntl, null, F_SETFL, 0) == 0;
+    long r = 0;
+    for (int fd = 0; ours && r >= 0 && fd < 3; fd++)
+        if (fd != null && is_null(fd)) r = sys(dup3, null, fd, 0);
+    shut(null);
+    return r < 0 ? r : 0;
+}
+
 static long set_scheduler(const struct step *step) {
     ARGUMENTS(scheduler);
     struct { uint size, policy; ulong flags; int nice; uint priority; ulong runtime, deadline, period; uint low, high; }
@@ -339,6 +371,7 @@ long take_step(struct state *s, const struct step *step) {
         r = sys(mkdirat, AT_FDCWD, a[0].s, 0755);
         return a[1].n && r == -EEXIST ? 1 : r;
     case OP_CGROUP_INHERIT: return cgroup_inherit(step);
+    case OP_CGROUP_OWN: return cgroup_own(step);
     case OP_CGROUP_JOIN: return cgroup_join(a[0].s);
     case OP_CGROUP_DEVICES: return cgroup_devices(step);
     case OP_PIPE: return new_pipe(s, step);
@@ -367,6 +400,7 @@ long take_step(struct state *s, const struct step *step) {
     case OP_SETSID: r = sys(setsid); return r < 0 ? r : 0;
     case OP_DUP: r = sys(dup3, s->slots[a[0].n], a[1].n, 0); return r < 0 ? r : 0;
     case OP_OWN_STDIO: return own_stdio(step);
+    case OP_OWN_NULL: return own_null();
     case OP_RLIMIT: {
         struct rlimit64 limit = {a[1].n, a[2].n};
         return sys(prlimit64, 0, a[0].n, &limit, 0);

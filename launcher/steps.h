@@ -1,9 +1,9 @@
 /* Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit. */
 #ifndef KIST_STEPS_H
 #define KIST_STEPS_H
-#define PLAN_TABLE 0x880168607fccc5f8UL
+#define PLAN_TABLE 0x022687ea829ce7faUL
 #define MAX_ARGUMENTS 10
-#define OP_COUNT 86
+#define OP_COUNT 91
 
 struct argument { unsigned long n; const char *s; };  /* a number or slot; else length or count, and bytes */
 
@@ -82,6 +82,7 @@ enum op {
     OP_SUPERVISE = 70,
     OP_AWAIT_READY = 71,
     OP_LEAVE = 72,
+    OP_OWN_NULL = 73,
     OP_MOVE_TREE = 74,
     OP_SEND_PIDFD = 75,
     OP_FIND_HOME = 76,
@@ -94,6 +95,8 @@ enum op {
     OP_AWAIT_NOTIFICATION = 83,
     OP_OPEN_NAMESPACE = 84,
     OP_NETLINK = 85,
+    OP_CGROUP_OWN = 86,
+    OP_NEW_TREE = 90,
 };
 extern const char *const op_signature[OP_COUNT];
 #define OP_SIGNATURES \
@@ -169,6 +172,7 @@ extern const char *const op_signature[OP_COUNT];
     [OP_SUPERVISE] = "nssn", \
     [OP_AWAIT_READY] = "n", \
     [OP_LEAVE] = "", \
+    [OP_OWN_NULL] = "", \
     [OP_MOVE_TREE] = "fs", \
     [OP_SEND_PIDFD] = "s", \
     [OP_FIND_HOME] = "n", \
@@ -181,6 +185,8 @@ extern const char *const op_signature[OP_COUNT];
     [OP_AWAIT_NOTIFICATION] = "ff", \
     [OP_OPEN_NAMESPACE] = "sf", \
     [OP_NETLINK] = "nblfsfnn", \
+    [OP_CGROUP_OWN] = "sn", \
+    [OP_NEW_TREE] = "sslnff", \
 
 
 struct mkdir { struct argument path, mode, keep; };
@@ -255,4 +261,6 @@ struct listen { struct argument directory, name, slot; };
 struct await_notification { struct argument source, target; };
 struct open_namespace { struct argument kind, slot; };
 struct netlink { struct argument protocol, messages, commands, namespace, link, target, target_at, at_end; };
+struct cgroup_own { struct argument path, uid; };
+struct new_tree { struct argument fstype, source, options, attributes, slot, id_map; };
 #endif

@@ -52,12 +52,19 @@ def no_cgroup_is_left() -> Iterator[None]:
     def empty() -> set[Path]:
         tops = [*Path("/sys/fs/cgroup").glob("kist"), *Path("/sys/fs/cgroup").glob("*/kist")]
         found = {path for top in tops for path in top.iterdir() if path.is_dir()}
-        return {path for path in found if not (path / "cgroup.procs").read_text().strip()}
+        return {path for path in found if is_empty(path)}
+
+    def is_empty(path: Path) -> bool:
+        try:
+            return not (path / "cgroup.procs").read_text().strip()
+        except OSError:  # another's, gone since it was listed
+            return False
 
     before = empty()
     yield
+    left = empty() - before
     for _ in range(50):
-        left = {path for path in empty() - before if path.exists()}
+        left &= empty()  # all the time: not what another's containers pass through
         if not left:
             return
         time.sleep(0.1)

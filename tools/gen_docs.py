@@ -55,7 +55,10 @@ def cli() -> str:
     lines = [
         *(NOTE, "", "# The command line", ""),
         CLI,
-        *table(("verb", "what it does"), [(f"[{verb}](#kist-{verb})", text) for verb, text in VERBS.items()]),
+        *table(
+            ("verb", "what it does"),
+            [(f"[{verb}](#kist-{verb.replace(' ', '-')})", text) for verb, text in VERBS.items()],
+        ),
     ]
     for verb in VERBS:
         command = verb_module(verb).COMMAND

@@ -277,7 +277,7 @@ def _mapping(item: Decoder) -> Decoder:
     def decode_mapping(value: object, path: str) -> object:
         if not isinstance(value, dict):
             raise _wrong(value, "an object", path)
-        return {key: item(v, f"{path}.{key}") for key, v in value.items()}
+        return {_text(key, path): item(v, f"{path}.{key}") for key, v in value.items()}
 
     return decode_mapping
 
@@ -325,6 +325,8 @@ def _text(value: object, path: str) -> str:
         raise _wrong(value, "a string", path)
     if "\0" in value:
         raise InvalidInput("a NUL character cannot be passed to the kernel", path=path)
+    if not value.isascii() and any("\ud800" <= c <= "\udfff" and not "\udc80" <= c <= "\udcff" for c in value):
+        raise InvalidInput("half of a surrogate pair is no character", path=path)  # os.fsdecode's halves are bytes
     return value
 
 

@@ -1,5 +1,6 @@
 """`--network`: real traffic. The "host" is a network namespace of the test's own: nothing reaches this machine."""
 
+import json
 import shutil
 import socket
 import subprocess
@@ -316,3 +317,88 @@ def test_the_table_comes_back_when_somebody_flushed_it(machine: Machine) -> None
         machine.command("nft", "flush", "ruleset")
         assert machine.kist("run", "--network", "bridge", "host", "true").returncode == 0
         assert ask(machine, "127.0.0.1", 8080).endswith("hello")
+
+
+# --- kist network
+
+
+def network(machine: Machine, *args: str) -> str:
+    done = machine.kist("network", *args)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@needs_nft
+def test_networks_are_apart_and_an_internal_one_is_closed(machine: Machine, outside: Machine) -> None:
+    network(machine, "create", "--subnet", "10.1.0.0/24", "red")
+    network(machine, "create", "--subnet", "10.2.0.0/24", "--gateway", "10.2.0.254", "blue")
+    network(machine, "create", "--subnet", "10.3.0.0/24", "--internal", "back")
+    far = subprocess.Popen(outside.argv("python3", "-c", SERVER, "99", "tcp"), stdout=subprocess.PIPE)
+    with (
+        far,
+        machine.container("--network", "red", "--ip", "10.1.0.9", "-p", "8080:80", *server(80)),
+        machine.container("--network", "back", "--ip", "10.3.0.9", *server(80)),
+    ):
+        assert far.stdout and far.stdout.readline() == b"up\n"
+        assert machine.run("--network", "red", *client("10.1.0.9", 80)).endswith("hello\n")
+        assert machine.run("--network", "blue", *client("10.1.0.9", 80, "0.5")) == "TimeoutError\n"
+        assert machine.run("--network", "blue", *client("192.0.2.2", 8080)).endswith("hello\n")
+        assert machine.run("--network", "blue", *client("192.0.2.1", 99)).endswith("hello\n")
+        assert machine.run("--network", "back", *client("10.3.0.9", 80)).endswith("hello\n")
+        assert machine.run("--network", "red", *client("10.3.0.9", 80, "0.5")) == "TimeoutError\n"
+        assert machine.run("--network", "back", *client("192.0.2.1", 99, "0.5")) in ("OSError\n", "TimeoutError\n")
+        far.kill()
+    done = machine.kist("run", "--network", "back", "-p", "80", "host", "true")
+    assert done.returncode == 125 and "internal" in done.stderr
+
+
+def test_ipv6(machine: Machine, rootfs: Path) -> None:
+    network(machine, "create", "--ipv6", "--subnet", "fd00:1::/64", "--subnet", "10.1.0.0/24", "six")
+    box = ("--network", "six", "--rootfs", str(rootfs))
+    with machine.container(*box, "--ip6", "fd00:1::9", "sh", "-c", "echo up; exec sleep 600"):
+        assert "ok" in machine.run(*box, "sh", "-c", "ping -6 -c 1 -W 5 fd00:1::9 >/dev/null && echo ok")
+        assert "ok" in machine.run(*box, "sh", "-c", "ping -6 -c 1 -W 5 fd00:1::1 >/dev/null && echo ok")
+    assert "default via fd00:1::1" in machine.run(*box, "ip", "-6", "route")
+
+
+def test_lists_and_removals(machine: Machine, rootfs: Path) -> None:
+    made = network(machine, "create", "--label", "team=a", "-o", "com.docker.network.driver.mtu=1400", "web").strip()
+    network(machine, "create", "other")
+    assert network(machine, "ls").splitlines()[0].split() == ["NETWORK", "ID", "NAME", "DRIVER", "SCOPE"]
+    names = "{{.Name}}"
+    assert network(machine, "ls", "--format", names).split() == ["host", "none", "other", "web"]
+    assert network(machine, "ls", "-q", "--no-trunc", "--filter", "label=team=a").strip() == made
+    assert network(machine, "ls", "--filter", "driver=bridge", "--filter", "name=oth", "--format", names) == "other\n"
+    assert json.loads(network(machine, "ls", "--filter", "name=web", "--format", "json"))["ID"] == made[:12]
+    box = ("--network", "web", "--name", "inside", "--rootfs", str(rootfs))
+    with machine.container(*box, "sh", "-c", "cat /sys/class/net/eth0/mtu; exec sleep 600") as process:
+        assert process.first == "1400"
+        [document] = json.loads(network(machine, "inspect", made[:8]))
+        [container] = document["Containers"].values()
+        assert (container["Name"], container["IPv4Address"]) == ("inside", "10.112.0.2/22")
+        assert document["IPAM"]["Config"] == [{"Subnet": "10.112.0.0/22", "Gateway": "10.112.0.1"}]
+        done = machine.kist("network", "rm", "web")
+        assert done.returncode == 125 and "[network-in-use]" in done.stderr
+        assert network(machine, "prune", "-f").split() == ["Deleted", "Networks:", "other"]
+    wait_until(lambda: machine.kist("network", "rm", "web").returncode == 0)
+    assert machine.links() == set()
+    assert machine.kist("network", "rm", "web").returncode == 125
+    assert network(machine, "rm", "-f", "web") == ""
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("bridge",), "taken"),
+        (("--subnet", "10.1.0.1/24", "x1"), "no subnet"),
+        (("--subnet", "10.1.0.0/24", "--gateway", "10.2.0.1", "x1"), "not within"),
+        (("--gateway", "10.2.0.1", "x1"), "needs its subnet"),
+        (("--driver", "macvlan", "x1"), "--driver"),
+        (("-o", "unknown=1", "x1"), "unknown option"),
+        (("--subnet", "127.0.0.0/16", "x1"), "in use"),
+    ],
+)
+def test_what_no_network_can_be_made_of(machine: Machine, args: tuple[str, ...], words: str) -> None:
+    done = machine.kist("network", "create", *args)
+    assert done.returncode == 125 and words in done.stderr
+    assert machine.links() == set()

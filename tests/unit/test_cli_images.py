@@ -9,7 +9,7 @@ import pytest
 
 from kist.codec import loads
 from kist.faces.cli import __main__ as cli
-from kist.faces.cli.images import size_words
+from kist.faces.cli.columns import size_words
 
 
 @pytest.fixture
@@ -29,13 +29,16 @@ def test_import_list_remove(archive: str, capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().out == "box:1: 1 files, 2.0 KiB\n"
     assert cli.run(["images"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[:2] for line in lines] == [["NAME", "SIZE"], ["host", "-"], ["box:1", "2.0"]]
+    assert [line.split()[:2] for line in lines] == [["REPOSITORY", "TAG"], ["box", "1"]]
     assert cli.run(["images", "-q"]) == 0
-    assert capsys.readouterr().out == "box:1\n"
+    short = capsys.readouterr().out.strip()
     assert cli.run(["images", "--format", "json"]) == 0
-    assert [image["name"] for image in loads(capsys.readouterr().out)] == ["box:1"]
+    (row,) = map(loads, capsys.readouterr().out.splitlines())
+    assert (row["Repository"], row["Tag"], row["ID"], row["Size"]) == ("box", "1", short, "2.0 KiB")
     assert cli.run(["rmi", "box:1"]) == 0
-    assert capsys.readouterr().out == "removed box:1\n"
+    untagged, deleted = capsys.readouterr().out.splitlines()
+    assert untagged == "Untagged: box:1"
+    assert deleted.startswith(f"Deleted: sha256:{short}")
     assert cli.run(["images", "-q"]) == 0
     assert capsys.readouterr().out == ""
 

@@ -6,6 +6,10 @@ argparse 15 ms, json 8 (re), dataclasses 29, enum and typing 4 each, socket 4, i
 import subprocess
 import sys
 
+from images import member, put_image, tar_of
+from kist.store.blobs import BlobStore
+from kist.store.images import ImageStore
+
 PROBE = """
 import sys
 before = set(sys.modules)
@@ -36,9 +40,15 @@ OURS = {
 }  # fmt: skip
 
 
+IMAGES = {
+    "kist.plan.image", "kist.spec.image", "kist.store", "kist.store.data", "kist.store.forms", "kist.store.images",
+    "kist.store.layout", "kist.store.locks", "kist.store.names", "kist.store.records", "kist.store.summary",
+}  # fmt: skip
+
+
 def imported(tmp_path, *argv: str) -> set[str]:
     probe = [sys.executable, "-I", "-c", PROBE.format(argv=list(argv))]
-    env = {"KIST_RUN_DIR": str(tmp_path / "run")}
+    env = {"KIST_RUN_DIR": str(tmp_path / "run"), "KIST_DATA_DIR": str(tmp_path / "data")}
     done = subprocess.run(probe, capture_output=True, text=True, check=False, env=env)
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split())
@@ -67,3 +77,12 @@ def test_run_imports_no_more_than_it_needs(tmp_path) -> None:
 
 def test_rarer_flags_import_what_they_need(tmp_path) -> None:
     assert "ipaddress" in imported(tmp_path, "--dns", "192.0.2.1", "host", "true")
+
+
+def test_an_image_needs_no_more_of_the_standard_library(tmp_path) -> None:
+    store = ImageStore(str(tmp_path / "data"))
+    with BlobStore(store.data_dir) as blobs:
+        store.add("box", put_image(blobs, [tar_of(member("f", b"f"))]))
+    found = imported(tmp_path, "box", "/bin/true")
+    assert not found - OURS - STANDARD - IMAGES
+    assert "kist.store.records" in found

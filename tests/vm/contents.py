@@ -5,8 +5,17 @@ Everything has the same path inside as on this machine: the interpreter, the vir
 
 # Commands of this machine, with the shared libraries they need; one that this machine lacks is left out.
 # Every other command is busybox: static, so quick to start.
-TOOLS = "bash findmnt getent ip lsns mount newgidmap newuidmap nft nsenter prlimit setpriv sh umount unshare"
+TOOLS = """
+    bash criu date diff env findmnt getent head ip ip6tables-restore ipcmk ipcs iptables-restore ldd ls lsns mount
+    newgidmap newuidmap nft nsenter pgrep ping prlimit ps readlink setpriv setsid sh tail tar taskset timeout umount
+    unshare wc
+"""
 SETUID = "newgidmap newuidmap"
+
+# Other files of this machine, which no tool is linked to: iptables, with which criu stops a network.
+FILES = """
+    /usr/lib/*/xtables/libxt_mark.so /usr/lib/*/xtables/libxt_standard.so
+"""
 
 # Commands that the harness and its tests can't do without, and Debian's packages of them: installed when missing.
 PACKAGES = {
@@ -27,6 +36,7 @@ KERNEL_PACKAGE = r"linux-image-6\.1\.0-[0-9]+-cloud-amd64"
 MODULES = """
     bfq bridge dummy erofs fuse ipvlan loop macvlan overlay squashfs tun veth virtio_blk virtio_pci
     nf_conntrack_netlink nf_tables nft_* xt_MASQUERADE xt_addrtype xt_comment xt_conntrack xt_mark xt_nat xt_tcpudp
+    *_diag
 """
 
 # Distributions installed for the running interpreter; what they require comes along.
@@ -49,4 +59,8 @@ ETC = {
     "hostname": "kist-vm\n",
     "hosts": "127.0.0.1 localhost kist-vm\n::1 localhost\n",
     "resolv.conf": "",
+    "os-release": 'PRETTY_NAME="kist test machine"\n',
 }
+
+# Those that only root may read.
+ETC_SECRET = {"shadow": "root:*:::::::\n"}

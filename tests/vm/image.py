@@ -4,7 +4,9 @@ Built for each run, so never stale.
 """
 
 import fnmatch
+import glob
 import importlib.metadata
+import itertools
 import os
 import re
 import shutil
@@ -28,11 +30,15 @@ def build(file: BinaryIO, kernel: str, job: str) -> None:
     for tool in contents.TOOLS.split():
         if path := shutil.which(tool):
             archive.add(path, 0o4000 if tool in contents.SETUID.split() else 0)
+    for path in itertools.chain(*map(glob.glob, contents.FILES.split())):
+        archive.add(path)
     _add_busybox(archive)
     archive.add_libraries()
     _add_modules(archive, kernel)
     for name, text in contents.ETC.items():
         archive.write(f"/etc/{name}", text)
+    for name, text in contents.ETC_SECRET.items():
+        archive.write(f"/etc/{name}", text, 0o600)
     for link in ("bin", "sbin", "lib", "lib64"):
         archive.link(f"/{link}", f"usr/{link}")
     archive.link("/etc/mtab", "/proc/self/mounts")

@@ -23,8 +23,9 @@ def explain(request: RunRequest, format: str, step: int | None, colour: bool, wi
     """Raises what `kist run` would raise before its first step."""
     path = f"{run_directory(os.environ)}/{ID}"
     facts = probe()
-    source = Source(request, scratch_for(request, facts, f"{path}/scratch"))
+    source = Source(request, facts, scratch_for(request, facts, f"{path}/scratch"))
     try:
+        request = source.request
         stdio = Stdio(stdin="pass" if request.interactive else "null")
         removals = (path, f"{path}/record", f"{path}/scratch")
         cables = _cables(request, facts)

@@ -37,7 +37,7 @@ class RootReader:
             with Walker(root) as walker:
                 for _ in range(8):  # /etc/passwd may be a link itself
                     try:
-                        directory = walker.open(parent.encode(), create=False)
+                        directory = walker.open(parent.encode())
                         return _read_at(directory.fd, name, path)
                     except _Link as link:
                         target = link.target if link.target.startswith("/") else f"/{parent}/{link.target}"

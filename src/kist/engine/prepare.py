@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kist.plan.facts import HostFacts
     from kist.plan.request import DeviceRequest, RunRequest
     from kist.spec.runtime import Spec
+    from kist.store.images import ImageLease, ImageStore
 
 
 def scratch_for(request: RunRequest, facts: HostFacts, own: str) -> str:
@@ -33,33 +34,42 @@ def scratch_for(request: RunRequest, facts: HostFacts, own: str) -> str:
 
 
 class Source:
-    """Where the root file system comes from. `lease` keeps an image from being removed while it is open."""
+    """Where the root file system comes from. `request` is what was asked for, with what the image adds to it."""
 
-    def __init__(self, request: RunRequest, scratch: str) -> None:
-        self.lease: int = -1
+    def __init__(self, request: RunRequest, facts: HostFacts, scratch: str) -> None:
+        self._lease: ImageLease | None = None
+        self.request = request
         self.path = DEFAULT_PATH
         self.files: Files
         self.read: Callable[[str], str]
-        self._open(request, scratch)
-        if request.userns == "private" and os.geteuid() == 0:
+        self._open(facts, scratch)
+        if request.userns == "private" and facts.uid == 0:
             from kist.kernel.probe import filesystem_of
             from kist.value import replace
 
-            self.files = replace(self.files, filesystem=filesystem_of((*self.files.lowers, "/usr")[0]))
+            kind = "erofs" if self.files.erofs else filesystem_of((*self.files.lowers, "/usr")[0])
+            self.files = replace(self.files, filesystem=kind)
 
-    def _open(self, request: RunRequest, scratch: str) -> None:
+    def _open(self, facts: HostFacts, scratch: str) -> None:
+        request = self.request
         if request.rootfs:
-            if not os.path.isdir(request.rootfs):
-                raise NotFound(f"no directory {request.rootfs}", next="give --rootfs an existing directory")
-            lower = os.path.realpath(request.rootfs)
+            self._open_directory(request.rootfs, scratch)
         elif request.image == "host":
             self.files, self.read, self.path = host_image.files(scratch), host_image.read, host_image.search_path()
-            return
         else:
-            from kist.store.rootfs import RootfsStore
+            from kist.store.images import ImageStore
 
-            lease = RootfsStore().lease(request.image)
-            self.lease, lower = lease.fd, lease.rootfs.path
+            self._lease = _lease(ImageStore(), request)
+            try:
+                self._open_image(self._lease, facts, scratch)
+            except BaseException:
+                self.close()
+                raise
+
+    def _open_directory(self, rootfs: str, scratch: str) -> None:
+        if not os.path.isdir(rootfs):
+            raise NotFound(f"no directory {rootfs}", next="give --rootfs an existing directory")
+        lower = os.path.realpath(rootfs)
         # Where the files are somebody else's, a user namespace may write nothing below a directory of theirs; but the
         # uppermost directory of an overlay is ours, so /etc becomes one.
         etc = f"{lower}/etc"
@@ -67,10 +77,51 @@ class Source:
         trees = ((etc, "/etc"),) if foreign else ()
         self.files, self.read = Files(lowers=(lower,), scratch=scratch, trees=trees), RootReader(lower)
 
+    def _open_image(self, lease: ImageLease, facts: HostFacts, scratch: str) -> None:
+        from kist.plan.image import check_platform, with_image
+
+        check_platform(lease.config, facts.arch, _emulators())
+        self.request = request = with_image(self.request, lease.config)
+        what = lease.mountable
+        volumes = () if request.read_only else tuple((path, 0o755) for path in request.image_volumes)
+        self.files = Files(lowers=what.lowers, erofs=what.erofs, devices=what.devices, scratch=scratch,
+                           directories=volumes)  # fmt: skip
+        self.read = lambda path: lease.read(path.removeprefix("/etc/"))
+
+    @property
+    def lease(self) -> int:
+        """Keeps the image from being removed while it is open; -1: there is none."""
+        return self._lease.fd if self._lease else -1
+
     def close(self) -> None:
-        if self.lease >= 0:
-            os.close(self.lease)
-            self.lease = -1
+        if self._lease:
+            self._lease.close()
+            self._lease = None
+
+
+def _lease(store: ImageStore, request: RunRequest) -> ImageLease:
+    """The image, which is obtained when it is not here and may be."""
+    if request.pull == "always":
+        from kist.engine.obtain import obtain
+
+        obtain(store, request.image)
+    try:
+        return store.lease(request.image)
+    except NotFound as e:
+        if e.code != "no-image" or request.pull != "missing":
+            raise
+        from kist.engine.obtain import obtain
+
+        if not obtain(store, request.image):
+            raise
+    return store.lease(request.image)
+
+
+def _emulators() -> list[str]:
+    try:
+        return os.listdir("/proc/sys/fs/binfmt_misc")
+    except OSError:
+        return []
 
 
 class Prepared:

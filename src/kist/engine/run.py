@@ -45,12 +45,16 @@ class _Container:
         path = f"{states.base}/{id}"
         facts = probe()
         self.states = states
-        self.state = states.reserve(id)
-        self.source: Source | None = None
         self.attachment: Attachment | None = None
+        self.source = Source(request, facts, scratch_for(request, facts, f"{path}/scratch"))
         try:
+            self.state = states.reserve(id)
+        except BaseException:
+            self.source.close()
+            raise
+        try:
+            request = self.source.request
             self._attach(request, facts, id)
-            self.source = Source(request, scratch_for(request, facts, f"{path}/scratch"))
             removals = (path, f"{path}/record", f"{path}/scratch")
             cables, networks = (self.attachment.cables, self.attachment.networks) if self.attachment else ((), ())
             setting = setting_for(request, id, self.source, stdio, removals, attached=attached, cables=cables)
@@ -79,7 +83,7 @@ class _Container:
 
     @property
     def kept_fds(self) -> tuple[int, ...]:
-        lease = (self.source.lease,) if self.source and self.source.lease >= 0 else ()
+        lease = (self.source.lease,) if self.source.lease >= 0 else ()
         return (self.state.fd, *lease, *(self.attachment.fds if self.attachment else ()))
 
     @property
@@ -91,8 +95,7 @@ class _Container:
         if remove:
             self.state.remove()
         self.state.close()
-        if self.source:
-            self.source.close()
+        self.source.close()
         if self.attachment:
             self.attachment.close()
             if remove:

@@ -132,7 +132,7 @@ def pids(path: str) -> set[int]:
 
 def kill_all(paths: Sequence[str], number: int) -> None:
     """Send a signal to every process in these cgroups (the hierarchies of one container) and below them."""
-    import signal
+    import _signal as signal  # type: ignore[import-not-found]
 
     for path in paths:
         if number == signal.SIGKILL:
@@ -189,7 +189,7 @@ def _freeze(path: str) -> None:
 
 def _signal_all(path: str, number: int = 9) -> None:
     """A signal by pidfd: between reading a list and signalling, a number can come to mean another process."""
-    import signal
+    import _signal as signal
 
     pids = sorted(_pids(path))
     for start in range(0, len(pids), 100):
@@ -280,7 +280,7 @@ def _write(path: str, value: str) -> bool:
     except FileNotFoundError:
         return False
     try:
-        os.write(fd, value.encode())
+        os.write(fd, value.encode("utf-8", "surrogateescape"))
     finally:
         os.close(fd)
     return True

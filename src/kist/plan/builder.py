@@ -126,12 +126,12 @@ class Builder:
         return any(len(m) != 1 or m[0].size != 1 or m[0].host_id != i for m, i in zip(maps, own, strict=True))
 
 
-def host_id(mappings: Iterable[IdMapping], id: int) -> int:
+def host_id(mappings: Iterable[IdMapping], id: int, path: str) -> int:
     """What an id inside is outside. Raises InvalidInput when it is not mapped."""
     for m in mappings:
         if m.container_id <= id < m.container_id + m.size:
             return m.host_id + id - m.container_id
-    raise InvalidInput(f"{id} does not exist in the container's user namespace", code="id-not-mapped")
+    raise InvalidInput(f"{id} does not exist in the container's user namespace", path=path, code="id-not-mapped")
 
 
 def id_map_text(mappings: Iterable[IdMapping]) -> str:

@@ -74,10 +74,11 @@ def check_path(path: str) -> tuple[str, ...]:
         raise InvalidInput(
             f"{path!r} is no cgroup path",
             why="it must be like /kist/NAME: absolute, without . and ..",
+            path="$.linux.cgroupsPath",
             code="cgroup-path",
         )
     if CGROUP_LEAF in parts:
-        raise InvalidInput(f"{path!r}: the name {CGROUP_LEAF} is taken", code="cgroup-path")
+        raise InvalidInput(f"{path!r}: the name {CGROUP_LEAF} is taken", path="$.linux.cgroupsPath", code="cgroup-path")
     return tuple(parts)
 
 

@@ -11,6 +11,7 @@ import math
 
 from kist.errors import InvalidInput
 from kist.plan.facts import HostFacts
+from kist.plan.words import members
 from kist.spec.runtime import BlockIO, Cpu, Memory, Network, Resources
 from kist.value import Value
 
@@ -171,18 +172,6 @@ def _cpu(cpu: Cpu, facts: HostFacts, v2: bool, update: bool) -> Iterator[Limit]:
             yield limit(f"realtime{name}", file, value, "microseconds for realtime processes", missing=absent)
 
 
-def _members(text: str, path: str) -> set[int]:
-    """The numbers in "0-3,5", cpuset(7)'s list format. Raises InvalidInput."""
-    members: set[int] = set()
-    for part in text.split(","):
-        low, dash, high = part.strip().partition("-")
-        ends = (low, high if dash else low)
-        if not all(e.isascii() and e.isdigit() and len(e) < 6 for e in ends) or int(ends[0]) > int(ends[1]):
-            raise InvalidInput(f"{text!r} is no list of numbers and ranges like 0-3,5", path=path)
-        members.update(range(int(ends[0]), int(ends[1]) + 1))
-    return members
-
-
 def _cpuset(cpu: Cpu, facts: HostFacts) -> Iterator[Limit]:
     wanted = {"cpus": cpu.cpus.strip(), "mems": cpu.mems.strip()}
     have = {"cpus": facts.cgroup.cpuset_cpus, "mems": facts.cgroup.cpuset_mems}
@@ -190,7 +179,7 @@ def _cpuset(cpu: Cpu, facts: HostFacts) -> Iterator[Limit]:
     for name, value in wanted.items():
         path = f"{WHERE}.cpu.{name}"
         if value:
-            if not _members(value, path) <= _members(have[name] or value, path):
+            if members(path, value) & ~members(path, have[name] or value):
                 raise InvalidInput(f"{value} asks for more than this host has: {have[name]}", path=path)
             yield Limit(f"cpu.{name}", "cpuset", f"cpuset.{name}", value, why[name])
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from kist.errors import InvalidInput, Unsupported
 from kist.plan import flags as f
-from kist.plan.builder import Builder, id_map_text
+from kist.plan.builder import Builder, host_id, id_map_text
 from kist.plan.cgroup import CgroupPlan, plan_cgroup
 from kist.plan.cgroup_devices import DEFAULT_RULES
 from kist.plan.compile_process import POSTSTOP_WARNING, ProcessCompiler, hook_step
@@ -25,6 +25,7 @@ from kist.plan.steps import (
     AwaitNotification,
     AwaitReady,
     CgroupMake,
+    CgroupOwn,
     Clone,
     Connect,
     CreateFile,
@@ -85,6 +86,7 @@ class Compiled(Value):
     plan: Plan
     cgroup_paths: tuple[str, ...] = ()
     cgroup_leaf: str = ""  # where the calling process must go first: see CgroupPlan.leaf
+    cgroup_steps: Plan = ()  # of the plan, those that make the cgroup
     freezer: str = ""
     not_enforced: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -128,9 +130,7 @@ class _Compiler:
         elif resources and resources.devices and setting.default_devices:
             resources = replace(resources, devices=(*resources.devices, *DEFAULT_RULES))
         path = linux.cgroups_path or f"/kist/{setting.id}"
-        always = ["memory", "pids"]
-        if setting.mode != RUN or not self.b.makes(f.CLONE_NEWPID):
-            always.append("cpuacct")  # else wait(2) counts the same: all that ran was PID 1's to reap
+        always = ["memory", "pids", "cpuacct"]  # wait(2) does not count those that the kernel ends with PID 1
         if setting.can_pause or not self.b.makes(f.CLONE_NEWPID):
             always.append("freezer")
         if setting.all_hierarchies:
@@ -152,6 +152,7 @@ class _Compiler:
                 self.host(entry.group, Mkdir(entry.step.path, keep=1), entry.why)
             else:
                 b.plan.append(entry)
+        self._delegate()
         self._open_early()
         self._processes()
         self._namespaces()
@@ -163,9 +164,19 @@ class _Compiler:
         self.process.become(self._hooks("start_container"))
         self._after()
         return Compiled(
-            tuple(b.plan), self.cgroup.paths, self.cgroup.leaf, self.cgroup.freezer,
+            tuple(b.plan), self.cgroup.paths, self.cgroup.leaf, self.cgroup.before, self.cgroup.freezer,
             (*self.cgroup.not_enforced, *b.not_enforced), tuple(b.notes),
         )  # fmt: skip
+
+    def _delegate(self) -> None:
+        """Source: OCI config-linux.md, "Cgroup ownership"."""
+        b = self.b
+        shown = any(m.type in ("cgroup", "cgroup2") and "ro" not in m.options for m in self.spec.mounts)
+        new = b.makes(f.CLONE_NEWUSER) and b.makes(f.CLONE_NEWCGROUP)
+        if shown and new and b.privileged_host and self.facts.cgroup.version == 2:
+            owner = host_id(b.mappings("uid"), self.process.process.user.uid, "$.process.user.uid")
+            for path in self.cgroup.paths:
+                self.host("cgroup", CgroupOwn(path, owner), "its root may divide it further")
 
     # --- processes and namespaces
 
@@ -259,7 +270,7 @@ class _Compiler:
         why = "ids inside are other ids outside"
         if b.helper_maps:
             for helper, kind in ((facts.newuidmap, "uid"), (facts.newgidmap, "gid")):
-                self.host("namespaces", IdMapHelper((helper, "$init_pid", *_map_words(b.mappings(kind)))), why)
+                self.host("namespaces", IdMapHelper((helper, "$init_pid", *map_words(b.mappings(kind)))), why)
         else:
             if not b.maps_any_id:
                 self.host("namespaces", WriteFile(f"{pid}/setgroups", "deny"), "user_namespaces(7) asks for it")
@@ -398,7 +409,8 @@ class _Compiler:
             self.host("exec", step, "poststop")
 
 
-def _map_words(mappings: Iterable[IdMapping]) -> list[str]:
+def map_words(mappings: Iterable[IdMapping]) -> list[str]:
+    """As newuidmap(1) takes them."""
     return [str(n) for m in mappings for n in (m.container_id, m.host_id, m.size)]
 
 

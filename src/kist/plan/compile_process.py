@@ -29,6 +29,7 @@ from kist.plan.steps import (
     NewKeyring,
     NoNewPrivs,
     OpenPty,
+    OwnNull,
     OwnStdio,
     Personality,
     PrepareExec,
@@ -43,6 +44,7 @@ from kist.plan.steps import (
     Umask,
     WriteProc,
 )  # fmt: skip
+from kist.plan.words import members
 from kist.value import replace
 
 TYPE_CHECKING = False
@@ -144,8 +146,7 @@ class ProcessCompiler:
         if process.scheduler:
             b.init("privileges", _scheduler(process.scheduler), "asked for")
         if process.io_priority:
-            value = _IO_CLASSES[process.io_priority.class_] << 13 | process.io_priority.priority
-            b.init("privileges", IoPriority(value), "asked for")
+            b.init("privileges", IoPriority(_io_priority(process.io_priority)), "asked for")
         personality = b.spec.linux.personality
         if personality:
             if personality.flags:
@@ -187,6 +188,8 @@ class ProcessCompiler:
         return env
 
     def directory(self) -> None:
+        if self.b.setting.stdio.own_files and self.b.makes(f.CLONE_NEWNS):
+            self.b.init("exec", OwnNull(), "the host's is not its own")
         self.b.init("rootfs", Chdir(self.cwd), "the working directory")
 
     def privileges(self) -> None:
@@ -216,7 +219,8 @@ class ProcessCompiler:
         if b.setting.find_home and "HOME" not in self.env:
             b.init("exec", FindHome(user.uid), "where the user lives, for HOME")
         b.init(g, BoundingSet(masks["bounding"]), "no program inside can regain the others")
-        if not b.single_id and not b.setting.keep_groups:
+        single_id = b.single_id or b.setting.groups_denied
+        if not single_id and not b.setting.keep_groups:
             groups = user.additional_gids
             b.init(g, SetGroups(pack(f"<{len(groups)}I", *groups)), "none of the caller's groups")
         elif user.additional_gids and not b.setting.keep_groups:
@@ -319,16 +323,15 @@ def hook_step(
 
 def cpu_mask(text: str, where: str) -> bytes:
     """The bit mask for "0-3,7". Raises InvalidInput."""
-    bits = 0
-    for part in text.split(","):
-        low, dash, high = part.strip().partition("-")
-        ends = (low, high if dash else low)
-        if not all(e.isascii() and e.isdigit() and len(e) < 6 for e in ends) or int(ends[0]) > int(ends[1]):
-            raise InvalidInput(f"{text!r} is no list of numbers and ranges like 0-3,5", path=where)
-        for number in range(int(ends[0]), int(ends[1]) + 1):
-            bits |= 1 << number
+    bits = members(where, text)
     size = (bits.bit_length() + 63) // 64 * 8
     return bits.to_bytes(size, "little")
+
+
+def _io_priority(wanted: oci.IoPriority) -> int:
+    if not 0 <= wanted.priority <= 7:
+        raise InvalidInput(f"{wanted.priority} is not within 0..7", path="$.process.ioPriority.priority")
+    return _IO_CLASSES[wanted.class_] << 13 | wanted.priority
 
 
 def _scheduler(scheduler: oci.Scheduler) -> Scheduler:

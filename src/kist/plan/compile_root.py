@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kist.errors import InvalidInput
+from kist.errors import InvalidInput, Refused
 from kist.plan import flags as f
 from kist.plan import mount_options
 from kist.plan.builder import host_id, id_map_text
@@ -23,6 +23,7 @@ from kist.plan.steps import (
     MountPropagation,
     MoveRoot,
     MoveTree,
+    NewTree,
     NodeAt,
     Open,
     OpenProc,
@@ -52,6 +53,7 @@ DEVICES = tuple(
 )  # fmt: skip
 LINKS = (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"),
          ("stderr", "/proc/self/fd/2"), ("ptmx", "pts/ptmx"))  # fmt: skip
+_MOUNT_DATA_MAX = 4095  # bytes, mount(2)
 _KINDS = {"c": 0o020000, "u": 0o020000, "b": 0o060000, "p": 0o010000}
 
 
@@ -110,6 +112,8 @@ class RootCompiler:
                 source, int(options.recursive), self.trees[i], id_map, int(options.id_map_recursive), nofollow
             )
             b.host("rootfs", step, "while it can still be reached")
+        if self.files.erofs:
+            self._open_erofs()
         if self.files.path or not (b.makes(f.CLONE_NEWUSER) and b.host_root):
             return
         if not b.facts.overlay_id_mapped(self.files.filesystem):
@@ -122,6 +126,20 @@ class RootCompiler:
                 step = OpenTree(path, 0, self.lower_trees[path], id_map)
                 b.host("rootfs", step, "root's files belong to the container's root")
 
+    def _open_erofs(self) -> None:
+        """Only the host side may mount it; there it can be given other ids, too."""
+        b, files, id_map = self.b, self.files, Slots.NONE
+        if b.makes(f.CLONE_NEWUSER) and b.facts.overlay_id_mapped("erofs"):
+            id_map = self._map(id_map_text(b.mappings("uid")), id_map_text(b.mappings("gid")))
+        self.lower_trees[files.erofs] = slot = b.slot()
+        options = tuple([f"device={path}" for path in files.devices])
+        step = NewTree("erofs", files.erofs, options, f.MOUNT_ATTR_RDONLY, slot, id_map)
+        b.host("rootfs", step, "the image: an index into the archives of its layers")
+
+    @property
+    def lowers(self) -> tuple[str, ...]:
+        return (self.files.erofs,) if self.files.erofs else self.files.lowers
+
     def make_nodes(self) -> None:
         """Devices for a user namespace, which cannot make any: by the host's root, if we are that."""
         b = self.b
@@ -132,7 +150,9 @@ class RootCompiler:
             if device.type == "p" or device.major is None or device.minor is None:
                 continue
             self.nodes[container_path(device.path, "$.linux.devices")] = f"{i}"
-            ids = (host_id(b.mappings("uid"), device.uid or 0), host_id(b.mappings("gid"), device.gid or 0))
+            where = f"$.linux.devices[{i}]"
+            uid = host_id(b.mappings("uid"), device.uid or 0, f"{where}.uid")
+            ids = (uid, host_id(b.mappings("gid"), device.gid or 0, f"{where}.gid"))
             step = HostNode(self.node_slot, f"{i}", _mode(device), device.major, device.minor, *ids)
             b.host("devices", step, "asked for")
 
@@ -185,10 +205,10 @@ class RootCompiler:
             return
         scratch, upper = self.files.scratch, self.files.size_bytes
         data = "mode=0755" + (f",size={upper}" if upper else "")
-        flags = 0 if self.files.lowers else f.MS_NODEV | f.MS_NOSUID
+        flags = 0 if self.lowers else f.MS_NODEV | f.MS_NOSUID
         b.init("rootfs", Mount("tmpfs", "tmpfs", scratch, flags, data), "what the container writes: gone with it")
         root = f"{scratch}/root"
-        self._overlay(self.files.lowers, "root", root, 0)
+        self._overlay(self.lowers, "root", root, 0)
         b.init("rootfs", OpenRoot(root), "the new root")
         for index, (source, target) in enumerate(self.files.trees):
             b.init("rootfs", MkdirAt(target), "where it shows")
@@ -219,11 +239,19 @@ class RootCompiler:
             own.append(lowers[0])
         for directory in (*own, upper, work):
             b.init("rootfs", Mkdir(directory, 0o755, 1), "for the overlay")
-        if not b.setting.overlay and name == "root" and self.files.lowers:
+        if not b.setting.overlay and name == "root" and self.lowers:
+            if self.files.erofs or len(lowers) > 1:
+                why = "it is made of archives, or of several layers"
+                raise Refused("this image can't be run without an overlay", why=why, next="use --rootfs DIR")
             b.init("rootfs", Mount("", lowers[0], target, f.MS_BIND), "--without overlay: the image itself")
             return
         below = [self._lower(path, f"{scratch}/{name}.lower{i}") for i, path in enumerate(lowers)]
         data = f"lowerdir={':'.join(below)},upperdir={upper},workdir={work}" + (",userxattr" if b.userns else "")
+        if len(data.encode("utf-8", "surrogateescape")) > _MOUNT_DATA_MAX:
+            raise Refused(
+                f"{len(lowers)} layers with paths as long as {lowers[0]}", why="mount(2) takes one page of options",
+                next="set KIST_DATA_DIR to a shorter path",
+            )  # fmt: skip
         b.init("rootfs", Mount("overlay", "overlay", target, flags, data),
                "reads come from below, writes go to the layer on top")  # fmt: skip
 

@@ -82,6 +82,24 @@ def needs_userns(request: RunRequest, facts: HostFacts) -> bool:
     return not root and "userns" not in request.without
 
 
+def id_mappings(facts: HostFacts, kind: str) -> tuple[oci.IdMapping, ...]:
+    """What a user namespace of ours maps, `kind` is "uid" or "gid": root inside is this user (or, for root itself, the
+    first of its subordinate ids); the rest follows."""
+    own = facts.uid if kind == "uid" else facts.gid
+    ranges: tuple[IdRange, ...] = facts.subuids if kind == "uid" else facts.subgids
+    if {"CAP_SETUID", "CAP_SETGID"} <= facts.capabilities:
+        start, size = (ranges[0].start, ranges[0].size) if ranges else (_ROOT_IDS, 65536)
+        return (oci.IdMapping(0, start, size),)
+    helpers = facts.newuidmap and facts.newgidmap and not facts.no_new_privs
+    if not (helpers and facts.subuids and facts.subgids):
+        return (oci.IdMapping(0, own, 1),)
+    mappings, first = [oci.IdMapping(0, own, 1)], 1
+    for ids in ranges:
+        mappings.append(oci.IdMapping(first, ids.start, ids.size))
+        first += ids.size
+    return tuple(mappings)
+
+
 def container_config(request: RunRequest, facts: HostFacts, found: Found, id: str) -> oci.Spec:
     """Raises InvalidInput (naming the flag), Refused."""
     return _Config(request, facts, found, id).spec()
@@ -100,8 +118,8 @@ class _Config:
         open_paths = r.privileged or r.security_opt.systempaths_unconfined
         linux = oci.Linux(
             namespaces=tuple(oci.Namespace(name) for name in oci.NAMESPACE_ORDER if name in self.namespaces),
-            uid_mappings=self._mappings("uid") if self.userns else (),
-            gid_mappings=self._mappings("gid") if self.userns else (),
+            uid_mappings=id_mappings(self.facts, "uid") if self.userns else (),
+            gid_mappings=id_mappings(self.facts, "gid") if self.userns else (),
             time_offsets=self._time_offsets(),
             devices=tuple(
                 oci.Device(d.target, d.kind, d.major, d.minor, d.mode, d.uid, d.gid) for d in self.found.devices
@@ -143,29 +161,12 @@ class _Config:
         if "mntns" in r.without:
             raise InvalidInput(
                 "nothing runs without a mount namespace",
-                path="$.without",
+                path="--without",
                 why="all that a container mounts would stay on the host",
                 next="kist explain shows which steps mount",
             )
         left_out = {_WITHOUT[word] for word in r.without if word in _WITHOUT}
         yield from (name for name, on in wanted.items() if on and name not in left_out)
-
-    def _mappings(self, kind: str) -> tuple[oci.IdMapping, ...]:
-        """Root inside is this user (or, for root itself, the first of its subordinate ids); the rest follows."""
-        facts = self.facts
-        own = facts.uid if kind == "uid" else facts.gid
-        ranges: tuple[IdRange, ...] = facts.subuids if kind == "uid" else facts.subgids
-        if {"CAP_SETUID", "CAP_SETGID"} <= facts.capabilities:
-            start, size = (ranges[0].start, ranges[0].size) if ranges else (_ROOT_IDS, 65536)
-            return (oci.IdMapping(0, start, size),)
-        helpers = facts.newuidmap and facts.newgidmap and not facts.no_new_privs
-        if not (helpers and facts.subuids and facts.subgids):
-            return (oci.IdMapping(0, own, 1),)
-        mappings, first = [oci.IdMapping(0, own, 1)], 1
-        for ids in ranges:
-            mappings.append(oci.IdMapping(first, ids.start, ids.size))
-            first += ids.size
-        return tuple(mappings)
 
     def _network_sysctls(self) -> dict[str, str]:
         """Docker's: ping needs no capability there, nor do low ports."""
@@ -173,7 +174,7 @@ class _Config:
             return {}
         last = 2**31 - 1
         if self.userns:
-            mapping = self._mappings("gid")[-1]
+            mapping = id_mappings(self.facts, "gid")[-1]
             last = mapping.container_id + mapping.size - 1
         return {"net.ipv4.ping_group_range": f"0 {last}", "net.ipv4.ip_unprivileged_port_start": "0"}
 
@@ -283,6 +284,11 @@ class _Config:
             yield oci.Mount("/sys", "bind", "/sys", ("rbind", *safe, f"r{access}"))
         if "network" in self.namespaces and self._shows_cgroup():
             yield oci.Mount("/sys/fs/cgroup", "cgroup", "cgroup", (*safe, access))
+        if r.read_only:
+            asked = {mount.target for mount in (*r.volumes, *r.mounts, *r.tmpfs)}
+            for path in r.image_volumes:
+                if path not in asked:
+                    yield oci.Mount(path, "tmpfs", "tmpfs", ("nosuid", "nodev", "tmpcopyup"))
         for mount in sorted((*r.volumes, *r.mounts, *r.tmpfs), key=lambda m: m.target.count("/")):
             yield _asked_mount(mount)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MAGIC = b"KISTPLAN"
 MAX_PLAN_BYTES = 16 << 20
+MAX_STEPS = 8192  # launcher.h
 _LETTERS = {"int": "n", "Slot": "f", "str": "s", "bytes": "b", "tuple[str, ...]": "l"}
 _CHAPTERS = tuple(GROUPS)
 
@@ -61,7 +62,7 @@ _UNTOLD = bytes(24)  # an empty why, and no chapter
 def encode(plan: Plan, *, told: bool = True) -> bytes:
     """`told`: with what people are to be told about each step, so that `decode` gives the same plan.
 
-    Raises InvalidInput for a NUL byte in a string or a plan over MAX_PLAN_BYTES.
+    Raises InvalidInput for a NUL byte in a string, or a plan over MAX_PLAN_BYTES or MAX_STEPS.
     """
     from kist.plan._table import TABLE
 
@@ -76,7 +77,10 @@ def encode(plan: Plan, *, told: bool = True) -> bytes:
     body = b"".join(parts)
     total = 24 + len(body)
     if total > MAX_PLAN_BYTES:
-        raise InvalidInput(f"arguments and environment make a plan of {total} bytes; the limit is {MAX_PLAN_BYTES}")
+        what = f"arguments and environment make a plan of {total} bytes; the limit is {MAX_PLAN_BYTES}"
+        raise InvalidInput(what, code="plan-size")
+    if len(plan) > MAX_STEPS:
+        raise InvalidInput(f"it takes {len(plan)} steps; the limit is {MAX_STEPS}", code="plan-size")
     return MAGIC + pack("<QII", TABLE, total, len(plan)) + body
 
 

@@ -155,6 +155,7 @@ class RunRequest(Value):
     volumes: tuple[MountRequest, ...] = ()
     mounts: tuple[MountRequest, ...] = ()
     tmpfs: tuple[MountRequest, ...] = ()
+    image_volumes: tuple[str, ...] = ()  # the image's own: directories that stay writable when the rest is read-only
     read_only: bool = False
     shm_size_bytes: int | None = None
     storage_opt_size_bytes: int | None = None  # of what the container writes over its image

@@ -24,6 +24,7 @@ from kist.plan.steps import (
     Mkdir,
     Mount,
     MoveRoot,
+    NewTree,
     NoNewPrivs,
     SetGroups,
     SetIds,
@@ -62,6 +63,9 @@ def script(plan: Plan) -> str:
             undo.insert(0, f"rmdir {shlex.quote(step.path)}")
         if isinstance(step, CreateFile):
             undo.insert(0, f"rm -f {shlex.quote(step.path)}")
+        if isinstance(step, NewTree):
+            at = f'"$fd{step.slot}"'
+            undo.insert(0, f"umount {at} && rmdir {at}")
         if privileges.take(step):
             continue
         lines += _commands(entry, privileges)

@@ -16,7 +16,9 @@ class Files(Value):
 
     path: str = ""
     lowers: tuple[str, ...] = ()  # host directories, the uppermost first; none: begin with nothing
-    filesystem: str = ""  # its type, where the lowers lie; asked only for root's user namespaces
+    erofs: str = ""  # instead: an EROFS image on the host
+    devices: tuple[str, ...] = ()  # and its devices, files too
+    filesystem: str = ""  # its type, of the image or where the lowers lie; asked only for root's user namespaces
     scratch: str = ""  # an empty host directory, for a tmpfs that only the container's mount namespace sees
     size_bytes: int | None = None  # of what the container writes
     trees: tuple[tuple[str, str], ...] = ()  # (host directory, where it shows), each with a throw-away layer of its own
@@ -67,6 +69,7 @@ class Setting(Value):
     timeout_text: str = ""
     reaper: bool = False  # a small PID 1 of ours
     keep_groups: bool = False  # the caller's supplementary groups stay
+    groups_denied: bool = False  # the user namespace that is entered allows no setgroups(2): they stay, too
     known_calls: bool = False  # a filter that names a system call nobody knows is an error
     hook_output: tuple[str, str] = ("", "")  # files for hooks' standard output and error
     optional_limits: tuple[

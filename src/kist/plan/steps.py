@@ -222,6 +222,19 @@ class CgroupInherit(Step):
         return f'[ "$(cat {file})" != "{self.nothing}" ] || cat {_q(f"{self.path}/../{self.file}")} > {file}'
 
 
+class CgroupOwn(Step):
+    """Give a v2 cgroup, and the files in it that the kernel names for this, to another user."""
+
+    op: ClassVar[int] = 86
+    man: ClassVar[str] = "cgroups(7), Cgroups delegation"
+    path: str
+    uid: int
+
+    def shell(self) -> str:
+        at = _q(self.path)
+        return f"chown {self.uid} {at}\n(cd {at} && chown -f {self.uid} $(cat /sys/kernel/cgroup/delegate)) || :"
+
+
 class CgroupJoin(Step):
     """Move the calling process into a cgroup; its children will be born there."""
 
@@ -495,8 +508,35 @@ class OpenTree(Step):
         )
 
 
+class NewTree(Step):
+    """Mount a file system that hangs nowhere yet, if asked for with other ids. EROFS takes files for its devices."""
+
+    op: ClassVar[int] = 90
+    man: ClassVar[str] = "fsopen(2), fsmount(2), mount_setattr(2)"
+    fidelity: ClassVar[int] = ROUGHLY
+    fstype: str
+    source: str
+    options: tuple[str, ...]  # "key" or "key=value"
+    attributes: int  # MOUNT_ATTR_*
+    slot: Slot
+    id_map: Slot = Slots.NONE  # a user namespace
+
+    def shell(self) -> str:
+        """mount(8) wants block devices where the kernel takes files; they go by themselves when the mount does."""
+        files = " ".join(_q(option.partition("=")[2]) for option in self.options)
+        at = _variable(self.slot)
+        return (
+            f"{at}=$(mktemp -d); options=ro,loop; loops=\n"
+            f"for file in {files}; do\n"
+            '  loop=$(losetup --read-only --find --show "$file"); options=$options,device=$loop; loops="$loops $loop"\n'
+            "done\n"
+            f'mount -t {self.fstype} -o "$options" {_q(self.source)} "${at}"\n'
+            '[ -z "$loops" ] || losetup --detach $loops'
+        )
+
+
 class MoveTree(Step):
-    """Put what OpenTree has taken at a path of the host, visible in this mount namespace only."""
+    """Put what was taken or mounted nowhere at a path of the host, visible in this mount namespace only."""
 
     op: ClassVar[int] = 74
     man: ClassVar[str] = "move_mount(2)"
@@ -868,6 +908,14 @@ class OwnStdio(Step):
     uid: int
     gid: int
     pipes: int = 1  # only pipes; 0: files and sockets, too
+
+
+class OwnNull(Step):
+    """Where fds 0, 1, 2 are the host's /dev/null, take the container's: what saves it finds no other (criu)."""
+
+    op: ClassVar[int] = 73
+    man: ClassVar[str] = "dup(2)"
+    fidelity: ClassVar[int] = NO_SHELL
 
 
 # --- the process itself

@@ -56,6 +56,18 @@ def choice(*words: str) -> Callable[[str, str], str]:
     return parse
 
 
+def members(path: str, text: str) -> int:
+    """The numbers in "0-3,5" as bits, cpuset(7)'s list format. Raises InvalidInput."""
+    bits, parts = 0, text.split(",") if len(text) < 1 << 16 else ("",)
+    for part in parts:
+        low, dash, high = part.strip().partition("-")
+        ends = (low, high if dash else low)
+        if not all(e and len(e) < 6 and DIGITS.issuperset(e) for e in ends) or int(ends[0]) > int(ends[1]):
+            raise InvalidInput(f"{show(text)} is no list of numbers and ranges like 0-3,5", path=path)
+        bits |= (1 << int(ends[1]) + 1) - (1 << int(ends[0]))
+    return bits
+
+
 def boolean(flag: str, text: str) -> bool:
     """Go's strconv.ParseBool."""
     if text in ("1", "t", "T", "true", "TRUE", "True"):

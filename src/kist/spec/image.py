@@ -101,6 +101,14 @@ class Healthcheck(_Pascal):
     retries: int = 0
 
 
+class SavedImage(_Pascal):
+    """An image in the manifest.json of `docker save`; paths are members of the archive."""
+
+    config: str
+    repo_tags: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
+
+
 class Empty(Value):
     """The value of a set's keys, as Go writes sets."""
 

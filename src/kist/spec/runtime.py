@@ -187,7 +187,7 @@ class Hook(_Value):
     path: str
     args: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
-    timeout: I64 | None = None
+    timeout: U32 | None = None
 
 
 class Hooks(_Value):

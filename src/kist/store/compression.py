@@ -1,7 +1,7 @@
 """What a tar stream is wrapped in: told by its first bytes, undone with bounded memory and bounded growth.
 
-gzip, bzip2 and xz come with Python; zstd needs Python 3.14 or an optional module. The modules are imported when a
-stream needs them.
+gzip, bzip2 and xz come with Python; zstd needs Python 3.14 or an optional module; with the optional module isal gzip is
+undone twice as fast. The modules are imported when a stream needs them.
 """
 
 from __future__ import annotations
@@ -161,18 +161,32 @@ _Errors = tuple[type[Exception], ...]
 
 
 def _gzip() -> tuple[Callable[[], _Codec], _Errors]:
-    import zlib
+    import importlib
 
-    return _Gzip, (zlib.error,)
+    try:
+        module = importlib.import_module("isal.isal_zlib")
+    except ImportError:
+        module = importlib.import_module("zlib")
+    return lambda: _Gzip(module.decompressobj(wbits=31)), (module.error,)
+
+
+class _Inflate(Protocol):
+    """The shape of zlib.decompressobj()."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    @property
+    def unconsumed_tail(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int = 0) -> bytes: ...
 
 
 class _Gzip:
     """One gzip member, CRC checked."""
 
-    def __init__(self) -> None:
-        import zlib
-
-        self._inflate = zlib.decompressobj(wbits=31)
+    def __init__(self, inflate: _Inflate) -> None:
+        self._inflate = inflate
         self._tail = b""
         self._full = False
 

@@ -1,4 +1,4 @@
-"""Image names: Docker's reference syntax, and the file names they are kept under.
+"""Image names: Docker's reference syntax.
 
 Source: the distribution project's reference grammar: [DOMAIN[:PORT]/]PATH[:TAG], the tag is `latest` when absent.
 By hand and not by `re`, which costs 8 ms on the path of `kist run`.
@@ -10,7 +10,7 @@ from kist.errors import InvalidInput
 from kist.value import Value
 
 RESERVED = "host"  # the image that shows this machine's own programs
-_LENGTH_MAX = 255  # Docker allows as much for the repository alone; ours must also fit one file name
+_LENGTH_MAX = 255  # Docker allows as much for the repository alone
 _TAG_MAX = 128
 _DIGITS = frozenset("0123456789")
 _LOWER = frozenset("abcdefghijklmnopqrstuvwxyz") | _DIGITS
@@ -27,13 +27,12 @@ class Reference(Value):
         return f"{self.repository}:{self.tag}"
 
     @property
-    def file_name(self) -> str:
-        """One path component, reversible: a reference has neither % nor @. No colon: overlayfs options split at it."""
-        return f"{self.repository}:{self.tag}".replace("/", "%").replace(":", "@")
-
-    @classmethod
-    def from_file_name(cls, file_name: str) -> Reference:
-        return parse_reference(file_name.replace("%", "/").replace("@", ":"))
+    def full(self) -> str:
+        """With the registry, as other tools take it: `docker.io/library/debian:bookworm`."""
+        head, slash, _ = self.repository.partition("/")
+        if slash and ("." in head or ":" in head or head == "localhost"):
+            return str(self)
+        return f"docker.io/{'' if slash else 'library/'}{self}"
 
 
 def parse_reference(text: str) -> Reference:
@@ -51,7 +50,7 @@ def parse_reference(text: str) -> Reference:
         tag = "latest"
     elif not (0 < len(tag) <= _TAG_MAX and tag[0] not in ".-" and _ALNUM.union("_.-").issuperset(tag)):
         raise _invalid(text, f"a tag has letters, digits, _ . - and at most {_TAG_MAX} of them")
-    parts = (head + slash + last).split("/")
+    parts, domain = (head + slash + last).split("/"), 0
     if len(parts) > 1 and (
         "." in parts[0] or ":" in parts[0] or parts[0] == "localhost" or parts[0].lower() != parts[0]
     ):
@@ -59,8 +58,9 @@ def parse_reference(text: str) -> Reference:
             raise _invalid(text, f"{parts[0]!r} is not a registry's host name")
         if parts[0] in ("docker.io", "index.docker.io"):
             del parts[0]
-    path = parts[1:] if len(parts) > 1 and not _is_component(parts[0]) else parts
-    for part in path:
+        else:
+            domain = 1
+    for part in parts[domain:]:
         if not _is_component(part):
             raise _invalid(text, f"{part!r}: lower case letters and digits, between them one of . _ __ or hyphens")
     if parts[0] == "library" and len(parts) == 2:
@@ -73,7 +73,7 @@ def parse_reference(text: str) -> Reference:
 
 
 def _is_component(text: str) -> bool:
-    if not text or text[0] not in _LOWER or text[-1] not in _LOWER:
+    if not text or text[0] not in _LOWER or text[-1] not in _LOWER or not _LOWER.union("._-").issuperset(text):
         return False
     separators = "".join(" " if char in _LOWER else char for char in text).split()
     return all(separator in (".", "_", "__") or not separator.strip("-") for separator in separators)

@@ -15,9 +15,10 @@ import struct
 from typing import Protocol
 
 from kist.errors import KistError
+from kist.store.data import disk_error
+from kist.store.layers import is_portable
 from kist.store.summary import Skipped, Summary
-from kist.store.tree import OPEN_DIRECTORY, Directory, Walker, disk_error, readable, show
-from kist.store.unpack import is_portable
+from kist.store.tree import OPEN_DIRECTORY, Directory, Walker, readable, show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -130,9 +131,7 @@ class _Packer:
         records |= {key: b"%d" % id for key, id in ((b"uid", uid), (b"gid", gid)) if id >= _OCTAL_7}
         if size >= _OCTAL_11:
             records[b"size"] = b"%d" % size
-        if records:
-            content = b"".join(_record(key, records[key]) for key in sorted(records))
-            self._write(_block(b"PaxHeader", b"x", len(content)) + content + bytes(-len(content) % 512))
+        self._write(_extended(records))
         mode = stat.S_IMODE(status.st_mode)
         device = status.st_rdev if kind in (b"3", b"4") else 0
         self._write(_block(path, kind, size, mode=mode, owner=(uid, gid), mtime=seconds, link=link, device=device))
@@ -150,6 +149,27 @@ class _Packer:
             skipped = (Skipped("socket", len(self._sockets), tuple(map(readable, self._sockets[:8]))),)
         digest = f"sha256:{self._hash.hexdigest()}"
         return Summary(self._entries, self._file_bytes, self._archive_bytes, digest, skipped)
+
+
+def file_header(name: bytes, size: int) -> bytes:
+    """What stands before the content of a file of root's that anybody may read."""
+    records = {b"path": name} if len(name) > 100 else {}
+    if size >= _OCTAL_11:
+        records[b"size"] = b"%d" % size
+    return _extended(records) + _block(name, b"0", size)
+
+
+def directory_header(name: bytes) -> bytes:
+    """A directory of root's that anybody may enter."""
+    return _block(name + b"/", b"5", 0, mode=0o755)
+
+
+def _extended(records: dict[bytes, bytes]) -> bytes:
+    """A PAX header, none for no records."""
+    if not records:
+        return b""
+    content = b"".join(_record(key, records[key]) for key in sorted(records))
+    return _block(b"PaxHeader", b"x", len(content)) + content + bytes(-len(content) % 512)
 
 
 def _block(

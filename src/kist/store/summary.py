@@ -1,4 +1,4 @@
-"""What came of an unpacked archive. Apart from unpack.py, since `kist run` reads these records and unpacks nothing."""
+"""What came of reading a layer. Apart from layers.py, since `kist run` reads these records and no layers."""
 
 from __future__ import annotations
 
@@ -24,3 +24,9 @@ class Summary(Value):
     archive_bytes: int  # uncompressed
     digest: str
     skipped: tuple[Skipped, ...] = ()
+
+
+class Noted(Value):
+    """skipped.json of a chain of directories: what they cannot hold, besides what the layers' summaries say."""
+
+    skipped: tuple[Skipped, ...]

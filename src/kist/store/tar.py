@@ -24,7 +24,7 @@ from kist.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 Kind = Literal[b"0", b"1", b"2", b"3", b"4", b"5", b"6", b"s"]
 REGULAR: Literal[b"0"] = b"0"
@@ -58,7 +58,7 @@ _EXTENSIONS = (b"x", b"X", b"g", b"L", b"K", b"V", b"A", b"N")
 class Limits(Value):
     """What an archive may ask of us. Beyond it reading stops with InvalidInput, code tar-limit."""
 
-    entries: int = 4_000_000
+    entries: int = 1_000_000
     total_bytes: int = 256 << 30  # of the uncompressed archive, and of all files in it with their holes
     pax_bytes: int = 1 << 20  # one extended header; also all global headers together
     name_bytes: int = 4096  # PATH_MAX, linux/limits.h
@@ -88,14 +88,21 @@ class TarReader:
     """Iterate over the entries; between two steps read the content of the current one with `piece` or `segments`.
 
     Holds one buffer of 1 MiB and one header. What is not read of an entry is skipped. After the last entry `digest`
-    and `size_bytes` cover the whole uncompressed stream.
+    and `size_bytes` cover the whole uncompressed stream; `copy` is called with all of it, piece by piece.
     Raises InvalidInput (tar-truncated, tar-corrupt, tar-limit, tar-bomb, tar-empty, not-a-tar) and Unsupported.
     """
 
-    def __init__(self, stream: Source, limits: Limits) -> None:
+    def __init__(
+        self,
+        stream: Source,
+        limits: Limits,
+        copy: Callable[[memoryview], object] | None = None,
+        algorithm: str = "sha256",
+    ) -> None:
         self._source = open_source(stream)
+        self._copy = copy
         self._limits = limits
-        self._hash = hashlib.sha256()
+        self._hash = hashlib.new(algorithm)
         self._buffer = memoryview(bytearray(_CHUNK_BYTES))
         self._base = 0  # archive offset of the buffer's first byte
         self._pos = self._end = 0  # the unread part of the buffer
@@ -108,8 +115,8 @@ class TarReader:
 
     @property
     def digest(self) -> str:
-        """sha256:HEX of the uncompressed archive."""
-        return f"sha256:{self._hash.hexdigest()}"
+        """ALGORITHM:HEX of the uncompressed archive."""
+        return f"{self._hash.name}:{self._hash.hexdigest()}"
 
     @property
     def size_bytes(self) -> int:
@@ -187,6 +194,8 @@ class TarReader:
         self._end = end
         # A thread for this was measured: the median unpack got slower (0.36 s for 0.29), waiting for the GIL.
         self._hash.update(self._buffer[:end])
+        if self._copy is not None:
+            self._copy(self._buffer[:end])
         if self._base + end > self._limits.total_bytes:
             raise headers.beyond(f"more than {self._limits.total_bytes} bytes", self._base + end)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
-from kist.errors import InvalidInput, KistError
+from kist.errors import InvalidInput
 from kist.value import Value
 
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -66,17 +66,6 @@ def show(name: bytes) -> str:
     return repr(readable(name))
 
 
-def disk_error(what: str, e: OSError) -> KistError:
-    """`what` failed in the store's file system: code disk-full or store-io."""
-    if e.errno in (errno.ENOSPC, errno.EDQUOT):
-        return KistError(
-            f"{what}: {e.strerror}",
-            next="free some space, or set KIST_DATA_DIR to a directory on a larger file system",
-            code="disk-full",
-        )
-    return KistError(f"{what}: {e.strerror or e}", code="store-io")
-
-
 class Walker:
     """Opens directories inside one root and keeps the last ones open. Use it as a context manager.
 
@@ -95,23 +84,23 @@ class Walker:
         self.forget()
         os.close(self._root.fd)
 
-    def open(self, path: bytes, *, create: bool) -> Directory:
-        """The directory at `path`; symlinks are followed inside the root. `create`: missing ones are made, mode 0755.
+    def open(self, path: bytes) -> Directory:
+        """The directory at `path`; symlinks are followed inside the root.
 
-        Raises InvalidInput (tar-escape, tar-path, tar-limit), and FileNotFoundError unless `create`.
+        Raises InvalidInput (tar-escape, tar-path, tar-limit), FileNotFoundError.
         """
         found = self._cache.get(path)
         if found is None:
             # Names full of long symlinks cost thousands of system calls each: the average is bounded.
             self._steps += _STEPS_PER_OPEN
-            found = self._walk(clean(path), create=create, follow=True)
+            found = self._walk(clean(path), follow=True)
             self._remember(path, found)
         return found
 
     def open_real(self, path: bytes) -> Directory:
         """The directory at the real path `path`. Raises OSError when a part is missing or not a directory now."""
         self._steps += _STEPS_PER_OPEN
-        return self._walk(components(path), create=False, follow=False)
+        return self._walk(components(path), follow=False)
 
     def forget(self, keep: Directory | None = None) -> None:
         """Close what is kept open, `keep` excepted: something that is on those paths was removed."""
@@ -136,7 +125,7 @@ class Walker:
             todo.append(parts.pop())
         return self._root, todo
 
-    def _walk(self, parts: list[bytes], *, create: bool, follow: bool) -> Directory:
+    def _walk(self, parts: list[bytes], *, follow: bool) -> Directory:
         here, todo = self._nearest(parts)
         links = 0
         while todo:
@@ -153,7 +142,7 @@ class Walker:
                 here = known
                 continue
             try:
-                fd = _open_or_make(here.fd, part, create=create)
+                fd = os.open(part, OPEN_DIRECTORY, dir_fd=here.fd)
             except OSError as e:
                 if e.errno not in (errno.ENOTDIR, errno.ELOOP) or not follow:
                     raise
@@ -169,18 +158,6 @@ class Walker:
             if len(path) > _PATH_BYTES_MAX:
                 raise InvalidInput(f"a directory path of more than {_PATH_BYTES_MAX} bytes", code="tar-path")
         return here
-
-
-def _open_or_make(parent: int, name: bytes, *, create: bool) -> int:
-    try:
-        return os.open(name, OPEN_DIRECTORY, dir_fd=parent)
-    except FileNotFoundError:
-        if not create:
-            raise
-    os.mkdir(name, 0o755, dir_fd=parent)
-    fd = os.open(name, OPEN_DIRECTORY, dir_fd=parent)
-    os.fchmod(fd, 0o755)  # whatever the umask is
-    return fd
 
 
 def _read_link(parent: Directory, name: bytes) -> bytes:

@@ -91,6 +91,8 @@ def create(
     record = Record(
         id=request.id, bundle=request.bundle, rootfs=rootfs, oci_version=spec.oci_version, created_ns=time.time_ns(),
         annotations=spec.annotations, owner=os.geteuid(), creator=os.getpid(),
+        hooks=tuple(name for name in ("poststart", "poststop") if spec.hooks and getattr(spec.hooks, name)),
+        empty=spec.process is None,
     )  # fmt: skip
     notify = callers_socket()
     if notify:
@@ -120,6 +122,7 @@ def create(
         exclusive_cgroup=False,
         default_devices=True,
         find_home=True,
+        groups_denied=any(groups_denied(n.path[:-8]) for n in spec.linux.namespaces if n.path.endswith("/ns/user")),
         keep_groups=spec.annotations.get("run.oci.keep_original_groups") == "1",
         known_calls=spec.annotations.get("run.oci.seccomp_fail_unknown_syscall") == "1",
         hook_output=hook_output(spec.annotations),
@@ -142,10 +145,10 @@ def create(
         | {"cgroups": compiled.cgroup_paths, "freezer": compiled.freezer, "namespaces": flags}
         | {"unit": scope.unit if scope else ""}
     )
-    if not scope:
-        _refuse_occupied(compiled)
     containers.make(request.id)
     try:
+        if not scope:
+            _refuse_occupied(compiled)
         _write(f"{path}/record", dumps(record).encode())
         _write(f"{path}/config.json", text)
         if notify:
@@ -222,6 +225,15 @@ def _links(spec: Spec) -> tuple[HostLink, ...]:
     with Netlink() as connection:
         found = [link for link in links(connection) if link.name in names]
         return tuple([HostLink(link.name, link.index, tuple(addresses(connection, link.index))) for link in found])
+
+
+def groups_denied(process: str) -> bool:
+    """Whether the user namespace of a process (its directory in /proc) forbids setgroups(2). See user_namespaces(7)."""
+    try:
+        with open(f"{process}/setgroups", "rb", buffering=0) as file:
+            return file.read(5) == b"deny\n"
+    except OSError:
+        return False
 
 
 def open_fds(count: int) -> list[int]:

@@ -6,7 +6,7 @@ import os
 
 from kist.codec import decode_text
 from kist.engine.runtime.container import PAUSED, STOPPED, hook_state
-from kist.engine.runtime.create import open_fds
+from kist.engine.runtime.create import groups_denied, open_fds
 from kist.errors import Conflict, InvalidInput, NotFound
 from kist.kernel.launcher import become, described, open_program
 from kist.kernel.probe import probe
@@ -68,6 +68,7 @@ def execute(
         hook_state=hook_state(container.record, status, "$init_pid"),
         find_home=True,
         reset_affinity=True,
+        groups_denied=groups_denied(f"/proc/{container.pid}"),
         pid_file=request.pid_file,
         pidfd_socket=request.pidfd_socket,
     )
@@ -85,7 +86,7 @@ def _process(request: ExecRequest, spec: Spec) -> Process:
             with open(request.process_file, "rb") as file:
                 process = decode_text(Process, file.read(1 << 24), request.process_file)
         except OSError as e:
-            raise NotFound(f"cannot read {request.process_file}: {e.strerror}", path="--process") from e  # type: ignore[call-arg]
+            raise NotFound(f"cannot read {request.process_file}: {e.strerror}", next="--process FILE") from e
         return process
     base = spec.process
     if base is None or not request.args:

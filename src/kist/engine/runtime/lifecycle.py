@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]  # the enums of `signal` take 6 ms
 import os
-import signal
 
 from kist.engine.runtime.container import CREATED, PAUSED, RUNNING, STOPPED, hook_output, hook_state, remove_directory
 from kist.errors import Conflict, CorruptStore, InvalidInput, KistError, NotFound, Unsupported
@@ -27,8 +27,8 @@ def start(container: Container) -> None:
             RUNNING: "cannot start an already running container",
         }
         raise Conflict(why.get(status, f"cannot start a container in the {status} state"))
-    spec, pid = container.spec(), container.pid
-    if spec.process is None:
+    pid = container.pid
+    if container.record.empty:
         _end_process(container)
         raise InvalidInput("process is missing", path="$", next="a container without one can only be deleted")
     notifications = None
@@ -45,9 +45,10 @@ def start(container: Container) -> None:
     finally:
         os.close(fd)
     os.unlink(container.fifo)
-    if spec.hooks and spec.hooks.poststart:
+    if "poststart" in container.record.hooks:
+        hooks = container.spec().hooks
         try:
-            run_hooks(container, spec.hooks.poststart, RUNNING, pid)
+            run_hooks(container, hooks.poststart if hooks else (), RUNNING, pid)
         except KistError:
             _remove(container)
             raise
@@ -204,6 +205,8 @@ def _end_process(container: Container) -> None:
 
 
 def _poststop(container: Container) -> None:
+    if "poststop" not in container.record.hooks:
+        return
     try:
         spec = container.spec()
     except CorruptStore:
@@ -215,15 +218,32 @@ def _poststop(container: Container) -> None:
 
 
 def _remove_lost(containers: Containers, id: str) -> None:
-    """Without a record: the process that state.json names, and cgroups that bear the whole id as their name."""
+    """Without a record: the cgroups, with all that runs or is stopped inside, and the process that state.json names."""
     from kist.engine.runtime.container import Container, Record
 
     path = containers.path(id)
-    _end_process(Container(path, Record(id=id, bundle="", rootfs="", oci_version="", created_ns=0)))
-    found = []
+    container = Container(path, Record(id=id, bundle="", rootfs="", oci_version="", created_ns=0))
     if len(id) >= 8 or os.path.isdir(path):
-        for directory, names, _ in os.walk(_CGROUP_ROOT):
-            found += [f"{directory}/{name}" for name in names if name in (id, f"{id}.scope") and "/kist" in directory]
-            names[:] = [name for name in names if name not in (id, f"{id}.scope")]
-    remove_cgroups(found)
+        remove_cgroups(_lost_cgroups(container))
+    _end_process(container)
     remove_directory(path)
+
+
+def _lost_cgroups(container: Container) -> list[str]:
+    """At the path that the config asks for, else those of kist's own that bear the whole id as their name."""
+    try:
+        asked = container.spec().linux.cgroups_path
+    except CorruptStore:
+        asked = ""
+    _, *scope = asked.split(":")
+    ends = [f"/{'-'.join(scope)}.scope" if scope else f"/{asked.lstrip('/')}"]
+    if not asked:
+        ends = [f"/{container.id}", f"/{container.id}.scope"]
+    found: list[str] = []
+    for directory, names, _ in os.walk(_CGROUP_ROOT):
+        here = [
+            name for name in names if f"{directory}/{name}".endswith(tuple(ends)) and (asked or "/kist" in directory)
+        ]
+        found += [f"{directory}/{name}" for name in here]
+        names[:] = [name for name in names if name not in here]
+    return found

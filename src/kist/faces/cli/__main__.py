@@ -8,7 +8,7 @@ import sys
 
 from kist.errors import InvalidInput, KistError
 from kist.faces.cli.parse import HelpAsked
-from kist.faces.cli.verbs import VERBS, verb_main
+from kist.faces.cli.verbs import VERBS, split_verb, verb_main
 
 BROKEN_PIPE = 128 + 13  # as if SIGPIPE had killed us
 INTERRUPTED = 128 + 2
@@ -63,7 +63,7 @@ def _abandon_stdout() -> None:
 
 def run(argv: list[str]) -> int:
     """Everything but the exit."""
-    verb, *rest = argv or ["help"]
+    verb, rest = split_verb(argv or ["help"])
     verb, rest = (_SHORTHANDS[verb], []) if verb in _SHORTHANDS else (verb, rest)
     try:
         status = _dispatch(verb, rest)

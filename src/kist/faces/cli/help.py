@@ -2,7 +2,7 @@
 
 from kist.faces.cli.command import Command, Flag
 from kist.faces.cli.parse import HelpAsked, parse
-from kist.faces.cli.verbs import VERBS, verb_module
+from kist.faces.cli.verbs import GROUPS, VERBS, split_verb, verb_command
 
 WIDTH = 80
 _COLUMN = 30
@@ -58,18 +58,18 @@ def command_help(command: Command) -> str:
 def overview(verbs: dict[str, str]) -> str:
     """`kist --help`: the verbs and what each does."""
     lines = ["Usage: kist VERB [ARGUMENT...]", "", "Run Linux containers, and see how they work.", "", "Verbs:"]
-    for verb, summary in verbs.items():
+    for verb, summary in {**{v: text for v, text in verbs.items() if " " not in v}, **GROUPS}.items():
         lines += _entry(f"  {verb}", summary)
     lines += ["", "'kist VERB --help' says more about one.", ""]
     return "\n".join(lines)
 
 
-COMMAND = Command(name="help", usage=("[VERB]",), summary="Explain a verb", most=1)
+COMMAND = Command(name="help", usage=("[VERB]",), summary="Explain a verb", most=2)
 
 
 def main(argv: list[str]) -> int:
     arguments = parse(COMMAND, argv).arguments
     if arguments:
-        raise HelpAsked(verb_module(arguments[0]).COMMAND)
+        raise HelpAsked(verb_command(split_verb(list(arguments))[0]))
     print(overview(VERBS), end="")
     return 0

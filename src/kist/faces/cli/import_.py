@@ -24,13 +24,16 @@ def main(argv: list[str]) -> int:
     parsed = parse(COMMAND, argv)
     path, name = parsed.arguments
     replace = words.boolean("--replace", parsed.last("replace", "false"))
-    from kist.faces.cli.images import size_words
-    from kist.store.rootfs import RootfsStore
+    from kist.faces.cli.columns import size_words
+    from kist.store.images import ImageStore
+    from kist.store.importing import import_tar
+    from kist.store.names import parse_reference
     from kist.store.source import ArchiveFile
 
     with ArchiveFile(path) as archive:
-        image = RootfsStore().import_tar(archive, name, replace=replace)
-    print(f"{image.name}: {image.entries} files, {size_words(image.size_bytes)}")
+        image = import_tar(ImageStore(), archive, name, replace=replace)
+    (layer,) = image.layers
+    print(f"{parse_reference(name)}: {layer.entries} files, {size_words(image.size_bytes)}")
     for skipped in image.skipped:
         examples = ", ".join(map(words.show, skipped.examples))
         print(f"left out ({skipped.reason}): {skipped.count}, for example {examples}", file=sys.stderr)

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
+    from kist.faces.cli.command import Command
+
 # Verb -> what it does. Its module in this package has the same name, unless that is a word of Python's, and holds
 # `COMMAND` and `main(argv) -> exit status`.
 VERBS = {
@@ -17,20 +19,71 @@ VERBS = {
     "ns": "Compare a process's namespaces with the host's",
     "doctor": "Say what this host allows, what is missing and how to fix it",
     "import": "Make an image from a root file system tar",
+    "load": "Load images that were saved, by docker and podman too",
+    "save": "Save images as an archive",
     "images": "List the images",
     "rmi": "Remove images",
+    "tag": "Give an image another name",
+    "image inspect": "Tell all about images, as JSON",
+    "image history": "List the steps that made an image",
+    "image tree": "Show an image's layers as a picture of their sizes",
+    "image diff": "List the files that differ between two images",
+    "image prune": "Remove images that nothing uses",
+    "store check": "Verify all that is stored",
+    "store rebuild": "Make the store's books anew from what is there",
+    "store gc": "Delete what no image needs",
+    "network create": "Make a network that containers may be in",
+    "network ls": "List the networks",
+    "network inspect": "Tell all about networks, as JSON",
+    "network rm": "Remove networks",
+    "network prune": "Remove the networks that no container is in",
+    "system df": "Say what takes how much of the disk",
     "version": "Print versions",
     "help": "Explain a verb",
 }
+# Verbs of two words begin with one of these.
+GROUPS = {
+    "image": "Look into images and manage them",
+    "network": "Connect containers",
+    "store": "Look after what is stored",
+    "system": "Look at the whole",
+}
 _MODULES = {"import": "import_"}
+# Docker's other spellings.
+_ALIASES = {
+    "history": "image history", "image import": "import", "image load": "load", "image save": "save",
+    "image ls": "images", "image list": "images",
+    "network list": "network ls", "network remove": "network rm",
+    "image rm": "rmi", "image remove": "rmi", "image tag": "tag",
+}  # fmt: skip
 # Docker's verbs that kist does not have yet.
 # fmt: off
 _LATER = frozenset((
-    "attach", "build", "commit", "compose", "container", "cp", "create", "exec", "export", "image", "info", "inspect",
-    "kill", "load", "login", "logs", "network", "pause", "ps", "pull", "push", "restart", "rm", "save", "start",
-    "stop", "tag", "top", "unpause", "volume", "wait",
+    "attach", "build", "commit", "compose", "container", "cp", "create", "exec", "export", "info", "inspect",
+    "kill", "login", "logs", "network connect", "network disconnect", "pause", "ps", "pull", "push",
+    "restart", "rm", "start", "stop", "top", "unpause", "volume", "wait",
 ))
 # fmt: on
+
+
+def split_verb(argv: list[str]) -> tuple[str, list[str]]:
+    """The verb that a command line begins with, of one word or two, and the rest."""
+    verb, *rest = argv
+    if verb in GROUPS and rest and not rest[0].startswith("-"):
+        verb = f"{verb} {rest.pop(0)}"
+    return _ALIASES.get(verb, verb), rest
+
+
+def verb_command(verb: str) -> Command:
+    """What a verb, or a group of verbs, accepts. Raises InvalidInput for an unknown one."""
+    if verb not in GROUPS:
+        command: Command = verb_module(verb).COMMAND
+        return command
+    from kist.faces.cli.command import Command as Made
+
+    inside = {name.partition(" ")[2]: text for name, text in VERBS.items() if name.startswith(f"{verb} ")}
+    inside |= {name.partition(" ")[2]: f"kist {to}" for name, to in _ALIASES.items() if name.startswith(f"{verb} ")}
+    return Made(name=verb, usage=("VERB [ARGUMENT...]",), summary=GROUPS[verb], notes=(("Verbs", inside),))
 
 
 def verb_module(verb: str) -> ModuleType:
@@ -40,14 +93,19 @@ def verb_module(verb: str) -> ModuleType:
     if verb not in VERBS:
         from kist.plan.words import nearest, show
 
-        close = nearest(verb, VERBS)
+        close = nearest(verb, (*VERBS, *_ALIASES))
         next_ = f"did you mean 'kist {close}'?" if close else "'kist --help' lists them"
         raise InvalidInput(f"{show(verb)} is not a verb of kist", next=next_, code="unknown-verb")
     # Not importlib: `kist run` does without it.
-    module: ModuleType = __import__(f"kist.faces.cli.{_MODULES.get(verb, verb)}", fromlist=["COMMAND"])
+    name = _MODULES.get(verb, verb.replace(" ", "_"))
+    module: ModuleType = __import__(f"kist.faces.cli.{name}", fromlist=["COMMAND"])
     return module
 
 
 def verb_main(verb: str) -> Callable[[list[str]], int]:
+    if verb in GROUPS:
+        from kist.faces.cli.parse import HelpAsked
+
+        raise HelpAsked(verb_command(verb))
     main: Callable[[list[str]], int] = verb_module(verb).main
     return main

@@ -12,6 +12,7 @@ from kist.errors import KistError
 from kist.faces.cli.parse import HelpAsked, parse
 from kist.faces.oci.commands import COMMANDS, GLOBAL, command_module
 from kist.faces.oci.messages import Log, Session
+from kist.value import replace
 
 FAILED = 1
 
@@ -33,7 +34,10 @@ def run(argv: list[str]) -> int:
         if name == "help":
             raise HelpAsked(GLOBAL)
         module = command_module(name)
-        words = parse(module.COMMAND, rest)
+        command = module.COMMAND
+        if name not in ("exec", command.name):  # one module for two
+            command = replace(command, name=name, summary=COMMANDS[name])
+        words = parse(command, rest)
         status: int = module.main(session, words)
         sys.stdout.flush()
         return status

@@ -29,7 +29,7 @@ COMMANDS = {
     "checkpoint": "Checkpoint a running container",
     "restore": "Restore a container from a previous checkpoint",
 }
-_MODULES = {"list": "list_", "exec": "exec_", "run": "create", "resume": "pause", "restore": "checkpoint"}
+_MODULES = {"list": "list_", "exec": "exec_", "run": "create", "resume": "pause"}
 
 GLOBAL = Command(
     name="",
@@ -48,7 +48,7 @@ GLOBAL = Command(
                 ),
                 Flag("cgroup-manager", "one", "NAME", "As crun's: cgroupfs, systemd or disabled", None),
                 Flag("rootless", "one", "WHEN", "Accepted: kist finds out by itself", None),
-                Flag("criu", "one", "PATH", "Accepted: criu is looked up in PATH", None),
+                Flag("criu", "one", "PATH", "Accepted and not used: criu is looked up in PATH", None),
                 Flag("version", "bool", "", "Print versions", None, "v"),
             ),
         ),

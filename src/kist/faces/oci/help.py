@@ -1,8 +1,9 @@
-"""Help text."""
+"""Help text, in the order of sections that runc's users know."""
 
 from __future__ import annotations
 
 from kist.faces.cli.help import command_help
+from kist.faces.oci.messages import program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -10,7 +11,10 @@ if TYPE_CHECKING:
 
 
 def help_text(command: Command, commands: dict[str, str]) -> str:
-    text = command_help(command).replace("Usage: kist ", "Usage: kist-oci ", 1).replace("kist-oci  ", "kist-oci ", 1)
+    name = f"{program()} {command.name}".rstrip()
+    about = command.summary if command.name else f"Open Container Initiative runtime\n\n{command.summary}"
+    text = f"NAME:\n   {name} - {about}\n\nUSAGE:\n" + "".join(f"   {name} {words}\n" for words in command.usage)
     if not command.name:
-        text += "\nCommands:\n" + "".join(f"  {name:<12}{what}\n" for name, what in commands.items())
-    return text
+        text += "\nCOMMANDS:\n" + "".join(f"  {verb:<12}{what}\n" for verb, what in commands.items())
+    _, _, flags = command_help(command).partition(f"{command.summary}.\n")
+    return text + flags

@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from kist.faces.cli.parse import Parsed
 
 
+def program() -> str:
+    """The name that it was called by."""
+    import sys
+
+    name = os.path.basename(sys.argv[0])
+    return "kist-oci" if name.startswith("__main__") else name
+
+
 class Log(Value):
     """`path` "": standard error."""
 

@@ -6,6 +6,7 @@ import os
 
 from kist.errors import Conflict
 from kist.faces.cli.command import Command, Flag
+from kist.faces.oci.messages import program
 from kist.plan import words
 
 TYPE_CHECKING = False
@@ -34,7 +35,7 @@ COMMAND = Command(
 def version_text() -> str:
     from kist import __version__
 
-    return f"kist-oci version {__version__}\nspec: {OCI_VERSION}"
+    return f"{program()} version {__version__}\ncommit: v{__version__}\nspec: {OCI_VERSION}"
 
 
 def template(*, rootless: bool) -> Spec:

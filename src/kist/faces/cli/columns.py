@@ -1,0 +1,63 @@
+"""Lists for people and for programs: a table in docker's columns, JSON lines, or a template."""
+
+from __future__ import annotations
+
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    Row = Mapping[str, object]
+    Heads = Mapping[str, str]  # field -> heading
+
+
+def size_words(size_bytes: int) -> str:
+    """`7.8 MiB`: at most four digits and a unit of 1024."""
+    size, units = float(size_bytes), ["B", "KiB", "MiB", "GiB", "TiB", "PiB"]
+    while size >= 999.5 and len(units) > 1:
+        size, units = size / 1024, units[1:]
+    return f"{size:.1f} {units[0]}" if size < 9.95 and units[0] != "B" else f"{size:.0f} {units[0]}"
+
+
+def ago(then_s: float) -> str:
+    """`3 weeks ago`, in docker's words; "N/A" for 1970."""
+    if then_s <= 0:
+        return "N/A"
+    seconds = max(time.time() - then_s, 0)
+    for limit, unit_s, word in (
+        (60, 1, "second"), (3600, 60, "minute"), (48 * 3600, 3600, "hour"), (14 * 86400, 86400, "day"),
+        (60 * 86400, 7 * 86400, "week"), (2 * 365 * 86400, 30 * 86400, "month"), (1e12, 365 * 86400, "year"),
+    ):  # fmt: skip
+        if seconds < limit:
+            count = int(seconds / unit_s)
+            return f"{count} {word}{'' if count == 1 else 's'} ago"
+    return "long ago"
+
+
+def print_rows(rows: Sequence[Row], heads: Heads, shown: Iterable[str], format: str) -> None:
+    """`format`: "" or "table" for the columns `shown`, "json" for a line of JSON each, else a template, which after
+    "table " gets a heading. Raises InvalidInput for what is no template."""
+    from kist.faces.cli.template import compile_template
+
+    if format == "json":
+        from kist.codec import dumps
+
+        print("".join([dumps(row) + "\n" for row in rows]), end="")
+        return
+    if format in ("", "table"):
+        format = "table " + "\t".join(f"{{{{.{field}}}}}" for field in shown)
+    render = compile_template(format.removeprefix("table "))
+    lines = [render(row) for row in rows]
+    if not format.startswith("table "):
+        print("".join(line + "\n" for line in lines), end="")
+        return
+    print_table([line.split("\t") for line in (render(dict(heads)), *lines)])
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """In columns, three blanks between them."""
+    columns = max(map(len, rows), default=0)
+    widths = [max((len(row[i]) for row in rows if len(row) > i), default=0) for i in range(columns)]
+    for row in rows:
+        print("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip())

@@ -1,0 +1,48 @@
+"""`kist load`."""
+
+from __future__ import annotations
+
+import os
+
+from kist.faces.cli.command import Command, Flag
+from kist.faces.cli.parse import parse
+from kist.plan import words
+
+COMMAND = Command(
+    name="load",
+    usage=("[FLAG...]",),
+    summary="Load images that kist, docker, podman or skopeo saved, from an archive or an OCI layout",
+    groups=(
+        (
+            "Flags",
+            (
+                Flag("input", "one", "FILE", "The archive, plain or compressed, or an OCI layout's directory; "
+                     "standard input without this flag", words.plain, "i"),
+                Flag("quiet", "bool", "", "Only the ids of the images", words.boolean, "q"),
+            ),
+        ),
+    ),
+    examples=(
+        ("docker save web | kist load", "from docker"),
+        ("kist load -i web.tar.gz", "from a file"),
+        ("skopeo copy docker://alpine oci:/tmp/alpine:3 && kist load -i /tmp/alpine", "from an OCI layout"),
+    ),
+)  # fmt: skip
+
+
+def main(argv: list[str]) -> int:
+    parsed = parse(COMMAND, argv)
+    path, quiet = parsed.last("input", "-"), words.boolean("--quiet", parsed.last("quiet", "false"))
+    from kist.store.images import ImageStore
+    from kist.store.loading import load, load_layout
+    from kist.store.source import ArchiveFile
+
+    store = ImageStore()
+    if os.path.isdir(path):
+        images = load_layout(store, path)
+    else:
+        with ArchiveFile(path) as archive:
+            images = load(store, archive)
+    for name, image in images:
+        print(image.id if quiet else f"Loaded image: {name}" if name else f"Loaded image ID: {image.id}")
+    return 0

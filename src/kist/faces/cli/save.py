@@ -1,0 +1,81 @@
+"""`kist save`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from kist.errors import InvalidInput
+from kist.faces.cli.command import Command, Flag
+from kist.faces.cli.parse import parse
+from kist.plan import words
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kist.store.images import ImageStore
+
+_FORMATS = ("docker-archive", "oci-archive", "oci-dir")
+_format = words.choice(*_FORMATS)
+
+COMMAND = Command(
+    name="save",
+    usage=("[FLAG...] IMAGE [IMAGE...]",),
+    summary="Save images, for kist, docker, podman or skopeo to load",
+    groups=(
+        (
+            "Flags",
+            (
+                Flag("output", "one", "FILE", "Where to; standard output without this flag", words.plain, "o"),
+                Flag("format", "one", "FORMAT", f"{', '.join(_FORMATS)}; the first is also the second", _format),
+            ),
+        ),
+    ),
+    examples=(
+        ("kist save web | ssh other docker load", "to another machine"),
+        ("kist save --format oci-dir -o web web", "a directory, for skopeo's oci:web"),
+    ),
+    least=1,
+    most=1 << 10,
+)
+
+
+def main(argv: list[str]) -> int:
+    parsed = parse(COMMAND, argv)
+    output = parsed.last("output")
+    format = _format("--format", parsed.last("format", _FORMATS[0]))
+    from kist.store.images import ImageStore
+    from kist.store.saving import save, save_layout
+
+    store = ImageStore()
+    if format == "oci-dir":
+        if not output:
+            raise InvalidInput("a directory needs a name", path="--format", next="write --output DIRECTORY")
+        save_layout(store, parsed.arguments, output)
+    elif output:
+        _save_file(store, parsed.arguments, output, format)
+    elif sys.stdout.isatty():
+        next_ = "write --output FILE, or send it into a pipe"
+        raise InvalidInput("an archive is nothing for a terminal", path="kist save", next=next_)
+    else:
+        save(store, parsed.arguments, sys.stdout.buffer, format)
+        sys.stdout.flush()
+    return 0
+
+
+def _save_file(store: ImageStore, names: tuple[str, ...], path: str, format: str) -> None:
+    """The file is there when it is whole; a FIFO or device is written to as it is."""
+    from kist.store.data import StoreErrors
+    from kist.store.saving import save
+
+    special = os.path.exists(path) and not os.path.isfile(path)
+    making = path if special else f"{path}.{os.getpid()}.part"
+    with StoreErrors(f"cannot write {path}"):
+        try:
+            with open(making, "wb" if special else "xb") as file:
+                save(store, names, file, format)
+            if not special:
+                os.rename(making, path)
+        except BaseException:
+            if not special and os.path.exists(making):
+                os.unlink(making)
+            raise

@@ -1,0 +1,110 @@
+"""What one layer changes, kept beside the layer: its archive without the contents, in a form that is read fast.
+
+    changes     KISTCHG1, then for each entry: u16 length of the name, u16 of the link, u32 of the inode, and the three
+    whiteouts   the names of its whiteout files, NUL after each
+
+All little endian. An entry without an inode is a hard link.
+"""
+
+from __future__ import annotations
+
+import stat
+from struct import Struct
+from typing import NamedTuple
+
+from kist.errors import CorruptStore
+from kist.store.view import INODE, Inode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from io import BufferedWriter
+    from typing import BinaryIO
+
+_MAGIC = b"KISTCHG1"
+_HEAD = Struct("<HHI")
+
+
+class Change(NamedTuple):
+    """One entry of the archive: an inode under a name, or another name for what `link` names."""
+
+    name: bytes
+    inode: Inode | None
+    link: bytes = b""
+
+
+class Writer:
+    """The two files, being written. A context manager."""
+
+    def __init__(self, directory: str) -> None:
+        self._changes: BufferedWriter = open(f"{directory}/changes", "xb")  # noqa: SIM115
+        self._whiteouts: BufferedWriter = open(f"{directory}/whiteouts", "xb")  # noqa: SIM115
+        self._changes.write(_MAGIC)
+        self.count = 0  # entries so far
+
+    def add(self, change: Change) -> None:
+        name, inode, link = change
+        data = inode or b""
+        self._changes.write(b"".join((_HEAD.pack(len(name), len(link), len(data)), name, link, data)))
+        self.count += 1
+
+    def hide(self, name: bytes) -> None:
+        self._whiteouts.write(name + b"\0")
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        try:
+            self._changes.close()  # which writes what is left, and may fail
+        finally:
+            self._whiteouts.close()
+
+
+def read(directory: str, layer: int, *, by_number: bool) -> tuple[list[bytes], Iterator[Change]]:
+    """(names of whiteout files, all entries in order). The inodes are told that they came with `layer`.
+
+    `by_number`: an entry's place is its number in the archive, not where its content is. Raises OSError, CorruptStore.
+    """
+    try:
+        with open(f"{directory}/whiteouts", "rb") as file:
+            whiteouts = file.read().split(b"\0")[:-1]
+    except FileNotFoundError as e:
+        raise _damaged(directory) from e
+    return whiteouts, _read(directory, layer.to_bytes(2, "little"), by_number=by_number)
+
+
+def _read(directory: str, layer: bytes, *, by_number: bool) -> Iterator[Change]:
+    try:
+        file = open(f"{directory}/changes", "rb", buffering=1 << 18)  # noqa: SIM115
+    except FileNotFoundError as e:
+        raise _damaged(directory) from e
+    with file:
+        if file.read(len(_MAGIC)) != _MAGIC:
+            raise _damaged(directory)
+        number = 0
+        while head := file.read(_HEAD.size):
+            name, link, data = _record(file, head, directory)
+            if not data:
+                yield Change(name, None, link)
+            elif by_number and stat.S_ISREG(data[0] | data[1] << 8):
+                place = number.to_bytes(8, "little")
+                yield Change(name, Inode(data[:2] + layer + data[4:32] + place + data[INODE.size :]), link)
+            else:
+                yield Change(name, Inode(data[:2] + layer + data[4:]), link)
+            number += 1
+
+
+def _record(file: BinaryIO, head: bytes, directory: str) -> tuple[bytes, bytes, bytes]:
+    if len(head) < _HEAD.size:
+        raise _damaged(directory)
+    name_size, link_size, inode_size = _HEAD.unpack(head)
+    data = file.read(name_size + link_size + inode_size)
+    if len(data) != name_size + link_size + inode_size or 0 < inode_size < INODE.size:
+        raise _damaged(directory)
+    split = name_size + link_size
+    return data[:name_size], data[name_size:split], data[split:]
+
+
+def _damaged(directory: str) -> CorruptStore:
+    return CorruptStore(f"{directory}/changes is damaged", next="kist store check --repair")

@@ -1,0 +1,187 @@
+"""A layer as a directory, for overlayfs: what it adds to the layers below, and whiteouts for what it hides.
+
+No extended attribute says "opaque": whatever a directory hides gets a whiteout of its own. So it does not matter
+whether the overlay is mounted with trusted.* or user.* attributes. Names are only ever used in directories opened one
+by one with O_NOFOLLOW. Source: Linux Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories".
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from kist.store.data import write_all
+from kist.store.layers import Notes, failed, set_metadata
+from kist.store.tree import OPEN_DIRECTORY, Walker
+from kist.store.view import Directory, Inode, View, copy_up, difference
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kist.store.summary import Skipped
+
+_READ_BYTES = 1 << 20
+_WHITEOUT = stat.S_IFCHR  # 0:0; any user may make those since Linux 5.8
+
+
+def build(
+    old: View, new: View, *, stage: int, root: int, lowers: Sequence[str], owners: bool
+) -> tuple[View, tuple[Skipped, ...]]:
+    """Put into the empty directory `root` what `new` has beyond `old`.
+
+    `stage` holds the contents of files as StagedContents put them; what is used is taken from there. `lowers` are the
+    directories of the layers below, the lowest first. Without `owners` everything belongs to the caller, and
+    directories get at least u+rwx. Returns the view as the directories now have it (see view.copy_up).
+    Raises OSError, KistError (unpack-failed).
+    """
+    new, copies = copy_up(old, new)
+    with Walker(root) as walker:
+        builder = _Builder(walker, stage, lowers, copies, owners)
+        made: list[tuple[bytes, Directory]] = []
+        for path, before, after in difference(old.root, new.root):
+            try:
+                if isinstance(after, Directory):
+                    if path:
+                        builder.directory(path)
+                    made.append((path, after))
+                    continue
+                there = after is not None and builder.put(path, after, linked=id(after) in new.linked)
+                if not there and before is not None:
+                    builder.hide(path)
+            except OSError as e:
+                raise failed(e, path) from e
+        for path, directory in reversed(made):  # what is put into a directory changes its times
+            inode = directory.inode
+            mode = inode.mode if owners else inode.mode | 0o700
+            builder.finish(path, inode, mode)
+    return new, builder.notes.all()
+
+
+class _Builder:
+    def __init__(
+        self, walker: Walker, stage: int, lowers: Sequence[str], copies: dict[int, bytes], owners: bool
+    ) -> None:
+        self._walker = walker
+        self._stage = stage
+        self._lowers = lowers
+        self._copies = copies
+        self._owners = owners
+        self.notes = Notes()
+
+    def _parent(self, path: bytes) -> tuple[int, bytes]:
+        head, _, leaf = path.rpartition(b"/")
+        return self._walker.open_real(head).fd, leaf
+
+    def directory(self, path: bytes) -> None:
+        parent, leaf = self._parent(path)
+        os.mkdir(leaf, 0o700, dir_fd=parent)
+
+    def finish(self, path: bytes, inode: Inode, mode: int) -> None:
+        try:
+            fd = self._walker.open_real(path).fd
+            set_metadata(fd, _Shown(inode, mode), _allowed(inode, self._owners), self._owners)
+        except OSError as e:
+            raise failed(e, path) from e
+
+    def hide(self, path: bytes) -> None:
+        parent, leaf = self._parent(path)
+        os.mknod(leaf, _WHITEOUT, 0, dir_fd=parent)
+
+    def put(self, path: bytes, inode: Inode, *, linked: bool) -> bool:
+        """Make anything but a directory; False when this caller cannot."""
+        parent, leaf = self._parent(path)
+        name = f"{inode.layer}-{inode.place}"
+        kind = inode.mode & 0o170000
+        if linked:
+            name = f"l{id(inode)}" if kind != stat.S_IFREG or id(inode) in self._copies else name
+            if not self._exists(name) and not self._make(path, inode, kind, self._stage, os.fsencode(name)):
+                return False
+            os.link(name, leaf, src_dir_fd=self._stage, dst_dir_fd=parent, follow_symlinks=False)
+            return True
+        if kind == stat.S_IFREG:
+            os.rename(name, leaf, src_dir_fd=self._stage, dst_dir_fd=parent)
+            return True
+        return self._make(path, inode, kind, parent, leaf)
+
+    def _exists(self, name: str) -> bool:
+        try:
+            os.stat(name, dir_fd=self._stage, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _make(self, path: bytes, inode: Inode, kind: int, directory: int, name: bytes) -> bool:
+        if kind == stat.S_IFREG:
+            self._copy(inode, directory, name)
+        elif kind == stat.S_IFLNK:
+            os.symlink(inode.target, name, dir_fd=directory)
+            if self._owners:
+                os.chown(name, inode.uid, inode.gid, dir_fd=directory, follow_symlinks=False)
+            os.utime(name, ns=(inode.mtime_ns, inode.mtime_ns), dir_fd=directory, follow_symlinks=False)
+        else:
+            return self._node(path, inode, kind, directory, name)
+        return True
+
+    def _node(self, path: bytes, inode: Inode, kind: int, directory: int, name: bytes) -> bool:
+        """A FIFO or device node. Opened as O_PATH, so that no driver hears of it, and reached through /proc."""
+        try:
+            if kind != stat.S_IFIFO and inode.place and not self._owners:
+                raise PermissionError
+            os.mknod(name, kind | 0o600, inode.place, dir_fd=directory)
+        except PermissionError:  # also root without CAP_MKNOD, and every root of a user namespace
+            self.notes.skip("device", path)
+            return False
+        fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            set_metadata(f"/proc/self/fd/{fd}", inode, _allowed(inode, self._owners), self._owners)
+        finally:
+            os.close(fd)
+        return True
+
+    def _copy(self, inode: Inode, directory: int, name: bytes) -> None:
+        source = open_layered(self._lowers, self._copies[id(inode)])
+        try:
+            fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=directory)
+            try:
+                while data := os.read(source, _READ_BYTES):
+                    write_all(fd, data)
+                set_metadata(fd, inode, _allowed(inode, self._owners), self._owners)
+            finally:
+                os.close(fd)
+        finally:
+            os.close(source)
+
+
+class _Shown:
+    """An inode with another mode."""
+
+    def __init__(self, inode: Inode, mode: int) -> None:
+        self.mode, self.uid, self.gid, self.mtime_ns = mode, inode.uid, inode.gid, inode.mtime_ns
+
+
+def _allowed(inode: Inode, owners: bool) -> dict[bytes, bytes]:
+    return {k: v for k, v in inode.xattrs.items() if owners or not k.startswith(b"security.")}
+
+
+def open_layered(lowers: Sequence[str], path: bytes) -> int:
+    """The regular file that the overlay of these directories, the lowest first, would show at a path without symlinks.
+
+    For a path that is known to be there. Raises OSError.
+    """
+    head, _, leaf = path.rpartition(b"/")
+    for lower in reversed(lowers):
+        root = os.open(lower, OPEN_DIRECTORY)
+        try:
+            with Walker(root) as walker:
+                fd = os.open(
+                    leaf, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=walker.open_real(head).fd
+                )
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        finally:
+            os.close(root)
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            return fd
+        os.close(fd)
+    raise FileNotFoundError(2, "No such file or directory", os.fsdecode(path))

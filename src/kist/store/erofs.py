@@ -1,0 +1,261 @@
+"""An EROFS image of a view: all its metadata, and for each file where in the layers' archives its content is.
+
+A tar keeps contents at multiples of 512 bytes, so with blocks of 512 bytes the archive itself is a device of the file
+system, and nothing is copied. Layout, in blocks of 512 bytes:
+
+    super block, table of devices       at 1024
+    inodes of all directories           the root first: its number must fit 16 bits
+    directory after directory           the inodes of its files, then its own blocks
+
+Devices lie behind _DEVICES in one address space. Every inode is of the extended kind, every content flat; symlinks are
+inline behind their inodes. Source: linux/fs/erofs/erofs_fs.h and Documentation/filesystems/erofs.rst.
+"""
+
+from __future__ import annotations
+
+import stat
+from struct import Struct, pack
+
+from kist.errors import Unsupported
+from kist.store.view import INODE, Directory, Inode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import BinaryIO
+
+    from kist.store.view import Node, View
+
+BLOCK_BITS = 9
+_BLOCK = 1 << BLOCK_BITS
+_SLOT = 32  # an inode's number is its offset in such
+_DEVICES = 1 << 24  # the block where the first device begins: 8 GiB are left for metadata
+_BLOCKS_MAX = 1 << 32
+EXTRA = 1 << 63  # of a place: in the layer's second file, which has what a tar does not hold in one piece
+
+_SUPER = Struct("<IIIBBHQQIIII16s16sIHHHBBIQB23x")
+_DEVICE = Struct("<64sII56x")
+_INODE = Struct("<HHHHQIIIIqII16x")
+_DIRENT = Struct("<QHBx")
+_PLAIN, _INLINE = 1, 1 | 2 << 1  # i_format: extended inode; data apart from it, or behind it
+_FEATURE_DEVICE_TABLE = 8
+_TYPES = {
+    stat.S_IFREG: 1, stat.S_IFDIR: 2, stat.S_IFCHR: 3, stat.S_IFBLK: 4, stat.S_IFIFO: 5, stat.S_IFLNK: 7,
+}  # fmt: skip
+_PREFIXES = ((b"user.", 1), (b"system.posix_acl_access", 2), (b"system.posix_acl_default", 3), (b"security.", 6))
+
+
+class Device:
+    """A layer's file with contents. `layer` and `extra` are what the inodes say."""
+
+    def __init__(self, layer: int, extra: bool, size_bytes: int) -> None:
+        self.layer = layer
+        self.extra = extra
+        self.blocks = -(-size_bytes // _BLOCK)
+
+
+def write(view: View, devices: Sequence[Device], uuid: bytes, out: BinaryIO) -> None:
+    """Write the image; the same view gives the same bytes. `out` is empty and can seek.
+
+    The file system has to be mounted with the devices in this order. Raises Unsupported (too-large) beyond 2 TiB.
+    """
+    _Writer(view, devices, out).write(uuid)
+
+
+class _Writer:
+    def __init__(self, view: View, devices: Sequence[Device], out: BinaryIO) -> None:
+        self._out = out
+        self._view = view
+        self._devices = devices
+        self._at = 0  # where the next byte goes
+        self._count = 0
+        self._bases: dict[tuple[int, bool], int] = {}
+        base = _DEVICES
+        for device in devices:
+            self._bases[device.layer, device.extra] = base
+            base += device.blocks
+        if base >= _BLOCKS_MAX:
+            raise Unsupported("the image's layers have more than 2 TiB", code="too-large")
+        self._names = _names_of_linked(view)
+        self._written: dict[int, int] = {}  # inode with several names, by id() -> its number
+
+    def write(self, uuid: bytes) -> None:
+        table = 1024 + _SUPER.size
+        first = _up(table + _DEVICE.size * len(self._devices), _BLOCK)
+        directories = _directories(self._view.root)
+        numbers, xattrs, at = {}, {}, first
+        for directory, _, _ in directories:
+            xattrs[id(directory)] = packed = _xattrs(directory.inode)
+            if at % _BLOCK > _BLOCK - _INODE.size:
+                at = _up(at, _BLOCK)
+            numbers[id(directory)] = at // _SLOT
+            at = _up(at + _INODE.size + len(packed), _SLOT)
+        self._at = at
+        self._out.seek(at)
+        places: dict[int, tuple[int, int]] = {}
+        for directory, parent, _ in directories:
+            dirents = [(b".", numbers[id(directory)], 2), (b"..", numbers[id(parent)], 2)]
+            for name, child in directory.children.items():
+                number = numbers[id(child)] if isinstance(child, Directory) else self._inode(child)
+                dirents.append((name, number, _TYPES[_mode(child) & 0o170000]))
+            dirents.sort()
+            places[id(directory)] = self._dirents(dirents)
+        self._pad(_BLOCK)
+        blocks = self._at // _BLOCK
+        if blocks > _DEVICES:
+            raise Unsupported("the image has more than 8 GiB of metadata", code="too-large")
+        for directory, _, subdirectories in directories:
+            block, size = places[id(directory)]
+            self._out.seek(numbers[id(directory)] * _SLOT)
+            self._directory_inode(directory.inode, xattrs[id(directory)], block, size, 2 + subdirectories)
+        self._head(uuid, numbers[id(self._view.root)], blocks)
+
+    def _head(self, uuid: bytes, root: int, blocks: int) -> None:
+        self._out.seek(1024)
+        table = (1024 + _SUPER.size) // _DEVICE.size
+        self._out.write(
+            _SUPER.pack(
+                0xE0F5E1E2, 0, 0, BLOCK_BITS, 0, root, self._count, 0, 0, blocks, 0, 0, uuid, b"kist",
+                _FEATURE_DEVICE_TABLE, 0, len(self._devices), table, 0, 0, 0, 0, 0,
+            )
+        )  # fmt: skip
+        for device in self._devices:
+            tag = b"%d%s" % (device.layer, b"x" if device.extra else b"")
+            self._out.write(_DEVICE.pack(tag, device.blocks, self._bases[device.layer, device.extra]))
+
+    def _pad(self, unit: int) -> None:
+        if size := -self._at % unit:
+            self._out.write(bytes(size))
+            self._at += size
+
+    def _inode(self, inode: Inode) -> int:
+        """Write anything but a directory; its number."""
+        linked = self._names.get(id(inode))
+        if linked is not None and (number := self._written.get(id(inode))) is not None:
+            return number
+        mode, layer, uid, gid, nanoseconds, seconds, size, place = INODE.unpack_from(inode)
+        kind, format, where, data = mode & 0o170000, _PLAIN, 0, b""
+        xattrs = b"" if kind == stat.S_IFLNK or len(inode) == INODE.size else _xattrs(inode)
+        if kind == stat.S_IFREG:
+            if size:
+                where = self._bases[layer, place >= EXTRA] + ((place & ~EXTRA) >> BLOCK_BITS)
+        elif kind == stat.S_IFLNK:
+            data = inode.target
+            size = len(data)
+            if _INODE.size + size <= _BLOCK:
+                format = _INLINE
+            else:
+                where, data = self._data(data), b""
+        else:
+            where = _device_number(place)
+        used = _INODE.size + len(xattrs) + len(data)
+        if self._at % _BLOCK + min(used, _BLOCK) > _BLOCK:
+            self._pad(_BLOCK)
+        number = self._at // _SLOT
+        used += -used % _SLOT
+        self._count += 1
+        head = _INODE.pack(
+            format, _icount(xattrs), mode, 0, size, where, self._count, uid, gid, seconds, nanoseconds, linked or 1
+        )
+        self._out.write((head + xattrs + data).ljust(used, b"\0"))
+        self._at += used
+        if linked is not None:
+            self._written[id(inode)] = number
+        return number
+
+    def _data(self, data: bytes) -> int:
+        """Write whole blocks; the first one's address."""
+        self._pad(_BLOCK)
+        block = self._at >> BLOCK_BITS
+        self._out.write(data)
+        self._at += len(data)
+        self._pad(_SLOT)
+        return block
+
+    def _directory_inode(self, inode: Inode, xattrs: bytes, block: int, size: int, links: int) -> None:
+        mode, _, uid, gid, nanoseconds, seconds, _, _ = INODE.unpack_from(inode)
+        self._count += 1
+        head = _INODE.pack(
+            _PLAIN, _icount(xattrs), mode, 0, size, block, self._count, uid, gid, seconds, nanoseconds, links
+        )
+        self._out.write(head + xattrs)
+
+    def _dirents(self, dirents: list[tuple[bytes, int, int]]) -> tuple[int, int]:
+        """Write a directory's blocks: (the first one's address, the directory's size)."""
+        blocks: list[bytes] = []
+        start = used = 0
+        for i, (name, _, _) in enumerate(dirents):
+            used += _DIRENT.size + len(name)
+            if used > _BLOCK:
+                blocks.append(_dirent_block(dirents[start:i]).ljust(_BLOCK, b"\0"))
+                start, used = i, _DIRENT.size + len(name)
+        blocks.append(_dirent_block(dirents[start:]))
+        data = b"".join(blocks)
+        # The last name ends with a NUL or its block: the kernel does not look at the size when it searches.
+        return self._data(data + b"\0" if len(data) % _BLOCK else data), len(data)
+
+
+def _dirent_block(dirents: Sequence[tuple[bytes, int, int]]) -> bytes:
+    offset = _DIRENT.size * len(dirents)
+    heads = []
+    for name, number, kind in dirents:
+        heads.append(_DIRENT.pack(number, offset, kind))
+        offset += len(name)
+    return b"".join((*heads, *(name for name, _, _ in dirents)))
+
+
+def _directories(root: Directory) -> list[tuple[Directory, Directory, int]]:
+    """(directory, its parent, number of directories in it), parents first."""
+    found: list[tuple[Directory, Directory, int]] = []
+    todo = [(root, root)]
+    while todo:
+        directory, parent = todo.pop()
+        inside = [child for child in directory.children.values() if isinstance(child, Directory)]
+        found.append((directory, parent, len(inside)))
+        todo += [(child, directory) for child in inside]
+    return found
+
+
+def _names_of_linked(view: View) -> dict[int, int]:
+    """How many names an inode has, by id(), for those that had several once."""
+    count = dict.fromkeys(view.linked, 0)
+    if count:
+        for directory, _, _ in _directories(view.root):
+            for child in directory.children.values():
+                if id(child) in count:
+                    count[id(child)] += 1
+    return count
+
+
+def _xattrs(inode: Inode) -> bytes:
+    """The attributes as they stand behind an inode, padded to 4 bytes; nothing for none."""
+    xattrs = inode.xattrs
+    if not xattrs:
+        return b""
+    parts = [bytes(12)]  # no filter, no shared ones
+    for name, value in xattrs.items():
+        prefix, index = next((prefix, index) for prefix, index in _PREFIXES if name.startswith(prefix))
+        rest = name[len(prefix) :]
+        entry = pack("<BBH", len(rest), index, len(value)) + rest + value
+        parts.append(entry + bytes(-len(entry) % 4))
+    return b"".join(parts)
+
+
+def _icount(xattrs: bytes) -> int:
+    return (len(xattrs) - 12) // 4 + 1 if xattrs else 0
+
+
+def _device_number(device: int) -> int:
+    """new_encode_dev() of linux/kdev_t.h, from what makedev(3) gives."""
+    import os
+
+    major, minor = os.major(device), os.minor(device)
+    return (minor & 0xFF) | (major << 8) | ((minor & ~0xFF) << 12)
+
+
+def _mode(node: Node) -> int:
+    return node.mode if isinstance(node, Inode) else stat.S_IFDIR
+
+
+def _up(number: int, unit: int) -> int:
+    return -(-number // unit) * unit

@@ -1,0 +1,244 @@
+"""Reading a layer: one pass over its archive, from which its changes, its contents and its DiffID come.
+
+Where the contents go depends on who takes them: see RawContents and StagedContents.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import Protocol
+
+from kist.errors import InvalidInput, KistError
+from kist.store import tar
+from kist.store.changes import Change, Writer
+from kist.store.data import disk_error, write_all
+from kist.store.erofs import EXTRA
+from kist.store.summary import Skipped, Summary
+from kist.store.tree import readable, show
+from kist.store.view import WHITEOUT, Inode, pack_xattrs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from kist.store.source import Source
+    from kist.store.summary import Reason
+    from kist.store.tar import Entry, Limits, TarReader
+
+_EXAMPLES_MAX = 8
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_TYPES = {
+    tar.REGULAR: stat.S_IFREG, tar.SYMLINK: stat.S_IFLNK, tar.CHAR_DEVICE: stat.S_IFCHR,
+    tar.BLOCK_DEVICE: stat.S_IFBLK, tar.DIRECTORY: stat.S_IFDIR, tar.FIFO: stat.S_IFIFO,
+}  # fmt: skip
+
+
+class Contents(Protocol):
+    """Takes the contents of files."""
+
+    def copy(self, data: memoryview, /) -> object:
+        """Given all of the uncompressed archive."""
+
+    def add(self, number: int, entry: Entry, content: TarReader, xattrs: dict[bytes, bytes], /) -> int:
+        """Given each regular file, by its number among the entries. Returns the place that its inode names."""
+
+
+class Notes:
+    """What is left out, and why."""
+
+    def __init__(self) -> None:
+        self._skipped: dict[Reason, Skipped] = {}
+
+    def skip(self, reason: Reason, name: bytes) -> None:
+        self.add((Skipped(reason, 1, (readable(name),)),))
+
+    def add(self, others: Iterable[Skipped]) -> None:
+        for other in others:
+            before = self._skipped.get(other.reason, Skipped(other.reason, 0, ()))
+            examples = (*before.examples, *other.examples)[:_EXAMPLES_MAX]
+            self._skipped[other.reason] = Skipped(other.reason, before.count + other.count, examples)
+
+    def all(self) -> tuple[Skipped, ...]:
+        return tuple(self._skipped.values())
+
+
+def read_layer(
+    stream: Source, writer: Writer, contents: Contents, algorithm: str = "sha256", limits: Limits | None = None
+) -> Summary:
+    """Read the archive in `stream`, plain or compressed, to its end. `algorithm` is of the digest to be made.
+
+    Raises what TarReader raises; InvalidInput (tar-link, tar-corrupt), KistError (disk-full, store-io, unpack-failed).
+    """
+    reader = tar.TarReader(stream, limits or tar.Limits(), contents.copy, algorithm)
+    notes, entries, file_bytes = Notes(), 0, 0
+    for entry in reader:
+        entries += 1
+        try:
+            if entry.name.rstrip(b"/").rpartition(b"/")[2].startswith(WHITEOUT):
+                writer.hide(entry.name)
+            elif entry.kind == tar.SOCKET:
+                notes.skip("socket", entry.name)
+            else:
+                writer.add(_change(entry, reader, writer.count, contents, notes))
+                file_bytes += entry.size if entry.kind == tar.REGULAR else 0
+        except OSError as e:
+            raise failed(e, entry.name) from e
+    return Summary(entries, file_bytes, reader.size_bytes, reader.digest, notes.all())
+
+
+def _change(entry: Entry, reader: TarReader, number: int, contents: Contents, notes: Notes) -> Change:
+    kind, place, tail = entry.kind, 0, b""
+    if kind in (tar.HARDLINK, tar.SYMLINK) and not entry.linkname:
+        raise InvalidInput(f"the link {show(entry.name)} has no target", code="tar-link")
+    if kind == tar.HARDLINK:
+        return Change(entry.name, None, entry.linkname)
+    xattrs = _portable(entry, notes) if entry.xattrs else {}
+    if kind == tar.REGULAR:
+        place = contents.add(number, entry, reader, xattrs)
+    elif kind == tar.SYMLINK:
+        tail = entry.linkname
+    elif kind in (tar.CHAR_DEVICE, tar.BLOCK_DEVICE):
+        place = _device(entry)
+    if xattrs:
+        tail = pack_xattrs(xattrs)
+    size = entry.size if kind == tar.REGULAR else 0
+    inode = Inode.make(
+        _TYPES[kind] | entry.mode, uid=entry.uid, gid=entry.gid, mtime_ns=entry.mtime_ns, size=size, place=place,
+        tail=tail,
+    )  # fmt: skip
+    return Change(entry.name, inode)
+
+
+def _device(entry: Entry) -> int:
+    if not (0 <= entry.devmajor < 1 << 12 and 0 <= entry.devminor < 1 << 20):  # dev_t in the kernel
+        raise InvalidInput(
+            f"the device {show(entry.name)} has the number {entry.devmajor}:{entry.devminor}", code="tar-corrupt"
+        )
+    return os.makedev(entry.devmajor, entry.devminor)
+
+
+def _portable(entry: Entry, notes: Notes) -> dict[bytes, bytes]:
+    found = {}
+    for name, value in entry.xattrs.items():
+        if entry.kind != tar.SYMLINK and is_portable(name):  # xattr(7): symlinks have none of these
+            found[name] = value
+        else:
+            notes.skip("xattr", entry.name + b" " + name)
+    return found
+
+
+def is_portable(xattr: bytes) -> bool:
+    """Whether an extended attribute travels with an image.
+
+    trusted.overlay.* and user.overlay.* would steer the overlay mounted on top (redirects, whiteouts);
+    security.selinux and such are the host's to give.
+    """
+    if xattr.startswith(b"user."):
+        return len(xattr) > 5 and not xattr.startswith(b"user.overlay.")
+    return xattr in (b"security.capability", b"system.posix_acl_access", b"system.posix_acl_default")
+
+
+class RawContents:
+    """The uncompressed archive itself, as a file; what it does not hold in one piece is put in a second one."""
+
+    def __init__(self, raw: int, extra_path: str) -> None:
+        self._raw = raw
+        self._extra_path = extra_path
+        self._extra = -1
+        self._end = 0
+
+    def copy(self, data: memoryview) -> None:
+        if self._raw >= 0:
+            write_all(self._raw, data)
+
+    def add(self, _number: int, entry: Entry, content: TarReader, _xattrs: dict[bytes, bytes]) -> int:
+        if entry.sparse is None:
+            return entry.offset
+        if self._extra < 0:
+            self._extra = os.open(self._extra_path, _NEW_FILE, 0o600)
+        start = self._end
+        for offset, piece in content.segments(entry):
+            os.lseek(self._extra, start + offset, os.SEEK_SET)
+            write_all(self._extra, piece)
+        self._end = start + entry.size + -entry.size % tar.BLOCK
+        os.ftruncate(self._extra, self._end)
+        return EXTRA | start
+
+    def close(self) -> None:
+        for fd in (self._raw, self._extra):
+            if fd >= 0:
+                os.close(fd)
+        self._raw = self._extra = -1
+
+
+class StagedContents:
+    """A file for each, named LAYER-NUMBER, with its metadata: directories.build puts it where it belongs."""
+
+    def __init__(self, directory: int, layer: int, owners: bool) -> None:
+        self._directory = directory
+        self._layer = layer
+        self._owners = owners
+
+    def copy(self, _data: memoryview) -> None:
+        return None
+
+    def add(self, number: int, entry: Entry, content: TarReader, xattrs: dict[bytes, bytes]) -> int:
+        fd = os.open(f"{self._layer}-{number}", _NEW_FILE, 0o600, dir_fd=self._directory)
+        try:
+            if entry.sparse is None:
+                while piece := content.piece():
+                    write_all(fd, piece)
+            else:
+                os.ftruncate(fd, entry.size)
+                for offset, piece in content.segments(entry):
+                    os.lseek(fd, offset, os.SEEK_SET)
+                    write_all(fd, piece)
+            set_metadata(fd, entry, xattrs, self._owners)
+        finally:
+            os.close(fd)
+        return 0
+
+
+class Metadata(Protocol):
+    """What an archive's entry and an inode have in common."""
+
+    @property
+    def mode(self) -> int: ...
+    @property
+    def uid(self) -> int: ...
+    @property
+    def gid(self) -> int: ...
+    @property
+    def mtime_ns(self) -> int: ...
+
+
+def set_metadata(target: int | str, of: Metadata, xattrs: dict[bytes, bytes], owners: bool) -> None:
+    """Owner, attributes, mode, times, in this order: chown(2) clears set-id bits and capabilities. Raises OSError."""
+    if owners:
+        os.chown(target, of.uid, of.gid)
+    for name, value in xattrs.items():
+        if owners or not name.startswith(b"security."):
+            os.setxattr(target, name, value)
+    os.chmod(target, stat.S_IMODE(of.mode))
+    os.utime(target, ns=(of.mtime_ns, of.mtime_ns))
+
+
+def failed(e: OSError, name: bytes) -> KistError:
+    """What a failed system call on behalf of an entry is to be called."""
+    what = f"cannot unpack {show(name)}"
+    if e.errno in (errno.EPERM, errno.EINVAL):
+        return KistError(
+            f"{what}: {e.strerror}",
+            why="its owner has no id here, or its attributes are not for the caller to set",
+            next="run as root, or as a user with subordinate ids (subuid(5))",
+            code="unpack-failed",
+        )
+    if e.errno in (errno.ENOTSUP, errno.E2BIG):
+        return KistError(
+            f"{what}: {e.strerror}",
+            why="many file systems allow 4 KiB for all extended attributes of a file together, some none",
+            code="unpack-failed",
+        )
+    return disk_error(what, e)

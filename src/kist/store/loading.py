@@ -1,0 +1,247 @@
+"""Images from archives that docker, podman and skopeo save, and from OCI layouts: `kist load`.
+
+What an archive is follows from its parts: with an index.json it is an OCI layout, with a manifest.json alone Docker's
+older form. Members may come in any order, so every file is kept as a blob first, by its own digest; what no image
+needs in the end is collected later. Names of members are only ever looked up among the archive's members.
+
+Sources: OCI image-layout.md; moby image/spec, "Combined Image JSON + Filesystem Changeset Format".
+"""
+
+from __future__ import annotations
+
+import os
+from hashlib import sha256
+
+from kist.codec import decode, dumps, loads
+from kist.errors import InvalidInput, KistError
+from kist.spec.image import (
+    CONFIG,
+    INDEXES,
+    LAYER,
+    MANIFEST,
+    MANIFESTS,
+    Descriptor,
+    Index,
+    Manifest,
+    SavedImage,
+    check_digest,
+)
+from kist.store.blobs import BlobStore
+from kist.store.data import StoreErrors, new_temporary, write_all
+from kist.store.documents import read_manifest
+from kist.store.layout import NAME, NAME_CONTAINERD
+from kist.store.names import parse_reference
+from kist.store.tar import HARDLINK, REGULAR, SYMLINK, Limits, TarReader
+from kist.store.tree import OPEN_DIRECTORY, clean, readable
+from kist.value import replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from kist.store.images import Image, ImageStore
+    from kist.store.source import Source
+    from kist.store.tar import Entry
+
+    Progress = Callable[[str, int, int], object]
+    Loaded = tuple[str, Image]  # its name, "" for none
+
+_DOCUMENT_MAX = 4 << 20
+_LIMITS = Limits(entries=20_000)
+_LINKS_MAX = 8
+_DOCUMENTS = (b"index.json", b"manifest.json")
+_MAGICS = {b"\x1f\x8b": "+gzip", b"\x28\xb5\x2f\xfd": "+zstd"}
+_READ_BYTES = 1 << 20
+
+
+def load(store: ImageStore, stream: Source, progress: Progress | None = None) -> list[Loaded]:
+    """Every image in the archive, which may be compressed; each gets its names when it is whole.
+
+    A name that another image has goes over to the new one. Raises what TarReader and ImageStore.add raise;
+    InvalidInput (no-image-archive, bad-image).
+    """
+    try:
+        return _load(store, stream, progress)
+    except KistError:
+        store.gc()  # blobs that came before it failed
+        raise
+
+
+def _load(store: ImageStore, stream: Source, progress: Progress | None) -> list[Loaded]:
+    with StoreErrors("cannot load images"), BlobStore(store.data_dir) as blobs:
+        archive = _Archive(blobs)
+        archive.read(stream)
+        if index := archive.documents.get(b"index.json"):
+            return _add_all(store, _index(index), progress)
+        if saved := archive.documents.get(b"manifest.json"):
+            return _add_saved(store, archive, saved, progress)
+        raise InvalidInput(
+            "there is no image in this archive",
+            why="it has neither an index.json nor a manifest.json",
+            next="a root file system becomes an image with: kist import FILE NAME",
+            code="no-image-archive",
+        )
+
+
+def load_layout(store: ImageStore, path: str, progress: Progress | None = None) -> list[Loaded]:
+    """Every image of an OCI layout in a directory. Raises as `load` does; NotFound when a blob is missing."""
+    with StoreErrors(f"cannot load {path}"), BlobStore(store.data_dir) as blobs:
+        directory = os.open(path, OPEN_DIRECTORY & ~os.O_NOFOLLOW)
+        try:
+            try:
+                fd = os.open("index.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+            except FileNotFoundError as e:
+                why = "it has no index.json"
+                raise InvalidInput(f"{path} is no OCI layout", why=why, code="no-image-archive") from e
+            with os.fdopen(fd, "rb") as file:
+                index = _index(file.read(_DOCUMENT_MAX))
+            for root in index.manifests:
+                _copy_all(blobs, directory, root)
+        finally:
+            os.close(directory)
+        return _add_all(store, index, progress)
+
+
+def _index(data: bytes) -> Index:
+    return decode(Index, loads(data, "index.json"))
+
+
+def _add_all(store: ImageStore, index: Index, progress: Progress | None) -> list[Loaded]:
+    found = []
+    for root in index.manifests:
+        plain = replace(root, annotations={}, data="", urls=())
+        name = _name(root.annotations)
+        found.append((name, store.add(name or None, plain, progress)))
+    return found
+
+
+def _name(annotations: Mapping[str, str]) -> str:
+    """What an OCI layout calls an image, in containerd's or the specification's word; "" for what is no name."""
+    text = annotations.get(NAME_CONTAINERD) or annotations.get(NAME, "")
+    try:
+        return str(parse_reference(text)) if text else ""
+    except InvalidInput:
+        return ""
+
+
+def _add_saved(store: ImageStore, archive: _Archive, data: bytes, progress: Progress | None) -> list[Loaded]:
+    items = loads(data, "manifest.json")
+    if not isinstance(items, list):
+        raise InvalidInput("manifest.json is no list", code="bad-image")
+    found = []
+    for i, item in enumerate(items):
+        saved = decode(SavedImage, item, f"$[{i}]")
+        config = replace(archive.find(saved.config), media_type=CONFIG)
+        layers = tuple([archive.layer(path) for path in saved.layers])
+        root = archive.blobs.put(dumps(Manifest(2, config, layers, MANIFEST)).encode(), MANIFEST)
+        for name in [str(parse_reference(tag)) for tag in saved.repo_tags] or [""]:
+            found.append((name, store.add(name or None, root, progress)))
+    return found
+
+
+class _Archive:
+    """The members of an archive, as blobs."""
+
+    def __init__(self, blobs: BlobStore) -> None:
+        self.blobs = blobs
+        self.documents: dict[bytes, bytes] = {}
+        self._files: dict[bytes, Descriptor] = {}
+        self._links: dict[bytes, bytes] = {}
+
+    def read(self, stream: Source) -> None:
+        reader = TarReader(stream, _LIMITS)
+        for entry in reader:
+            name = b"/".join(clean(entry.name))
+            if entry.kind == SYMLINK:
+                head = name.rpartition(b"/")[0]
+                self._links[name] = b"/".join(clean(head + b"/" + entry.linkname))
+            elif entry.kind == HARDLINK:
+                self._links[name] = b"/".join(clean(entry.linkname))
+            elif entry.kind == REGULAR and entry.sparse is None:
+                self._file(name, entry, reader)
+
+    def _file(self, name: bytes, entry: Entry, reader: TarReader) -> None:
+        if name in _DOCUMENTS:
+            if entry.size > _DOCUMENT_MAX:
+                raise InvalidInput(f"{readable(name)} has {entry.size} bytes", code="too-large")
+            self.documents[name] = b"".join(map(bytes, iter(reader.piece, b"")))
+            return
+        parts = name.split(b"/")
+        if len(parts) == 3 and parts[0] == b"blobs":
+            digest = check_digest(os.fsdecode(b":".join(parts[1:])), readable(name))
+            self._files[name] = descriptor = Descriptor("", digest, entry.size)
+            with self.blobs.ingest(descriptor) as writer:
+                if not writer.done:
+                    writer.restart()
+                    while piece := reader.piece():
+                        writer.write(piece)
+                    writer.commit()
+            return
+        self._files[name] = self._spool(reader)
+
+    def _spool(self, reader: TarReader) -> Descriptor:
+        """Keep a file of which the archive does not say the digest."""
+        making, found = new_temporary(self.blobs.data_dir), sha256()
+        self.blobs.begin()
+        fd = os.open(making, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            while piece := reader.piece():
+                found.update(piece)
+                write_all(fd, piece)
+            return self.blobs.adopt(making, fd, "", f"sha256:{found.hexdigest()}")
+        finally:
+            os.close(fd)
+            if os.path.lexists(making):
+                os.unlink(making)
+
+    def find(self, path: str) -> Descriptor:
+        name = b"/".join(clean(os.fsencode(path)))
+        for _ in range(_LINKS_MAX):
+            if (found := self._files.get(name)) is not None:
+                return found
+            name = self._links.get(name, b"")
+        raise InvalidInput(f"manifest.json names {path[:200]!r}, which is not in the archive", code="bad-image")
+
+    def layer(self, path: str) -> Descriptor:
+        found = self.find(path)
+        fd = self.blobs.open(found.digest)
+        try:
+            head = os.read(fd, 4)
+        finally:
+            os.close(fd)
+        kind = next((suffix for magic, suffix in _MAGICS.items() if head.startswith(magic)), "")
+        return replace(found, media_type=LAYER + kind)
+
+
+def _copy_all(blobs: BlobStore, layout: int, descriptor: Descriptor) -> None:
+    """A blob of a layout and all that it refers to, as far as it is there."""
+    if not _copy(blobs, layout, descriptor):
+        return
+    if descriptor.media_type in INDEXES:
+        index = decode(Index, loads(blobs.read(descriptor, _DOCUMENT_MAX), descriptor.digest))
+        for child in index.manifests:
+            if child.media_type in MANIFESTS:
+                _copy_all(blobs, layout, child)
+    elif descriptor.media_type in MANIFESTS:
+        manifest = read_manifest(blobs, descriptor)
+        for part in (manifest.config, *manifest.layers):
+            _copy(blobs, layout, part)
+
+
+def _copy(blobs: BlobStore, layout: int, descriptor: Descriptor) -> bool:
+    """False when it is not there."""
+    algorithm, _, value = check_digest(descriptor.digest).partition(":")
+    with blobs.ingest(descriptor) as writer:
+        if writer.done:
+            return True
+        try:
+            path = f"blobs/{algorithm}/{value}"
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=layout)
+        except FileNotFoundError:
+            return False
+        writer.restart()
+        with os.fdopen(fd, "rb", buffering=0) as file:
+            while data := file.read(_READ_BYTES):
+                writer.write(data)
+        writer.commit()
+    return True

@@ -1,0 +1,85 @@
+"""Image names, and what a word stands for among the images."""
+
+import pytest
+
+from kist.errors import Conflict, InvalidInput, NotFound
+from kist.spec.image import Descriptor
+from kist.store.layout import Named, find, named, unnamed
+from kist.store.names import parse_reference
+
+
+@pytest.mark.parametrize(
+    ("text", "short", "full"),
+    [
+        ("debian", "debian:latest", "docker.io/library/debian:latest"),
+        ("debian:bookworm", "debian:bookworm", "docker.io/library/debian:bookworm"),
+        ("docker.io/library/debian", "debian:latest", "docker.io/library/debian:latest"),
+        ("index.docker.io/team/app:1", "team/app:1", "docker.io/team/app:1"),
+        ("team/app", "team/app:latest", "docker.io/team/app:latest"),
+        ("quay.io/team/app:v1.0_x-y", "quay.io/team/app:v1.0_x-y", "quay.io/team/app:v1.0_x-y"),
+        ("localhost/box", "localhost/box:latest", "localhost/box:latest"),
+        ("localhost:5000/box", "localhost:5000/box:latest", "localhost:5000/box:latest"),
+        ("127.0.0.1:5000/a/b/c:t", "127.0.0.1:5000/a/b/c:t", "127.0.0.1:5000/a/b/c:t"),
+        ("Registry.Example/a", "Registry.Example/a:latest", "Registry.Example/a:latest"),
+        ("a__b/c-d.e", "a__b/c-d.e:latest", "docker.io/a__b/c-d.e:latest"),
+    ],
+)
+def test_names(text: str, short: str, full: str) -> None:
+    assert str(parse_reference(text)) == short
+    assert parse_reference(text).full == full
+    assert parse_reference(short) == parse_reference(full) == parse_reference(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ":", "a:", ":a", "A", "a b", "a//b", "/a", "a/", "-a", "a-", "a..b", "a:b:c", "a:-x", "a:" + "x" * 129,
+     "a" * 256, "host", "host:1", "library/host", "a@sha256:" + "0" * 64, "../a", "a/../b", "a\n", "ä", "a/B",
+     "a\tb", "[::1]/a", "docker.io/", "docker.io//a",
+     "exa_mple.com:1/a", "e.com:99999999/a"],
+)  # fmt: skip
+def test_what_is_no_name(text: str) -> None:
+    with pytest.raises(InvalidInput):
+        parse_reference(text)
+
+
+def entry(name: str, number: int) -> Named:
+    digest = f"sha256:{number:064x}"
+    return Named(name, Descriptor("m", digest, 1), digest)
+
+
+IDS = {entry("", n).manifest: f"sha256:{word}".ljust(71, "0") for n, word in enumerate(("abcdef12", "abc999", "fff"))}
+ENTRIES = [entry("a:latest", 0), entry("b:1", 0), entry("c:latest", 1), entry("", 2)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a", ["a:latest"]), ("a:latest", ["a:latest"]), ("docker.io/library/b:1", ["b:1"]),
+        ("abcd", ["a:latest", "b:1"]), ("sha256:abcd", ["a:latest", "b:1"]), ("fff", [""]), ("abc9", ["c:latest"]),
+        (ENTRIES[2].manifest, ["c:latest"]), (f"c@{ENTRIES[2].manifest}", ["c:latest"]),
+        (f"c:other@{ENTRIES[2].manifest}", ["c:latest"]),
+    ],
+)  # fmt: skip
+def test_what_a_word_stands_for(text: str, expected: list[str]) -> None:
+    assert [found.name for found in find(ENTRIES, text, IDS.__getitem__)] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [("abc", Conflict), ("nothing", NotFound), ("sha256:000", NotFound), (f"a@{ENTRIES[2].manifest}", NotFound)],
+)
+def test_what_it_does_not_stand_for(text: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        find(ENTRIES, text, IDS.__getitem__)
+
+
+def test_names_go_over_to_other_images() -> None:
+    after = named(ENTRIES, entry("c:latest", 0))
+    assert entry("c:latest", 0) in after
+    assert entry("", 1) in after  # it has lost its only name, and stays
+    assert len(named(ENTRIES, entry("a:latest", 0))) == len(ENTRIES)  # the same again
+    assert entry("", 0) not in named(ENTRIES, entry("a:latest", 1))  # it has another one
+    assert named(after, entry("z:1", 1)).count(entry("", 1)) == 0  # a name takes the place of none
+    with pytest.raises(Conflict):
+        named(ENTRIES, entry("c:latest", 0), replace=False)
+    assert unnamed(ENTRIES, [ENTRIES[0]]) == ENTRIES[1:]
