@@ -1,7 +1,9 @@
 """`--network`: real traffic. The "host" is a network namespace of the test's own: nothing reaches this machine."""
 
 import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -12,7 +14,13 @@ from pathlib import Path
 import pytest
 
 from containers import KIST, needs_root
+from kist.engine.run import _Container, _states
 from kist.engine.state import StateDirectory
+from kist.faces.cli.request import run_request, this_process
+from kist.kernel.launcher import Launcher, open_program
+from kist.network.attach import database
+from kist.plan.setting import Stdio
+from kist.plan.steps import HOST, Await, Entry, Open, Slots
 from netns import Namespace
 
 pytestmark = [needs_root, pytest.mark.skipif(not shutil.which("ip"), reason="needs ip: apt-get install iproute2")]
@@ -317,6 +325,51 @@ def test_the_table_comes_back_when_somebody_flushed_it(machine: Machine) -> None
         machine.command("nft", "flush", "ruleset")
         assert machine.kist("run", "--network", "bridge", "host", "true").returncode == 0
         assert ask(machine, "127.0.0.1", 8080).endswith("hello")
+
+
+@needs_nft
+def test_killed_at_every_step_of_the_network(machine: Machine, rootfs: Path, run_dir: Path, tmp_path: Path) -> None:
+    """As test_killed.py has it for all steps: one that waits is put before each."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    machine.run("--network", "bridge", "host", "true")
+
+    def container() -> _Container:
+        given = {"rootfs": [str(rootfs)], "network": ["bridge"], "publish": ["8080:80"], "allow-unenforced": ["true"]}
+        request = run_request(given, ("sleep", "600"), this_process(), captured=True)
+        return _Container(request, Stdio(), _states(request), True)
+
+    def steps() -> list[int]:
+        made = container()
+        made.close(remove=True)
+        return [i for i, entry in enumerate(made.compiled.plan) if entry.group == "network"]
+
+    def kill_at(index: int) -> None:
+        made = container()
+        plan = list(made.compiled.plan)
+        wait = Open(str(fifo), 0, Slots.COUNT - 1) if plan[index].actor == HOST else Await()
+        plan.insert(index, Entry(wait, plan[index].actor, "network", "stop here"))
+        program, null = open_program(), os.open("/dev/null", os.O_RDWR)
+        launcher = Launcher(tuple(plan), program, (null, null, null), made.kept_fds)
+        made.close(remove=False)
+        try:
+            wait_until(lambda: Path(f"/proc/{launcher.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S")
+        finally:
+            os.kill(launcher.pid, signal.SIGKILL)
+            launcher.close()
+            os.close(program)
+            os.close(null)
+
+    def swept() -> bool:
+        """Once the first process is gone, too: it had the lock as well."""
+        machine.inside(StateDirectory(str(run_dir)).sweep)
+        return "8080" not in elements(machine) and machine.links() == {"kist0"}
+
+    for index in machine.inside(steps):
+        machine.inside(lambda index=index: kill_at(index))
+        wait_until(swept)
+    with database(StateDirectory(str(run_dir))) as db:
+        assert db.holders() == [] and db.ports() == []
 
 
 # --- kist network
