@@ -134,7 +134,8 @@ def run(
 
     Keywords are the flags of `kist run` with underscores (see `kist run --help`), in the plural where a flag may be
     given several times: `volumes=["/src:/src:ro"]`. Sizes are bytes or words ("256M"), times seconds or words
-    ("1m30s"); env, labels, sysctls, ulimits and add_host take mappings, too. `network=True` shares the host's, "bridge" is one of its own.
+    ("1m30s"); env, labels, sysctls, ulimits and add_host take mappings, too. `network=True` shares the host's, "bridge"
+    is one of its own.
     `output_limit` bytes of stdout and of stderr are kept, the rest is read and counted as truncated.
 
     Returns the Result, whatever the status; with `check`, raises ProcessFailed when it is not 0.
