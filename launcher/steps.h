@@ -1,14 +1,14 @@
 /* Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit. */
 #ifndef KIST_STEPS_H
 #define KIST_STEPS_H
-#define PLAN_TABLE 0x022687ea829ce7faUL
+#define PLAN_TABLE 0xbffb68d776373e8cUL
 #define MAX_ARGUMENTS 10
 #define OP_COUNT 91
 
 struct argument { unsigned long n; const char *s; };  /* a number or slot; else length or count, and bytes */
 
 enum actor { ACTOR_HOST = 0, ACTOR_STAGE = 1, ACTOR_INIT = 2, ACTOR_COUNT };
-enum slot { SLOT_NONE = 0, SLOT_ROOT = 1, SLOT_PROC = 2, SLOT_NULL = 3, SLOT_CGROUP = 4, SLOT_DEVPTS = 5, SLOT_IN_READ = 6, SLOT_IN_WRITE = 7, SLOT_OUT_READ = 8, SLOT_OUT_WRITE = 9, SLOT_ERR_READ = 10, SLOT_ERR_WRITE = 11, SLOT_PTY = 12, SLOT_TARGET = 13, SLOT_STDIN = 14, SLOT_STDOUT = 15, SLOT_STDERR = 16, SLOT_CONSOLE = 17, SLOT_EMPTY = 19, SLOT_START = 18, SLOT_FIRST_FREE = 32, SLOT_COUNT = 1024 };
+enum slot { SLOT_NONE = 0, SLOT_ROOT = 1, SLOT_PROC = 2, SLOT_NULL = 3, SLOT_CGROUP = 4, SLOT_DEVPTS = 5, SLOT_IN_READ = 6, SLOT_IN_WRITE = 7, SLOT_OUT_READ = 8, SLOT_OUT_WRITE = 9, SLOT_ERR_READ = 10, SLOT_ERR_WRITE = 11, SLOT_PTY = 12, SLOT_TARGET = 13, SLOT_STDIN = 14, SLOT_STDOUT = 15, SLOT_STDERR = 16, SLOT_CONSOLE = 17, SLOT_EMPTY = 19, SLOT_START = 18, SLOT_COUNT = 1024 };
 enum op {
     OP_MKDIR = 1,
     OP_REMOVE = 2,

@@ -37,6 +37,9 @@ def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     path.mkdir(mode=0o700)
     monkeypatch.setenv("KIST_RUN_DIR", str(path))
     monkeypatch.setenv("KIST_DATA_DIR", str(tmp_path / "data"))
+    registries = tmp_path / "registries.conf"  # no test asks the internet for a missing image
+    registries.write_text('[[registry]]\nprefix = "docker.io"\nlocation = "127.0.0.1:1/hub"\n')
+    monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(registries))
     yield path
     StateDirectory(str(path)).sweep()  # as the next command would, after a test that killed
     deadline = time.monotonic() + 5  # what was killed ends in its own time

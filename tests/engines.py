@@ -98,13 +98,15 @@ def processes_about(word: str) -> list[int]:
 def own_cgroups(name: str) -> Iterator[str]:
     """A name for the engine's cgroups, in which none may be left."""
     parent = f"{name}-{os.getpid()}"
-    yield parent
     left = []
-    for top in cgroups_named([parent]):
-        for directory, names, _ in os.walk(top, topdown=False):
-            left += [f"{directory}/{name}" for name in names if name != "conmon"]  # podman's own
-            with contextlib.suppress(OSError):
-                os.rmdir(directory)
+    try:
+        yield parent
+    finally:
+        for top in cgroups_named([parent]):
+            for directory, names, _ in os.walk(top, topdown=False):
+                left += [f"{directory}/{name}" for name in names if name != "conmon"]  # podman's own
+                with contextlib.suppress(OSError):
+                    os.rmdir(directory)
     assert not left, left
 
 

@@ -111,3 +111,28 @@ class ProcessFailed(KistError):
     def __init__(self, what: str, *, result: object, why: str = "") -> None:
         super().__init__(what, why=why)
         self.result = result
+
+
+class RegistryError(KistError):
+    """A registry, or the way to it, failed."""
+
+    code = "registry"
+    http_status = 502
+
+
+class Unavailable(RegistryError):
+    """A registry fails for now, also after some tries. `retry_after_s`: what it asks for; negative: it does not say."""
+
+    code = "registry-unavailable"
+    http_status = 503
+
+    def __init__(self, what: str, *, why: str = "", next: str = "", code: str = "", retry_after_s: float = -1) -> None:
+        super().__init__(what, why=why, next=next, code=code)
+        self.retry_after_s = retry_after_s
+
+
+class Unauthorized(RegistryError):
+    """A registry wants credentials, or others than these."""
+
+    code = "unauthorized"
+    http_status = 401

@@ -241,6 +241,14 @@ def test_v2_the_kernels_root_is_the_base(tmp_path):
     assert (facts.v2.available, facts.v2.enabled) == ({"cpu", "memory"}, {"memory"})
 
 
+def test_v2_a_namespaces_root_without_processes_is_the_base(tmp_path):
+    """As in a container whose init has moved down: containers' cgroups lie beside it, not below."""
+    files = {**ROOT_FILES, "cgroup.procs": "", "cgroup.type": "domain\n", "init.scope/cgroup.procs": "1\n"}
+    found = v2(Place(tree(tmp_path, files).mount, "/init.scope")).v2
+    assert found is not None
+    assert (found.base, found.base_is_root, found.delegated, found.other_processes) == ("/", True, True, False)
+
+
 @pytest.mark.parametrize(("path", "base"), [("/a/b", "/a/b"), ("/a/kist-supervisor", "/a"), ("/kist-supervisor", "/")])
 @pytest.mark.parametrize("procs", ["", "me", "others"])
 def test_v2_a_delegated_cgroup_is_the_base(tmp_path, path, base, procs):
@@ -250,7 +258,8 @@ def test_v2_a_delegated_cgroup_is_the_base(tmp_path, path, base, procs):
     place = tree(tmp_path, {**files, "cgroup.type": "domain\n", "cgroup.procs": held})
     found = v2(Place(place.mount, path)).v2
     assert found is not None
-    assert (found.path, found.base, found.base_is_root, found.type) == (path, base, False, "domain")
+    top = base == "/" and not procs  # nobody else lives there: as good as the kernel's own root
+    assert (found.path, found.base, found.base_is_root, found.type) == (path, base, top, "domain")
     assert (found.delegated, found.other_processes) == (True, procs == "others")
 
 

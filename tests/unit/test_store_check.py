@@ -133,3 +133,12 @@ def test_stray_files_among_the_blobs(store: ImageStore, image: Image) -> None:
     (problem,) = check(store, repair=True)
     assert "stray" in problem.what
     assert check(store) == []
+
+
+def test_what_is_strange_among_the_records_is_collected(store: ImageStore, image: Image) -> None:
+    Path(store.data_dir, "images", "strange-thing").mkdir()
+    Path(store.data_dir, "layers", "x").write_bytes(b"x")
+    store.gc()
+    assert [path.name for path in Path(store.data_dir, "images").iterdir()] == [image.manifest.replace(":", "-")]
+    assert not Path(store.data_dir, "layers", "x").exists()
+    assert check(store) == []

@@ -1,25 +1,55 @@
-"""An image that is not here: from where it can be had."""
+"""An image that a container is asked for and that is not here: from where it can be had.
+
+The faces call this, not prepare.py: before a container has a directory and locks, and where progress can be shown.
+"""
 
 from __future__ import annotations
 
 import logging
 
-from kist.store.names import parse_reference
+from kist.engine.pull import pull_image
+from kist.errors import NotFound, RegistryError, Unauthorized
+from kist.registry.client import Client
+from kist.registry.content import no_progress
+from kist.spec.reference import parse_reference
+from kist.store.images import ImageStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from kist.store.images import ImageStore
+    from kist.registry.content import Progress
+    from kist.store.images import Progress as Preparing
 
 
-def obtain(store: ImageStore, name: str) -> bool:
-    """Bring the image `name`, or what is its newest state, into the store; False when nobody has it.
+def obtain(
+    image: str, missing: NotFound | None, progress: Progress = no_progress, preparing: Preparing | None = None
+) -> None:
+    """Pull the image. `missing` is the store's error when it is not here.
 
-    busybox is made of this machine's own when nothing else has it; a warning says so.
+    busybox is made of this machine's own when no registry answers; a warning says so. Raises as pull_image; when it is
+    missing and the registry does not give it, NotFound with both reasons.
     """
+    store, reference = ImageStore(), parse_reference(image)
+    try:
+        with Client() as client:
+            pull_image(store, client, reference, None, progress, preparing)
+    except (RegistryError, NotFound) as e:
+        if missing is None:
+            raise
+        if isinstance(e, RegistryError) and not isinstance(e, Unauthorized) and _make(store, reference.familiar):
+            return
+        next_ = missing.next if missing.next.startswith("did you mean") else e.next
+        why = f"it is not here; {e.what}: {e.why}".removesuffix(": ")
+        raise NotFound(missing.what, why=why, next=next_, code=e.code) from e
+
+
+def _make(store: ImageStore, name: str) -> bool:
     from kist.store.busybox import NAME, make_busybox
 
-    if str(parse_reference(name)) == NAME:
+    if name != NAME:
+        return False
+    try:
         _, program = make_busybox(store)
-        logging.getLogger(__name__).warning("kist: the image busybox is made of this machine's %s", program)
-        return True
-    return False
+    except NotFound:  # no static busybox here either: what the registry says counts
+        return False
+    logging.getLogger(__name__).warning("kist: no registry answers; busybox is made of this machine's %s", program)
+    return True

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kist.plan.facts import HostFacts
     from kist.plan.request import DeviceRequest, RunRequest
     from kist.spec.runtime import Spec
-    from kist.store.images import ImageLease, ImageStore
+    from kist.store.images import ImageLease
 
 
 def scratch_for(request: RunRequest, facts: HostFacts, own: str) -> str:
@@ -59,7 +59,7 @@ class Source:
         else:
             from kist.store.images import ImageStore
 
-            self._lease = _lease(ImageStore(), request)
+            self._lease = ImageStore().lease(request.image)
             try:
                 self._open_image(self._lease, facts, scratch)
             except BaseException:
@@ -97,24 +97,6 @@ class Source:
         if self._lease:
             self._lease.close()
             self._lease = None
-
-
-def _lease(store: ImageStore, request: RunRequest) -> ImageLease:
-    """The image, which is obtained when it is not here and may be."""
-    if request.pull == "always":
-        from kist.engine.obtain import obtain
-
-        obtain(store, request.image)
-    try:
-        return store.lease(request.image)
-    except NotFound as e:
-        if e.code != "no-image" or request.pull != "missing":
-            raise
-        from kist.engine.obtain import obtain
-
-        if not obtain(store, request.image):
-            raise
-    return store.lease(request.image)
 
 
 def _emulators() -> list[str]:

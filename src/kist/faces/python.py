@@ -7,7 +7,10 @@ from kist.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from kist.engine.run import Outcome
+    from kist.plan.request import RunRequest
 
     Pairs = Mapping[str, str] | Sequence[str]
 
@@ -155,11 +158,31 @@ def run(
     given = {flag: texts for flag, texts in given.items() if texts}
     command = tuple(map(str, argv))
     request = run_request(given, command if rootfs else (image, *command), this_process(), captured=True)
-    outcome = run_captured(request, input.encode() if isinstance(input, str) else input, output_limit)
+    data = input.encode() if isinstance(input, str) else input
+    outcome = _with_image(request, lambda: run_captured(request, data, output_limit))
     result = _result(command, outcome)
     if check and result.returncode:
         raise ProcessFailed(f"{argv[0]} ended with status {result.returncode}", result=result, why=result.stderr[-400:])
     return result
+
+
+def _with_image(request: RunRequest, act: Callable[[], Outcome]) -> Outcome:
+    """What `act` gives; the image is pulled first when it is missing, or always, as `pull` says."""
+    from kist.errors import NotFound
+
+    always = request.pull == "always" and not request.rootfs and request.image != "host"
+    missing = None
+    try:
+        if not always:
+            return act()
+    except NotFound as e:
+        if e.code != "no-image" or request.pull != "missing":
+            raise
+        missing = e
+    from kist.engine.obtain import obtain
+
+    obtain(request.image, missing)
+    return act()
 
 
 # Keyword -> the flag, where the keyword is a plural.

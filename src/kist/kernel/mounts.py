@@ -1,4 +1,4 @@
-"""Mounts of this mount namespace, or of one of our own, made and taken away without the launcher.
+"""Mounts of this mount namespace, made and taken away without the launcher; and a namespace of our own.
 
 A new mount is a file descriptor first, attached nowhere: what is in it can be read, and closing it takes it away.
 Sources: fsopen(2), fsconfig(2), fsmount(2), move_mount(2), umount(2).

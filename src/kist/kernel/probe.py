@@ -256,7 +256,9 @@ def _v2(place: Place, kernel: tuple[int, int], systemd: bool) -> CgroupFacts:
     needed = ("cgroup.procs", "cgroup.subtree_control")
     # Only the kernel's own root has no cgroup.type; the root of a cgroup namespace or of a bind mount has.
     root = os.path.exists(f"{top}/cgroup.procs") and not os.path.exists(f"{top}/cgroup.type")
-    base_is_root = root and _writable(top, *needed)
+    # Another root, as a container or a namespace has it, will do if all processes live in cgroups below.
+    free = root or (place.path and not _read(f"{top}/cgroup.procs").strip())
+    base_is_root = bool(free) and _writable(top, *needed)
     base_path = "/" if base_is_root else path.removesuffix(f"/{CGROUP_LEAF}") or "/"
     own, base = top + path.rstrip("/"), top + base_path.rstrip("/")
     if os.path.exists(f"{own}/memory.max"):

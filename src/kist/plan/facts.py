@@ -88,7 +88,7 @@ class CgroupV2(Value):
     mount: str  # absolute mount point
     path: str  # own cgroup below the mount, "/..."
     base: str  # below the mount, "/..."
-    base_is_root: bool  # the kernel's root cgroup: the "no internal processes" rule does not hold there
+    base_is_root: bool  # the top of the tree, where the "no internal processes" rule does not hold or is met
     available: frozenset[str]  # base/cgroup.controllers
     enabled: frozenset[str]  # base/cgroup.subtree_control
     delegated: bool  # this user can make children of base, enable controllers for them and move its processes there

@@ -9,7 +9,7 @@ Source: Documentation/networking/filter.rst, linux/filter.h, linux/seccomp.h.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from _operator import itemgetter
 
 from kist.errors import InvalidInput
 
@@ -28,25 +28,34 @@ NUMBER, ARCH = 0, 4  # offsets in struct seccomp_data
 ALL_32, ALL_64 = 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF
 
 
-class Entry(NamedTuple):
+class Entry(tuple[int, int]):
     """Where to jump to, with this word of struct seccomp_data loaded; -1 for no matter which."""
 
-    label: int
-    word: int = -1
+    # Not typing.NamedTuple, here and below: importing typing takes longer than all of the assembling.
+    __slots__ = ()
+    label: int = property(itemgetter(0))  # type: ignore[assignment]
+    word: int = property(itemgetter(1))  # type: ignore[assignment]
+
+    def __new__(cls, label: int, word: int = -1) -> Entry:
+        return tuple.__new__(cls, (label, word))
 
 
-class Condition(NamedTuple):
+class Condition(tuple[int, int, int, int, bool, bool]):
     """A test of an argument. `op` is JEQ, JGT or JGE; `mask` is not 0, and all ones unless for JEQ."""
 
-    arg: int
-    op: int
-    value: int
-    mask: int
-    negated: bool
-    wide: bool  # both halves, else the low one
+    __slots__ = ()
+    arg: int = property(itemgetter(0))  # type: ignore[assignment]
+    op: int = property(itemgetter(1))  # type: ignore[assignment]
+    value: int = property(itemgetter(2))  # type: ignore[assignment]
+    mask: int = property(itemgetter(3))  # type: ignore[assignment]
+    negated: bool = property(itemgetter(4))  # type: ignore[assignment]
+    wide: bool = property(itemgetter(5))  # type: ignore[assignment]  # both halves, else the low one
+
+    def __new__(cls, arg: int, op: int, value: int, mask: int, negated: bool, wide: bool) -> Condition:
+        return tuple.__new__(cls, (arg, op, value, mask, negated, wide))
 
     def narrow(self) -> Condition:
-        return self._replace(value=self.value & ALL_32, mask=self.mask & ALL_32, wide=False)
+        return Condition(self.arg, self.op, self.value & ALL_32, self.mask & ALL_32, self.negated, wide=False)
 
 
 class Assembler:

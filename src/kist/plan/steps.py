@@ -67,7 +67,8 @@ class Slots:
     COUNT = 1024
 
 
-SLOT_NAMES = {number: name for name, number in vars(Slots).items() if isinstance(number, int)}
+SLOT_NAMES = {number: name for name, number in vars(Slots).items()
+              if isinstance(number, int) and name != "FIRST_FREE"}  # fmt: skip
 
 
 def _q(word: str) -> str:
@@ -526,7 +527,7 @@ class NewTree(Step):
         files = " ".join(_q(option.partition("=")[2]) for option in self.options)
         at = _variable(self.slot)
         return (
-            f"{at}=$(mktemp -d); options=ro,loop; loops=\n"
+            f"export {at}=$(mktemp -d); options=ro,loop; loops=\n"
             f"for file in {files}; do\n"
             '  loop=$(losetup --read-only --find --show "$file"); options=$options,device=$loop; loops="$loops $loop"\n'
             "done\n"

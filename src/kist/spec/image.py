@@ -31,12 +31,16 @@ _LOWER_HEX = frozenset("0123456789abcdef")
 
 def check_digest(text: str, path: str = "digest") -> str:
     """`ALGORITHM:HEX`, of an algorithm we know; safe as a file name after this. Raises InvalidInput (CVE-2024-3727)."""
-    algorithm, colon, value = text.partition(":")
-    if not colon or len(value) != _HEX.get(algorithm) or not _LOWER_HEX.issuperset(value):
+    if not is_digest(text):
         raise InvalidInput(
             f"{text[:80]!r} is no digest", path=path, next="sha256: and 64 hexadecimal digits", code="bad-digest"
         )
     return text
+
+
+def is_digest(text: str) -> bool:
+    algorithm, colon, value = text.partition(":")
+    return bool(colon) and len(value) == _HEX.get(algorithm) and _LOWER_HEX.issuperset(value)
 
 
 class _Camel(Value):

@@ -13,6 +13,7 @@ import time
 
 from kist.errors import Conflict, CorruptStore, InvalidInput, NotFound
 from kist.kernel.mounts import sync_filesystem
+from kist.spec.image import is_digest
 from kist.store import locks
 from kist.store.data import is_whole, new_temporary
 from kist.store.images import Removed
@@ -157,6 +158,8 @@ def _needed(data_dir: str) -> set[str]:
     found = {f"blobs/{entry.root.digest.replace(':', '/')}" for entry in entries}
     for name in os.listdir(f"{data_dir}/images"):
         manifest = name.replace("-", ":", 1)
+        if not is_digest(manifest):
+            continue
         if manifest not in named and (lock := _exclusive(data_dir, manifest)) is not None:
             lock.close()  # nobody can take it again: that needs an entry
             continue

@@ -1,5 +1,6 @@
 """`kist run`."""
 
+from kist.errors import NotFound
 from kist.faces.cli.command import Command
 from kist.faces.cli.flags import RUN_GROUPS, RUN_NOTES
 from kist.faces.cli.parse import parse
@@ -31,4 +32,24 @@ def main(argv: list[str]) -> int:
     from kist.engine.run import run_attached
     from kist.faces.cli.failed import explainer
 
+    if request.pull == "always" and not request.rootfs and request.image != "host":
+        _obtain(request.image, None)
+    try:
+        run_attached(request, explainer())
+    except NotFound as e:
+        if request.pull != "missing" or e.code != "no-image":
+            raise
+        _obtain(request.image, e)
     run_attached(request, explainer())
+
+
+def _obtain(image: str, missing: NotFound | None) -> None:
+    import sys
+
+    from kist.engine.obtain import obtain
+    from kist.faces.cli.registry_flags import transfers
+
+    if missing:
+        print(f"The image {image} is not here: pulling it", file=sys.stderr)
+    with transfers(sys.stderr) as progress:
+        obtain(image, missing, progress, progress.preparing)

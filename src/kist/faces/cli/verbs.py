@@ -18,6 +18,10 @@ VERBS = {
     "explain": "Show the kernel steps that run would take",
     "ns": "Compare a process's namespaces with the host's",
     "doctor": "Say what this host allows, what is missing and how to fix it",
+    "pull": "Fetch an image from a registry",
+    "push": "Send an image to a registry",
+    "login": "Keep a user name and a password for a registry",
+    "logout": "Forget them",
     "import": "Make an image from a root file system tar",
     "load": "Load images that were saved, by docker and podman too",
     "save": "Save images as an archive",
@@ -54,14 +58,14 @@ _ALIASES = {
     "history": "image history", "image import": "import", "image load": "load", "image save": "save",
     "image ls": "images", "image list": "images",
     "network list": "network ls", "network remove": "network rm",
-    "image rm": "rmi", "image remove": "rmi", "image tag": "tag",
+    "image pull": "pull", "image push": "push", "image rm": "rmi", "image remove": "rmi", "image tag": "tag",
 }  # fmt: skip
 # Docker's verbs that kist does not have yet.
 # fmt: off
 _LATER = frozenset((
     "attach", "build", "commit", "compose", "container", "cp", "create", "exec", "export", "info", "inspect",
-    "kill", "login", "logs", "network connect", "network disconnect", "pause", "ps", "pull", "push",
-    "restart", "rm", "start", "stop", "top", "unpause", "volume", "wait",
+    "kill", "logs", "network connect", "network disconnect", "pause", "ps", "restart", "rm", "start",
+    "stop", "top", "unpause", "volume", "wait",
 ))
 # fmt: on
 
