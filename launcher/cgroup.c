@@ -63,6 +63,7 @@ void undo_all(struct state *s) {
     while (s->undo_count) {
         decode_step(&s->plan, s->undo[--s->undo_count], &step);
         if (step.op == OP_CGROUP_MAKE) remove_cgroup(step.arguments[0].s);
+        else if (step.op == OP_NETLINK) undo_network(s, &step);
         else remove_path(step.arguments[0].s);
     }
 }

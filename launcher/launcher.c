@@ -36,7 +36,7 @@ static long map_plan(struct plan *plan, int fd) {
 }
 
 static int has_undo(uint op) {
-    return op == OP_CGROUP_MAKE || op == OP_MKDIR || op == OP_REMOVE || op == OP_CREATE_FILE;
+    return op == OP_CGROUP_MAKE || op == OP_MKDIR || op == OP_REMOVE || op == OP_CREATE_FILE || op == OP_NETLINK;
 }
 
 /* Take the steps of one actor. On failure s->step and s->argument say where. A child returns from here only to fail. */

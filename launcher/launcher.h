@@ -54,6 +54,7 @@ long supervise(struct state *s, const struct step *step);
 long await_ready(struct state *s, uint running);
 void kill_children(struct state *s);
 void undo_all(struct state *s);
+void undo_network(struct state *s, const struct step *step);
 void freeze(const char *file, int on);
 
 long prepare_exec(struct state *s, const struct step *step);

@@ -109,8 +109,7 @@ static long send_messages(struct state *s, int fd, const struct netlink *a) {
     return r;
 }
 
-static long netlink(struct state *s, const struct step *step) {
-    ARGUMENTS(netlink);
+static long configure(struct state *s, const struct netlink *a) {
     int fd = (int)netlink_socket(a->namespace.n ? s->slots[a->namespace.n] : -1, (int)a->protocol.n), on = 1;
     if (fd < 0) return fd;
     sys(setsockopt, fd, SOL_NETLINK, 10 /* NETLINK_CAP_ACK */, &on, sizeof on);
@@ -119,6 +118,22 @@ static long netlink(struct state *s, const struct step *step) {
     long r = send_messages(s, fd, a);
     shut(fd);
     return r < 0 ? r : 0;
+}
+
+static long netlink(struct state *s, const struct step *step) {
+    ARGUMENTS(netlink);
+    return a->at_end.n ? 0 : configure(s, a);
+}
+
+void undo_network(struct state *s, const struct step *step) {
+    ARGUMENTS(netlink);
+    if (!a->at_end.n) return;
+    uint argument = s->argument; /* what is to be said is what failed before */
+    char words[sizeof s->words];
+    memcpy(words, s->words, sizeof words);
+    configure(s, a);
+    s->argument = argument;
+    memcpy(s->words, words, sizeof words);
 }
 
 static long open_namespace(struct state *s, const struct step *step) {

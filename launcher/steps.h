@@ -1,7 +1,7 @@
 /* Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit. */
 #ifndef KIST_STEPS_H
 #define KIST_STEPS_H
-#define PLAN_TABLE 0xa23f91e06f4bf8ccUL
+#define PLAN_TABLE 0xbffb68d776373e8cUL
 #define MAX_ARGUMENTS 10
 #define OP_COUNT 91
 
@@ -184,7 +184,7 @@ extern const char *const op_signature[OP_COUNT];
     [OP_LISTEN] = "ssf", \
     [OP_AWAIT_NOTIFICATION] = "ff", \
     [OP_OPEN_NAMESPACE] = "sf", \
-    [OP_NETLINK] = "nblfsfn", \
+    [OP_NETLINK] = "nblfsfnn", \
     [OP_CGROUP_OWN] = "sn", \
     [OP_NEW_TREE] = "sslnff", \
 
@@ -260,7 +260,7 @@ struct cgroup_inherit { struct argument path, file, nothing; };
 struct listen { struct argument directory, name, slot; };
 struct await_notification { struct argument source, target; };
 struct open_namespace { struct argument kind, slot; };
-struct netlink { struct argument protocol, messages, commands, namespace, link, target, target_at; };
+struct netlink { struct argument protocol, messages, commands, namespace, link, target, target_at, at_end; };
 struct cgroup_own { struct argument path, uid; };
 struct new_tree { struct argument fstype, source, options, attributes, slot, id_map; };
 #endif

@@ -139,9 +139,9 @@ def plain(value: object) -> object:
     if isinstance(value, (list, tuple, frozenset)):
         return [plain(item) for item in (sorted(value) if isinstance(value, frozenset) else value)]
     if isinstance(value, bytes):
-        from base64 import b64encode
+        from binascii import b2a_base64  # not base64: it imports re
 
-        return b64encode(value).decode()
+        return b2a_base64(value, newline=False).decode()
     return value
 
 
@@ -337,11 +337,10 @@ def _float(value: object, path: str) -> float:
 
 
 def _bytes(value: object, path: str) -> bytes:
-    from base64 import b64decode
-    from binascii import Error
+    from binascii import Error, a2b_base64
 
     try:
-        return b64decode(_text(value, path), validate=True)
+        return a2b_base64(_text(value, path), strict_mode=True)
     except (Error, ValueError) as e:
         raise InvalidInput("it is not base64", path=path) from e
 

@@ -61,7 +61,7 @@ def refused(*args: str, status: int = 125, **kwargs) -> str:
         (["--device", "/dev/no-such", "host", "true"], "/dev/no-such"),
         (["--device", "/etc/passwd", "host", "true"], "/etc/passwd"),
         (["--device-read-bps", "/dev/null:1m", "host", "true"], "/dev/null"),
-        (["--network", "bridge", "host", "true"], "bridge"),
+        (["--network", "container:web", "host", "true"], "later"),
         (["--time-offset", "x", "host", "true"], "--time-offset"),
         (["--timeout", "x", "host", "true"], "--timeout"),
         (["--without", "gravity", "host", "true"], "gravity"),
@@ -152,6 +152,8 @@ def test_limits_without_delegation_are_refused_unless_allowed():
 @pytest.mark.skipif(ROOT, reason="for root this is allowed")
 def test_what_an_ordinary_user_may_not():
     assert "--userns" in refused("run", "--userns", "host", "host", "true")
+    for argv in (("run", "--network", "bridge", "-p", "8080:80", "host", "true"), ("network", "create", "web")):
+        assert "root" in refused(*argv)
 
 
 @needs_root

@@ -14,7 +14,16 @@ from kist.faces.cli.flags import LATER, RUN_GROUPS
 from kist.faces.cli.parse import HelpAsked, flags_of, parse
 from kist.faces.cli.request import Caller, read_text, run_request, this_process
 from kist.faces.cli.run import COMMAND
-from kist.plan.request import DeviceRate, DeviceRequest, DeviceRule, MountRequest, RunRequest, SecurityOpt, Ulimit
+from kist.plan.request import (
+    DeviceRate,
+    DeviceRequest,
+    DeviceRule,
+    MountRequest,
+    Publish,
+    RunRequest,
+    SecurityOpt,
+    Ulimit,
+)
 
 FLAGS = list(flags_of(COMMAND))
 
@@ -48,7 +57,9 @@ EVERY_FLAG = """
 --device-write-iops /dev/a:4 --cgroup-parent /p
 --cap-add net_raw --cap-drop all --security-opt no-new-privileges=false --privileged --sysctl net.core.somaxconn=1
 --userns host --pid host --ipc none --uts private --cgroupns host --time-offset 5
---network host -h box --domainname dom --add-host a:1.2.3.4 --dns 1.1.1.1 --dns-search b --dns-option ndots:1
+--network host --ip 10.1.0.2 --ip6 fd00::2 --mac-address 02:00:00:00:00:01 --network-alias db
+-p 127.0.0.1:8000-8002:80/udp -P --expose 7
+-h box --domainname dom --add-host a:1.2.3.4 --dns 1.1.1.1 --dns-search b --dns-option ndots:1
 --allow-unenforced --without pidns,netns --without netns
 """
 
@@ -119,6 +130,13 @@ def test_every_flag_reaches_its_field() -> None:
         cgroupns="host",
         time_offset=made.time_offset,
         network="host",
+        ip=bytes((10, 1, 0, 2)),
+        ip6=bytes.fromhex("fd00" + "0" * 27 + "2"),
+        mac_address=b"\x02\0\0\0\0\1",
+        network_alias=("db",),
+        publish=(Publish("udp", 80, 80, bytes((127, 0, 0, 1)), 8000, 8002),),
+        publish_all=True,
+        expose=(Publish("tcp", 7, 7),),
         hostname="box",
         domainname="dom",
         add_host=(("a", "1.2.3.4"),),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kist.errors import InvalidInput, KistError, Unsupported
 from kist.plan import values as v
-from kist.plan.request import PROTECTIONS, RunRequest, SecurityOpt, TimeOffset, Ulimit
+from kist.plan.request import PROTECTIONS, Publish, RunRequest, SecurityOpt, TimeOffset, Ulimit
 
 MIB = 1 << 20
 
@@ -111,6 +111,17 @@ ACCEPTED = [
     (v.dns_search, "example.org", "example.org"),
     (v.dns_option, "ndots:2", "ndots:2"),
     (v.network, "host", "host"),
+    (v.network, "default", "bridge"),
+    (v.network, "web-1", "web-1"),
+    (v.mac_address, "02-42-AC-11-00-02", bytes.fromhex("0242ac110002")),
+    (v.publish, "80", Publish("tcp", 80, 80)),
+    (v.publish, "8080:80/UDP", Publish("udp", 80, 80, b"", 8080, 8080)),
+    (v.publish, "1.2.3.4::80", Publish("tcp", 80, 80, bytes((1, 2, 3, 4)))),
+    (v.publish, "[::1]:8080:80", Publish("tcp", 80, 80, bytes(15) + b"\1", 8080, 8080)),
+    (v.publish, ":8000-8001:80-81/sctp", Publish("sctp", 80, 81, b"", 8000, 8001)),
+    (v.publish, "8000-8005:80", Publish("tcp", 80, 80, b"", 8000, 8005)),
+    (v.ipv4, "10.1.0.2", bytes((10, 1, 0, 2))),
+    (v.ipv6, "fd00::2", bytes.fromhex("fd00" + "0" * 27 + "2")),
     (v.namespace("host"), "", ""),
     (v.stream, "STDIN", "stdin"),
     (v.detach_keys, "ctrl-p,ctrl-q", b"\x10\x11"),
@@ -120,6 +131,11 @@ ACCEPTED = [
 ]
 
 REFUSED = [
+    (v.publish, ["", "0", "65536", "80-79", "a", "1:2:3:4", "8000-8002:80-81", "80/icmp", "1.2.3:8080:80", "[::1]80"]),
+    (v.expose, ["8080:80"]),
+    (v.ipv4, ["1.2.3", "::1", ""]),
+    (v.mac_address, ["", "02:00", "01:00:00:00:00:01", "00:00:00:00:00:00", "02:00:00:00:00:0g"]),
+    (v.network, ["", "a b", "../x"]),
     (
         v.size,
         ["", "b", "m", "-1", "-5m", "1e3", "0x10", "1_000", "٣", "hello", "32mm", "32bb", "32kic", "32ki b", " 32"],
@@ -160,7 +176,7 @@ REFUSED = [
 ]
 
 LATER = [
-    (v.network, "bridge"),
+    (v.network, "ns:/run/netns/x"),
     (v.network, "container:web"),
     (v.namespace("host"), "container:web"),
     (v.add_host, "a:host-gateway"),

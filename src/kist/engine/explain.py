@@ -12,6 +12,8 @@ from kist.plan.setting import Stdio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from kist.plan.compile_cable import Cable
+    from kist.plan.facts import HostFacts
     from kist.plan.request import RunRequest
 
 ID = "0123456789abcdef" * 4
@@ -26,7 +28,8 @@ def explain(request: RunRequest, format: str, step: int | None, colour: bool, wi
         request = source.request
         stdio = Stdio(stdin="pass" if request.interactive else "null")
         removals = (path, f"{path}/record", f"{path}/scratch")
-        setting = setting_for(request, ID, source, stdio, removals, attached=True)
+        cables = _cables(request, facts)
+        setting = setting_for(request, ID, source, stdio, removals, attached=True, cables=cables)
         plan = Prepared(request, facts, setting, source).compiled.plan
     finally:
         source.close()
@@ -35,3 +38,18 @@ def explain(request: RunRequest, format: str, step: int | None, colour: bool, wi
     if format == "json":
         return render.as_json(plan)
     return render.script(plan) if format == "script" else render.text(plan, width=width, colour=colour)
+
+
+def _cables(request: RunRequest, facts: HostFacts) -> tuple[Cable, ...]:
+    if request.network in ("none", "host"):
+        if request.publish or request.publish_all:
+            from kist.network.publish import check_published
+
+            check_published(request)
+        return ()
+    from kist.engine.state import StateDirectory
+    from kist.network.attach import attach
+
+    states = StateDirectory(run_directory(os.environ))
+    states.prepare()
+    return attach(states, request, facts, ID, pretend=True).cables

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kist.plan.compile import Compiled
+    from kist.plan.compile_cable import Cable
     from kist.plan.facts import HostFacts
     from kist.plan.request import DeviceRequest, RunRequest
     from kist.spec.runtime import Spec
@@ -122,8 +123,9 @@ class Prepared:
 
 
 def setting_for(
-    request: RunRequest, id: str, source: Source, stdio: Stdio, removals: tuple[str, ...], *, attached: bool
-) -> Setting:
+    request: RunRequest, id: str, source: Source, stdio: Stdio, removals: tuple[str, ...], *, attached: bool,
+    cables: tuple[Cable, ...] = (),
+) -> Setting:  # fmt: skip
     """How `kist run` runs it, besides what the OCI config says."""
     from kist.value import replace
 
@@ -135,8 +137,11 @@ def setting_for(
     seconds = request.timeout_s or 0
     return Setting(
         id=id,
-        files=replace(source.files, size_bytes=size, files=(*source.files.files, *_network_files(request, name))),
+        files=replace(
+            source.files, size_bytes=size, files=(*source.files.files, *_network_files(request, name, cables))
+        ),
         bundle="/",
+        cables=cables,
         stdio=stdio,
         removals=removals,
         state_file=f"{removals[0]}/state" if removals else "",
@@ -157,25 +162,39 @@ def setting_for(
     )
 
 
-def _network_files(request: RunRequest, name: str) -> tuple[tuple[str, bytes], ...]:
+def _network_files(
+    request: RunRequest, name: str, cables: tuple[Cable, ...]
+) -> tuple[tuple[str, bytes], ...]:  # fmt: skip
     files = []
     if request.uts != "host":
-        hosts = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback", f"127.0.1.1 {name}"]
+        hosts = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
+        own = [a.local for cable in cables for a in cable.addresses]
+        if own:
+            from kist.plan.rtnetlink import address_text
+
+            names = name if not request.domainname else f"{name}.{request.domainname} {name}"
+            hosts += [f"{address_text(address)} {names}" for address in own]
+        else:
+            hosts += [f"127.0.1.1 {name}"]
         hosts += [f"{address} {host}" for host, address in request.add_host]
         files += [("/etc/hostname", f"{name}\n".encode()), ("/etc/hosts", ("\n".join(hosts) + "\n").encode())]
     lines = [f"nameserver {a}" for a in request.dns]
     lines += [f"search {' '.join(request.dns_search)}"] if request.dns_search else []
     lines += [f"options {' '.join(request.dns_option)}"] if request.dns_option else []
     if not lines and request.network == "host":
-        lines = _resolver_of_host()
+        lines = _lines_of("/etc/resolv.conf")
+    elif cables:
+        from kist.network.resolver import resolver_lines
+
+        lines = resolver_lines(lines, _lines_of("/etc/resolv.conf"), _lines_of("/run/systemd/resolve/resolv.conf"))
     if lines:
         files.append(("/etc/resolv.conf", ("\n".join(lines) + "\n").encode()))
     return tuple(files)
 
 
-def _resolver_of_host() -> list[str]:
+def _lines_of(path: str) -> list[str]:
     try:
-        with open("/etc/resolv.conf", encoding="utf-8", errors="replace") as file:
+        with open(path, encoding="utf-8", errors="replace") as file:
             return file.read(1 << 16).splitlines()
     except OSError:
         return []

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from kist.kernel.cgroup import Usage
+    from kist.network.attach import Attachment
+    from kist.plan.facts import HostFacts
     from kist.plan.request import RunRequest
 
 
@@ -42,11 +44,20 @@ class _Container:
         id = os.urandom(32).hex()
         path = f"{states.base}/{id}"
         facts = probe()
+        self.states = states
+        self.attachment: Attachment | None = None
         self.source = Source(request, facts, scratch_for(request, facts, f"{path}/scratch"))
         try:
+            self.state = states.reserve(id)
+        except BaseException:
+            self.source.close()
+            raise
+        try:
             request = self.source.request
+            self._attach(request, facts, id)
             removals = (path, f"{path}/record", f"{path}/scratch")
-            setting = setting_for(request, id, self.source, stdio, removals, attached=attached)
+            cables, networks = (self.attachment.cables, self.attachment.networks) if self.attachment else ((), ())
+            setting = setting_for(request, id, self.source, stdio, removals, attached=attached, cables=cables)
             self.prepared = Prepared(request, facts, setting, self.source)
             self.compiled = self.prepared.compiled
             if self.compiled.cgroup_leaf:
@@ -54,21 +65,43 @@ class _Container:
 
                 enter(self.compiled.cgroup_leaf)
             record = Record(id=id, name=request.name, image=request.image or request.rootfs, command=request.command,
-                            labels=request.labels, cgroups=self.compiled.cgroup_paths)  # fmt: skip
-            self.state = states.new(record)
+                            labels=request.labels, cgroups=self.compiled.cgroup_paths, networks=networks)  # fmt: skip
+            self.state.publish(record)
         except BaseException:
-            self.source.close()
+            self.close(remove=True)
             raise
+
+    def _attach(self, request: RunRequest, facts: HostFacts, id: str) -> None:
+        if request.network not in ("none", "host"):
+            from kist.network.attach import attach
+
+            self.attachment = attach(self.states, request, facts, id)
+        elif request.publish or request.publish_all:
+            from kist.network.publish import check_published
+
+            check_published(request)
 
     @property
     def kept_fds(self) -> tuple[int, ...]:
-        return (self.state.fd, self.source.lease) if self.source.lease >= 0 else (self.state.fd,)
+        lease = (self.source.lease,) if self.source.lease >= 0 else ()
+        return (self.state.fd, *lease, *(self.attachment.fds if self.attachment else ()))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (*(self.attachment.notes if self.attachment else ()), *self.compiled.notes)
 
     def close(self, *, remove: bool) -> None:
+        """Let go of what the launcher has by now; or, when it never came to one, remove it."""
         if remove:
             self.state.remove()
         self.state.close()
         self.source.close()
+        if self.attachment:
+            self.attachment.close()
+            if remove:
+                from kist.network.attach import bury
+
+                bury(self.states)
 
 
 def _states(request: RunRequest) -> StateDirectory:
@@ -103,7 +136,7 @@ def run_attached(request: RunRequest, explainer: Sequence[str]) -> NoReturn:
         )
     container = _guarded(request, stdio, attached=True)
     try:
-        for note in container.compiled.notes:
+        for note in container.notes:
             _say(f"kist: {note}")
         if container.compiled.not_enforced and request.allow_unenforced:
             _say(f"kist: not enforced: {', '.join(container.compiled.not_enforced)}")

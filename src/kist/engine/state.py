@@ -36,6 +36,7 @@ class Record(Value):
     created_ns: int = 0
     labels: Mapping[str, str] = {}
     cgroups: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
 
 
 class Running(Value):
@@ -74,21 +75,42 @@ class StateDirectory:
 
     def new(self, record: Record) -> State:
         """A directory with its record in it, locked from the first moment it can be seen."""
-        making, path = f"{self.base}/{_NEW}{record.id}", f"{self.base}/{record.id}"
+        state = self.reserve(record.id)
+        try:
+            state.publish(record)
+        except BaseException:
+            state.remove()
+            raise
+        return state
+
+    def reserve(self, id: str) -> State:
+        """The directory of a container to be, which is locked but not there for others yet: `State.publish` it."""
+        making = f"{self.base}/{_NEW}{id}"
         os.mkdir(making, 0o700)
         fd = os.open(making, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            os.mkdir("scratch", 0o700, dir_fd=fd)
-            file = os.open("record", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=fd)
-            os.write(file, dumps(record).encode())
-            os.close(file)
-            os.rename(making, path)
         except BaseException:
-            _remove(making)
+            os.rmdir(making)
             os.close(fd)
             raise
-        return State(path, fd)
+        return State(making, fd)
+
+    def holds(self, id: str) -> bool:
+        """Whether a container has, or is getting, a directory here that somebody still needs."""
+        if os.path.lexists(f"{self.base}/{id}"):
+            return True
+        try:
+            fd = os.open(f"{self.base}/{_NEW}{id}", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return os.path.lexists(f"{self.base}/{id}")  # it may have got its name meanwhile
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return os.path.lexists(f"{self.base}/{id}")
 
     def ids(self) -> list[str]:
         try:
@@ -131,6 +153,8 @@ class StateDirectory:
         """Remove what killed runs left: their directories are not locked any more."""
         for name in os.listdir(self.base):
             path = f"{self.base}/{name}"
+            if name.startswith(".") and not name.startswith(_NEW):
+                continue  # what containers share
             try:
                 fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             except OSError:
@@ -139,19 +163,26 @@ class StateDirectory:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if name.startswith(_NEW) and _is_young(fd):
                     continue  # between its making and its lock
-                try:
-                    cgroups = _load(Record, f"{path}/record").cgroups
-                except (NotFound, InvalidInput):
-                    cgroups = ()  # killed before the record was whole: before any resource
-                if cgroups:
-                    from kist.kernel.cgroup import remove_cgroups
-
-                    remove_cgroups(cgroups)
-                _remove(path)
+                self._bury(path)
             except BlockingIOError:
                 pass  # alive
             finally:
                 os.close(fd)
+
+    def _bury(self, path: str) -> None:
+        try:
+            record = _load(Record, f"{path}/record")
+        except (NotFound, InvalidInput):
+            record = None  # killed before the record was whole: before any resource
+        if record and record.cgroups:
+            from kist.kernel.cgroup import remove_cgroups
+
+            remove_cgroups(record.cgroups)
+        _remove(path)
+        if record and record.networks:
+            from kist.network.attach import bury
+
+            bury(self)
 
 
 class State:
@@ -168,6 +199,16 @@ class State:
     def removals(self) -> tuple[str, ...]:
         """For plan.setting: what the launcher removes when the container is gone."""
         return (self.path, f"{self.path}/record", self.scratch)
+
+    def publish(self, record: Record) -> None:
+        """From now on others see it."""
+        os.mkdir("scratch", 0o700, dir_fd=self.fd)
+        file = os.open("record", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
+        os.write(file, dumps(record).encode())
+        os.close(file)
+        path = f"{os.path.dirname(self.path)}/{record.id}"
+        os.rename(self.path, path)
+        self.path = path
 
     def close(self) -> None:
         """Let go of the lock: it is the launcher's now."""

@@ -116,6 +116,13 @@ def run(
     time_offset: str | int | None = None,
     # the network
     network: bool | str = False,
+    ip: str | None = None,
+    ip6: str | None = None,
+    mac_address: str | None = None,
+    network_alias: Sequence[str] = (),
+    publish: str | int | Sequence[str | int] = (),
+    publish_all: bool = False,
+    expose: str | int | Sequence[str | int] = (),
     hostname: str | None = None,
     domainname: str | None = None,
     add_host: Pairs = (),
@@ -130,7 +137,8 @@ def run(
 
     Keywords are the flags of `kist run` with underscores (see `kist run --help`), in the plural where a flag may be
     given several times: `volumes=["/src:/src:ro"]`. Sizes are bytes or words ("256M"), times seconds or words
-    ("1m30s"); env, labels, sysctls, ulimits and add_host take mappings, too. `network=True` shares the host's.
+    ("1m30s"); env, labels, sysctls, ulimits and add_host take mappings, too. `network=True` shares the host's, "bridge"
+    is one of its own.
     `output_limit` bytes of stdout and of stderr are kept, the rest is read and counted as truncated.
 
     Returns the Result, whatever the status; with `check`, raises ProcessFailed when it is not 0.

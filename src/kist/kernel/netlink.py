@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from kist.errors import NetlinkFailed
-from kist.plan.netlink import DUMP_INTERRUPTED, NETFILTER, ROUTE, Reply, acknowledgement, batch, replies
+from kist.plan.netlink import ACK, DUMP_INTERRUPTED, NETFILTER, ROUTE, Reply, acknowledgement, batch, replies
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,14 +51,17 @@ class Netlink:
         self._socket.send(batch(messages))
         found: list[Reply] = []
         failed = None
+        asked = [bool(message[6] & ACK) for message in messages]
         acknowledged = 0
-        while acknowledged < len(messages):
+        while acknowledged < sum(asked):
             for reply in replies(self._socket.recv(1 << 17)):
                 answer = acknowledgement(reply)
                 if answer is None:
                     found.append(reply)
                     continue
                 acknowledged += 1
+                if answer.error and not asked[answer.sequence]:  # of a whole transaction
+                    raise refused(what, answer.error, answer.words)
                 if answer.error and failed is None:
                     failed = answer
         if failed:

@@ -239,6 +239,10 @@ class _Compiler:
             from kist.plan.compile_network import move_devices  # seldom needed, and an import at each start
 
             move_devices(b, slots.get(f.CLONE_NEWNET, 0))
+        if self.setting.cables:
+            from kist.plan.compile_cable import connect
+
+            connect(b, self.setting.cables)
         if self.setting.state_file:
             self.host(
                 "exec", CreateFile(self.setting.state_file, self.setting.state, 0o600), "what other commands go by"

@@ -127,7 +127,7 @@ class _Config:
             cgroups_path=f"{r.cgroup_parent.rstrip('/') or '/kist'}/{self.id}",
             resources=self._resources(),
             seccomp=self._seccomp(),
-            sysctl=dict(r.sysctls),
+            sysctl={**self._network_sysctls(), **r.sysctls},
             masked_paths=() if open_paths or "masked" in r.without else MASKED,
             readonly_paths=() if open_paths or "readonly-paths" in r.without else READONLY,
         )
@@ -167,6 +167,16 @@ class _Config:
             )
         left_out = {_WITHOUT[word] for word in r.without if word in _WITHOUT}
         yield from (name for name, on in wanted.items() if on and name not in left_out)
+
+    def _network_sysctls(self) -> dict[str, str]:
+        """Docker's: ping needs no capability there, nor do low ports."""
+        if self.r.network in ("none", "host"):
+            return {}
+        last = 2**31 - 1
+        if self.userns:
+            mapping = id_mappings(self.facts, "gid")[-1]
+            last = mapping.container_id + mapping.size - 1
+        return {"net.ipv4.ping_group_range": f"0 {last}", "net.ipv4.ip_unprivileged_port_start": "0"}
 
     def _time_offsets(self) -> dict[str, oci.TimeOffset]:
         offset = self.r.time_offset

@@ -52,6 +52,11 @@ def with_image(request: RunRequest, config: ImageConfig) -> RunRequest:
         changes["stop_signal"] = signal_number("the image's StopSignal", own.stop_signal)
     if request.stop_timeout_s is None:
         changes["stop_timeout_s"] = own.stop_timeout
+    if request.publish_all and own.exposed_ports:
+        from kist.plan.values import expose
+
+        found = [expose("the image's exposed ports", text) for text in own.exposed_ports]
+        changes["expose"] = (*request.expose, *(port for port in found if port not in request.expose))
     return replace(request, **changes)
 
 

@@ -62,6 +62,18 @@ class DeviceRule(Value):
     access: str
 
 
+class Publish(Value):
+    """--publish, --expose: ports `first` to `last` of a container; on the host, as many from `host_first` on. Of one
+    port only, the host's may be any from `host_first` to `host_last`; 0 and 0: any that is free."""
+
+    protocol: str
+    first: int
+    last: int
+    address: bytes = b""  # of the host; b"": any
+    host_first: int = 0
+    host_last: int = 0
+
+
 class SecurityOpt(Value):
     """--security-opt, all of them together."""
 
@@ -187,7 +199,14 @@ class RunRequest(Value):
     time_offset: TimeOffset | None = None
 
     # the network
-    network: str = "none"  # "none", "host"
+    network: str = "none"  # "none", "host", or the name of a network
+    ip: bytes = b""  # packed
+    ip6: bytes = b""
+    mac_address: bytes = b""
+    network_alias: tuple[str, ...] = ()
+    publish: tuple[Publish, ...] = ()
+    publish_all: bool = False  # what `expose` names, at ports of the host's that are free
+    expose: tuple[Publish, ...] = ()
     hostname: str = ""
     domainname: str = ""
     add_host: tuple[tuple[str, str], ...] = ()  # (host name, address)

@@ -6,6 +6,7 @@ from kist.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from kist.plan.compile_cable import Cable
     from kist.plan.compile_network import HostLink
 
 
@@ -60,6 +61,7 @@ class Setting(Value):
     notify_directory: str = ""  # shown at NOTIFY_PATH: gets a socket for sd_notify(3), unless with CREATE
     notify_socket: str = ""  # the host's, to which it is passed on
     links: tuple[HostLink, ...] = ()  # the host's that linux.netDevices names, as far as they exist
+    cables: tuple[Cable, ...] = ()
     listen_fds: int = 0  # of the inherited fds, those that the command is told about
     start_fifo: str = ""  # with CREATE
     oom_text: str = ""  # said at the end when the kernel killed for want of memory

@@ -830,11 +830,13 @@ class Netlink(Step):
     link: str = ""  # the link whose number goes into messages that have UNKNOWN (plan.rtnetlink) in its place
     target: Slot = Slots.NONE  # a network namespace
     target_at: int = 0  # whose fd goes here, counted from the start of the messages
+    at_end: int = 0  # not now, but when all is over, whether it failed or not; then a refusal is nobody's loss
 
     def shell(self) -> str:
         enter = f'nsenter --net="${_variable(self.namespace)}" ' if self.namespace else ""
         target = f'"${_variable(self.target)}"' if self.target else ""
-        return "\n".join([enter + command.replace("$target", target) for command in self.commands])
+        words = "\n".join([enter + command.replace("$target", target) for command in self.commands if command])
+        return f"trap {_q(words)} EXIT" if self.at_end else words
 
 
 # --- standard input and output

@@ -15,6 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from kist.plan.request import Publish
+
 MIN_MEMORY_BYTES = 6 << 20  # docker's: below it a container cannot start
 MAX_ID = 2**32 - 2  # the last uid_t; 2**32-1 is "no id" to setresuid(2)
 INT64 = 2**63 - 1
@@ -335,9 +337,56 @@ def dns_option(flag: str, text: str) -> str:
 
 
 def network(flag: str, text: str) -> str:
-    if text not in ("none", "host"):
-        raise later(flag, text, "bridges come later: there is 'none' and 'host'", f"{flag} none or {flag} host")
-    return text
+    """ "none", "host" or the name of a network; "bridge" is that of the default one."""
+    if text.startswith(("container:", "ns:")):
+        raise later(flag, text, "joining another network namespace comes later", f"{flag} bridge, none or host")
+    return "bridge" if text == "default" else container_name(flag, text)
+
+
+def mac_address(flag: str, text: str) -> bytes:
+    """Six bytes in hexadecimal, of one device: neither a group's nor zero."""
+    words = text.replace("-", ":").split(":")
+    if len(words) != 6 or not all(len(word) == 2 and set(word) <= set("0123456789abcdefABCDEF") for word in words):
+        raise bad(flag, text, "a MAC address is six pairs of hexadecimal digits", f"{flag} 02:42:ac:11:00:02")
+    mac = bytes.fromhex("".join(words))
+    if mac[0] & 1 or not any(mac):
+        raise bad(flag, text, "this is no address of a single device", f"{flag} 02:42:ac:11:00:02")
+    return mac
+
+
+def publish(flag: str, text: str) -> Publish:
+    """See plan.publish, which few runs need."""
+    from kist.plan.publish import publish
+
+    return publish(flag, text)
+
+
+def expose(flag: str, text: str) -> Publish:
+    from kist.plan.publish import expose
+
+    return expose(flag, text)
+
+
+def ipv4(flag: str, text: str) -> bytes:
+    return _ip(flag, text, 4)
+
+
+def ipv6(flag: str, text: str) -> bytes:
+    return _ip(flag, text, 6)
+
+
+def _ip(flag: str, text: str, version: int) -> bytes:
+    from ipaddress import ip_address
+
+    try:
+        found = ip_address(text)
+    except ValueError:
+        found = None
+    if found is None or found.version != version:
+        raise bad(
+            flag, text, f"it is not an IPv{version} address", f"{flag} {'10.1.0.9' if version == 4 else 'fd00::9'}"
+        )
+    return found.packed
 
 
 def namespace(*words: str) -> Callable[[str, str], str]:

@@ -150,7 +150,16 @@ RUN_GROUPS: tuple[Group, ...] = (
     (
         "Network",
         (
-            _one("network", "MODE", "none or host (none)", v.network, alias="net"),
+            _one("network", "NETWORK", "none, host, bridge or one of kist network create (none)", v.network,
+                 alias="net"),
+            _one("ip", "IP", "IPv4 address in the network", v.ipv4),
+            _one("ip6", "IP", "IPv6 address in the network", v.ipv6),
+            _one("mac-address", "MAC", "MAC address in the network", v.mac_address),
+            _many("network-alias", "NAME", "Another name in the network", v.hostname, alias="net-alias"),
+            _many("publish", "[[IP:]PORT:]PORT[/PROTOCOL]", "Let the host's port lead to the container's", v.publish,
+                  short="p"),
+            _bool("publish-all", "Publish all ports of --expose, at ports that are free", "P"),
+            _many("expose", "PORT[/PROTOCOL]", "Name a port of the container's for --publish-all", v.expose),
             _one("hostname", "NAME", "Host name (the container's id)", v.hostname, short="h"),
             _one("domainname", "NAME", "NIS domain name", v.hostname),
             _many("add-host", "HOST:IP", "Add a line to /etc/hosts", v.add_host),
@@ -173,9 +182,8 @@ RUN_NOTES = (("Protections that --without leaves out", PROTECTIONS),)
 # Docker's flags that kist does not have, and why.
 LATER: Mapping[str, str] = {
     **dict.fromkeys(
-        ("publish", "publish-all", "expose", "ip", "ip6", "link", "link-local-ip", "mac-address", "network-alias",
-         "net-alias"),
-        "bridges and published ports come later",
+        ("link", "link-local-ip"),
+        "a network has names and addresses: --network, --network-alias, --ip",
     ),
     **dict.fromkeys(("detach", "log-driver", "log-opt", "restart"), "containers in the background come later"),
     **dict.fromkeys(("volumes-from", "volume-driver"), "named volumes come later"),
@@ -194,4 +202,4 @@ LATER: Mapping[str, str] = {
     "runtime": "kist is the runtime",
     "use-api-socket": "there is no daemon",
 }  # fmt: skip
-LATER_SHORT: Mapping[str, str] = {"d": "detach", "p": "publish", "P": "publish-all", "q": "quiet"}
+LATER_SHORT: Mapping[str, str] = {"d": "detach", "q": "quiet"}

@@ -36,6 +36,11 @@ VERBS = {
     "store check": "Verify all that is stored",
     "store rebuild": "Make the store's books anew from what is there",
     "store gc": "Delete what no image needs",
+    "network create": "Make a network that containers may be in",
+    "network ls": "List the networks",
+    "network inspect": "Tell all about networks, as JSON",
+    "network rm": "Remove networks",
+    "network prune": "Remove the networks that no container is in",
     "system df": "Say what takes how much of the disk",
     "version": "Print versions",
     "help": "Explain a verb",
@@ -43,6 +48,7 @@ VERBS = {
 # Verbs of two words begin with one of these.
 GROUPS = {
     "image": "Look into images and manage them",
+    "network": "Connect containers",
     "store": "Look after what is stored",
     "system": "Look at the whole",
 }
@@ -51,13 +57,14 @@ _MODULES = {"import": "import_"}
 _ALIASES = {
     "history": "image history", "image import": "import", "image load": "load", "image save": "save",
     "image ls": "images", "image list": "images",
+    "network list": "network ls", "network remove": "network rm",
     "image pull": "pull", "image push": "push", "image rm": "rmi", "image remove": "rmi", "image tag": "tag",
 }  # fmt: skip
 # Docker's verbs that kist does not have yet.
 # fmt: off
 _LATER = frozenset((
     "attach", "build", "commit", "compose", "container", "cp", "create", "exec", "export", "info", "inspect",
-    "kill", "logs", "network", "pause", "ps", "restart", "rm", "start",
+    "kill", "logs", "network connect", "network disconnect", "pause", "ps", "restart", "rm", "start",
     "stop", "top", "unpause", "volume", "wait",
 ))
 # fmt: on

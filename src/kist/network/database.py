@@ -1,0 +1,199 @@
+"""What is true of networks until the host is rebooted: RUN/.network/state.db, on tmpfs as the run directory is.
+
+    networks   how each was made
+    holders    which container holds which address of which network
+    ports      which published port leads where
+
+A row of a container's is written before the kernel hears of it and is dead when the container's directory is: the
+container's end needs no database. Whoever changes anything buries the dead first. One lock for all, held for moments;
+SQLite is for what SIGKILL leaves half done. `_sqlite3` is what the module sqlite3 wraps, without 10 ms of import.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from kist.codec import decode_text, dumps
+from kist.errors import Conflict, InvalidInput, NotFound
+from kist.network.network import Network
+from kist.plan.ports import Port
+from kist.plan.rtnetlink import address_text
+from kist.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DIRECTORY = ".network"
+_SCHEMA = (
+    "CREATE TABLE networks (name TEXT PRIMARY KEY, bridge TEXT UNIQUE, record TEXT, last4 INTEGER, last6 INTEGER)",
+    """CREATE TABLE holders (container TEXT, network TEXT, name TEXT, address4 BLOB, address6 BLOB, mac BLOB,
+       outside TEXT, aliases TEXT, PRIMARY KEY (container, network), UNIQUE (network, address4),
+       UNIQUE (network, address6))""",
+    """CREATE TABLE ports (container TEXT, protocol TEXT, address BLOB, port INTEGER, target BLOB, target_port INTEGER,
+       PRIMARY KEY (protocol, address, port))""",
+    "PRAGMA user_version = 1",
+)
+
+
+class Holder(Value):
+    """A container's place in a network."""
+
+    container: str
+    network: str
+    name: str = ""
+    address4: bytes = b""
+    address6: bytes = b""
+    mac: bytes = b""
+    outside: str = ""  # the cable's end in the bridge
+    aliases: tuple[str, ...] = ()
+
+
+class Database:
+    """Open and locked: a context manager; leaving it without an exception commits.
+
+    `alive` says whether a container's directory is still somebody's; `bury` takes published ports out of the kernel.
+    """
+
+    def __init__(self, run: str, alive: Callable[[str], bool], bury: Callable[[tuple[Port, ...]], None]) -> None:
+        self._directory, self._alive, self._bury = f"{run}/{DIRECTORY}", alive, bury
+
+    def __enter__(self) -> Database:
+        from _sqlite3 import connect
+
+        os.makedirs(self._directory, 0o700, exist_ok=True)
+        self._lock = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            self._db = connect(f"{self._directory}/state.db", isolation_level=None)
+            self._db.execute("PRAGMA synchronous = OFF")  # tmpfs: there is nothing to wait for
+            self._db.execute("BEGIN IMMEDIATE")
+            if not self._db.execute("PRAGMA user_version").fetchone()[0]:
+                for statement in _SCHEMA:
+                    self._db.execute(statement)
+        except BaseException:
+            os.close(self._lock)
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self._db.execute("ROLLBACK" if kind else "COMMIT")
+            self._db.close()
+        finally:
+            os.close(self._lock)
+
+    # --- networks
+
+    def networks(self) -> list[Network]:
+        rows = self._db.execute("SELECT record, name FROM networks ORDER BY name")
+        return [decode_text(Network, record, name) for record, name in rows]
+
+    def network(self, name_or_id: str) -> Network:
+        """By name, id, or the beginning of an id that only one has. Raises NotFound, Conflict."""
+        row = self._db.execute("SELECT record FROM networks WHERE name = ?", (name_or_id,)).fetchone()
+        if row:
+            return decode_text(Network, row[0], name_or_id)
+        found = [n for n in self.networks() if name_or_id and n.id.startswith(name_or_id)]
+        if len(found) > 1:
+            raise Conflict(f"{name_or_id!r} may mean {len(found)} networks", next="write more of the id")
+        if not found:
+            raise NotFound(f"no network {name_or_id!r}", next=f"kist network create {name_or_id}", code="no-network")
+        return found[0]
+
+    def add_network(self, network: Network) -> None:
+        record = dumps(network)
+        self._db.execute("INSERT INTO networks VALUES (?, ?, ?, 0, 0)", (network.name, network.bridge, record))
+
+    def remove_network(self, network: Network) -> None:
+        self._db.execute("DELETE FROM networks WHERE name = ?", (network.name,))
+
+    # --- containers
+
+    def holders(self, network: str = "") -> list[Holder]:
+        """Of the living. `bury_dead` was called."""
+        where = "WHERE network = ?" if network else ""
+        query = f"SELECT * FROM holders {where} ORDER BY name, container"  # noqa: S608
+        rows = self._db.execute(query, (network,) if network else ())
+        return [
+            Holder(
+                container=row[0], network=row[1], name=row[2], address4=row[3] or b"", address6=row[4] or b"",
+                mac=row[5], outside=row[6], aliases=tuple(row[7].split()),
+            )
+            for row in rows
+        ]  # fmt: skip
+
+    def ports(self) -> list[Port]:
+        rows = self._db.execute("SELECT protocol, address, port, target, target_port FROM ports")
+        return [Port(*row) for row in rows]
+
+    def ports_of(self, container: str) -> list[Port]:
+        query = "SELECT protocol, address, port, target, target_port FROM ports WHERE container = ?"
+        return [Port(*row) for row in self._db.execute(query, (container,))]
+
+    def bury_dead(self) -> None:
+        """Give back what containers held whose directories are gone."""
+        rows = self._db.execute("SELECT container FROM holders UNION SELECT container FROM ports").fetchall()
+        for (container,) in rows:
+            if not self._alive(container):
+                self.release(container)
+
+    def release(self, container: str) -> None:
+        """Give back all that a container holds."""
+        ports = tuple(self.ports_of(container))
+        if ports:
+            self._bury(ports)
+        self._db.execute("DELETE FROM ports WHERE container = ?", (container,))
+        self._db.execute("DELETE FROM holders WHERE container = ?", (container,))
+
+    def free_address(self, network: Network, family: int, asked: bytes) -> bytes:
+        """One that nobody has: the one asked for, else the next behind the one given last, so that one which came back
+        rests for as long as possible. b"" if the network has none of the family. Raises InvalidInput, Conflict."""
+        subnet = network.subnet(family)
+        if subnet is None:
+            if asked:
+                raise InvalidInput(f"the network {network.name} has no IPv{family} addresses", path=_FLAGS[family])
+            return b""
+        taken = f"SELECT 1 FROM holders WHERE network = ? AND address{family} = ?"  # noqa: S608
+        first, last = subnet.range
+        if asked:
+            if not 0 < subnet.offset(asked) <= subnet.size - 2 or asked == subnet.gateway:
+                what = "is the gateway of" if asked == subnet.gateway else "is not in"
+                raise InvalidInput(f"{address_text(asked)} {what} {subnet}", path=_FLAGS[family])
+            if self._db.execute(taken, (network.name, asked)).fetchone():
+                raise Conflict(f"the address {address_text(asked)} is taken", next="kist network inspect shows by whom")
+            return asked
+        query = f"SELECT last{family} FROM networks WHERE name = ?"  # noqa: S608
+        previous = max(self._db.execute(query, (network.name,)).fetchone()[0], first - 1)
+        for i in range(min(last - first + 1, 1 << 16)):
+            offset = first + (previous - first + 1 + i) % (last - first + 1)
+            address = subnet.address(offset)
+            if address != subnet.gateway and not self._db.execute(taken, (network.name, address)).fetchone():
+                update = f"UPDATE networks SET last{family} = ? WHERE name = ?"  # noqa: S608
+                self._db.execute(update, (offset, network.name))
+                return address
+        raise Conflict(f"the network {network.name} has no free address", next="a network with a larger --subnet")
+
+    def hold(self, h: Holder) -> None:
+        """Raises Conflict when the MAC address is another container's there."""
+        query = "SELECT 1 FROM holders WHERE network = ? AND mac = ?"
+        if h.mac and self._db.execute(query, (h.network, h.mac)).fetchone():
+            raise Conflict(f"the MAC address {h.mac.hex(':')} is taken in the network {h.network}")
+        row = (h.container, h.network, h.name, h.address4 or None, h.address6 or None, h.mac, h.outside)
+        self._db.execute("INSERT INTO holders VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*row, " ".join(h.aliases)))
+
+    def hold_port(self, container: str, port: Port) -> None:
+        """Raises Conflict."""
+        query = """SELECT container FROM ports WHERE protocol = ? AND port = ? AND length(address) = ?
+                   AND (address IN (?, ?) OR ?)"""
+        every = bytes(len(port.address))
+        asked = (port.protocol, port.port, len(every), port.address, every, port.address == every)
+        row = self._db.execute(query, asked).fetchone()
+        if row:
+            raise Conflict(f"the port {port} is taken", why=f"the container {row[0][:12]} has it", code="port-taken")
+        fields = (port.protocol, port.address, port.port, port.target, port.target_port)
+        self._db.execute("INSERT INTO ports VALUES (?, ?, ?, ?, ?, ?)", (container, *fields))
+
+
+_FLAGS = {4: "--ip", 6: "--ip6"}

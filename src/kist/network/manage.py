@@ -1,0 +1,181 @@
+"""Make, find and remove networks. A network that nobody is in has a bridge, an address for it, and nothing else."""
+
+from __future__ import annotations
+
+import os
+
+from kist.errors import Conflict, InvalidInput, KistError, NotFound, Refused
+from kist.kernel.netlink import Netlink
+from kist.network import bridge, firewall
+from kist.network.attach import database, now
+from kist.network.database import Holder
+from kist.network.network import DEFAULT, MODES, MTU_OPTION, Network, Subnet, make_subnet
+from kist.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from kist.network.attach import States
+
+BRIDGE_OPTION = "com.docker.network.bridge.name"
+_ACCEPTED = (BRIDGE_OPTION, MTU_OPTION, "mtu")
+
+
+class NetworkRequest(Value):
+    """What `kist network create` asks for; the texts of subnets, gateways and ranges belong together by their order."""
+
+    name: str
+    subnets: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
+    ip_ranges: tuple[str, ...] = ()
+    internal: bool = False
+    ipv6: bool = False
+    options: Mapping[str, str] = {}
+    labels: Mapping[str, str] = {}
+
+
+def _need_root() -> None:
+    if os.geteuid() != 0:
+        raise Refused("only root has networks so far", why="bridges of the host need CAP_NET_ADMIN",
+                      next="run as root, or use --network host or none")  # fmt: skip
+
+
+def create(states: States, request: NetworkRequest) -> tuple[Network, tuple[str, ...]]:
+    """The network, and what the user should know. Raises Conflict, InvalidInput, Refused, NetlinkFailed."""
+    _need_root()
+    if request.name in (*MODES, DEFAULT, "default"):
+        raise Conflict(f"the name {request.name!r} is taken", why="it is one of kist's own", next="another name")
+    mtu = _mtu(request.options)
+    id = os.urandom(32).hex()
+    with database(states) as db, Netlink() as connection:
+        networks = db.networks()
+        if any(n.name == request.name for n in networks):
+            raise Conflict(f"the name {request.name!r} is taken", next=f"kist network rm {request.name}")
+        interface = _bridge_name(request.options, id)
+        if any(n.bridge == interface for n in networks) or bridge.find(connection, interface):
+            raise Conflict(f"the host has an interface {interface}", next=f"another -o {BRIDGE_OPTION}=NAME")
+        network = Network(
+            name=request.name, id=id, bridge=interface, subnets=_subnets(connection, networks, request), mtu=mtu,
+            internal=request.internal, options=dict(request.options), labels=dict(request.labels), created=now(),
+        )  # fmt: skip
+        db.add_network(network)
+    try:  # it is written down by now: what exists in the kernel can be found again
+        with database(states) as db, Netlink() as connection:
+            _, notes = bridge.ensure(connection, network)
+            firewall.ensure(db, network)
+    except KistError:
+        with database(states) as db:
+            db.remove_network(network)
+        raise
+    return network, notes
+
+
+def _mtu(options: Mapping[str, str]) -> int:
+    for key in options:
+        if key not in _ACCEPTED:
+            raise InvalidInput(f"unknown option {key!r}", path="--opt", next=f"one of: {', '.join(_ACCEPTED)}")
+    text = options.get(MTU_OPTION, options.get("mtu", "0"))
+    if not (text.isascii() and text.isdigit() and (text == "0" or 68 <= int(text[:9]) <= 65535)):
+        raise InvalidInput(f"{text!r} is no MTU", path="--opt", next=f"-o {MTU_OPTION}=1400")
+    return int(text)
+
+
+def _bridge_name(options: Mapping[str, str], id: str) -> str:
+    name = options.get(BRIDGE_OPTION, f"kist-{id[:10]}")
+    if not 0 < len(name.encode()) <= 15 or name in (".", "..") or any(c in "/:%" or c.isspace() for c in name):
+        raise InvalidInput(f"{name!r} is no interface name", path="--opt", next="1 to 15 letters and digits")
+    return name
+
+
+def _subnets(connection: Netlink, networks: list[Network], request: NetworkRequest) -> tuple[Subnet, ...]:
+    if len(request.gateways) > len(request.subnets) or len(request.ip_ranges) > len(request.subnets):
+        raise InvalidInput("a gateway or range needs its subnet", path="--subnet", next="--subnet 10.1.0.0/24")
+    found: list[Subnet] = []
+    for i, text in enumerate(request.subnets):
+        gateway, ip_range = (texts[i] if i < len(texts) else "" for texts in (request.gateways, request.ip_ranges))
+        subnet = make_subnet(text, gateway=gateway, ip_range=ip_range)
+        if any(other.family == subnet.family for other in found):
+            raise InvalidInput(f"a second subnet of IPv{subnet.family}", path="--subnet", next="another network")
+        bridge.check_free(connection, networks, subnet)
+        found.append(subnet)
+    families = {subnet.family for subnet in found}
+    if 4 not in families and not (families and not request.ipv6):
+        found.insert(0, bridge.free_subnet(connection, networks))
+    if request.ipv6 and 6 not in families:  # a unique local one. Source: RFC 4193
+        base = b"\xfd" + os.urandom(5) + bytes(10)
+        found.append(Subnet(base=base, prefix=64, gateway=base[:15] + b"\1"))
+    return tuple(found)
+
+
+def everything(states: States) -> list[tuple[Network, list[Holder]]]:
+    """The networks and who is in them; for an ordinary user, none."""
+    if os.geteuid() != 0:
+        return []
+    with database(states) as db:
+        db.bury_dead()
+        return [(network, db.holders(network.name)) for network in db.networks()]
+
+
+def find(states: States, name_or_id: str) -> tuple[Network, list[Holder]]:
+    """Raises NotFound, Conflict."""
+    _need_root()
+    with database(states) as db:
+        db.bury_dead()
+        network = db.network(name_or_id)
+        return network, db.holders(network.name)
+
+
+def remove(states: States, name_or_id: str) -> Network:
+    """Raises NotFound; Conflict while containers are in it, or when it is one of kist's own."""
+    if name_or_id in (*MODES, DEFAULT):
+        raise Conflict(f"the network {name_or_id} is kist's own and stays", code="own-network")
+    _need_root()
+    with database(states) as db, Netlink() as connection:
+        db.bury_dead()
+        network = db.network(name_or_id)
+        if holders := db.holders(network.name):
+            names = ", ".join(h.name or h.container[:12] for h in holders[:5])
+            raise Conflict(f"containers are in the network {network.name}: {names}", next="stop them first",
+                           code="network-in-use")  # fmt: skip
+        bridge.remove(connection, network)
+        firewall.forget(network)
+        db.remove_network(network)
+    return network
+
+
+def prune(states: States, chosen: Callable[[Network], bool]) -> list[Network]:
+    """Remove the chosen ones that nobody is in."""
+    removed = []
+    for network, holders in everything(states):
+        if network.name != DEFAULT and not holders and chosen(network):
+            try:
+                removed.append(remove(states, network.name))
+            except (Conflict, NotFound):
+                continue  # somebody was faster
+    return removed
+
+
+def described(network: Network, holders: Sequence[Holder]) -> dict[str, object]:
+    """As `docker network inspect` has it."""
+    from kist.plan.rtnetlink import address_text, mac_text
+
+    containers = {}
+    for holder in holders:
+        texts = {}
+        for subnet in network.subnets:
+            address = holder.address4 if subnet.family == 4 else holder.address6
+            texts[subnet.family] = f"{address_text(address)}/{subnet.prefix}" if address else ""
+        containers[holder.container] = {
+            "Name": holder.name, "EndpointID": "", "MacAddress": mac_text(holder.mac),
+            "IPv4Address": texts.get(4, ""), "IPv6Address": texts.get(6, ""),
+        }  # fmt: skip
+    config = [{"Subnet": str(subnet), "Gateway": address_text(subnet.gateway)} for subnet in network.subnets]
+    return {
+        "Name": network.name, "Id": network.id, "Created": network.created, "Scope": "local", "Driver": network.driver,
+        "EnableIPv4": network.subnet(4) is not None, "EnableIPv6": network.subnet(6) is not None,
+        "IPAM": {"Driver": "default", "Options": {}, "Config": config},
+        "Internal": network.internal, "Attachable": False, "Ingress": False, "ConfigFrom": {"Network": ""},
+        "ConfigOnly": False, "Containers": containers,
+        "Options": {BRIDGE_OPTION: network.bridge, **network.options}, "Labels": dict(network.labels),
+    }  # fmt: skip

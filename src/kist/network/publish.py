@@ -1,0 +1,130 @@
+"""Ports of the host for a container: found free, and kept from others by a socket that lives as the container does.
+
+What arrives never sees that socket: the firewall's table redirects it before.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from kist.errors import Conflict, InvalidInput, NotFound, Refused
+from kist.network.network import DEFAULT
+from kist.plan.ports import Port, endpoint
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kist.network.database import Database
+    from kist.network.network import Network
+    from kist.plan.request import Publish, RunRequest
+
+_AF_INET, _AF_INET6, _STREAM, _DATAGRAM, _CLOEXEC = 2, 10, 1, 2, 0o2000000
+
+
+def publish_ports(
+    db: Database, network: Network, request: RunRequest, id: str, targets: tuple[bytes, bytes], pretend: bool
+) -> tuple[tuple[Port, ...], tuple[int, ...]]:
+    """The ports, and the sockets that keep them. Raises Conflict, InvalidInput, NotFound."""
+    ports: list[Port] = []
+    fds: list[int] = []
+    if network.internal and _asked(request):
+        raise InvalidInput(f"the network {network.name} is internal: nothing of the host's leads there", path="-p")
+    try:
+        for one in _asked(request):
+            for target in targets:
+                if target and len(one.address or target) == len(target):
+                    for port, fd in _publish(db, one, target, id, pretend):
+                        ports.append(port)
+                        fds.append(fd)
+    except BaseException:
+        close(fds)
+        raise
+    return tuple(ports), tuple(fd for fd in fds if fd >= 0)
+
+
+def close(fds: list[int]) -> None:
+    import os
+
+    for fd in fds:
+        if fd >= 0:
+            os.close(fd)
+
+
+def _asked(request: RunRequest) -> list[Publish]:
+    return [*request.publish, *(request.expose if request.publish_all else ())]
+
+
+def check_published(request: RunRequest) -> None:
+    """Raises InvalidInput when nothing can be published in the network that was asked for."""
+    if _asked(request):
+        raise InvalidInput(
+            f"--network {request.network} has no ports to publish", path="--publish",
+            why="the host's own network" if request.network == "host" else "the container has no network",
+            next=f"--network {DEFAULT}",
+        )  # fmt: skip
+
+
+def _publish(db: Database, one: Publish, target: bytes, id: str, pretend: bool) -> Iterator[tuple[Port, int]]:
+    address = one.address or bytes(len(target))
+    for offset in range(one.last - one.first + 1):
+        several = one.last > one.first
+        candidates = (
+            [one.host_first + offset] if several and one.host_first else range(one.host_first, one.host_last + 1)
+        )
+        failed: Conflict | None = None
+        for number in candidates:
+            try:
+                fd, found = (-1, number or 49152) if pretend else _reserve(one.protocol, address, number)
+                port = Port(one.protocol, address, found, target, one.first + offset)
+                try:
+                    db.hold_port(id, port)
+                except BaseException:
+                    close([fd])
+                    raise
+                yield port, fd
+                break
+            except Conflict as e:
+                failed = e
+        else:
+            assert failed
+            raise failed
+
+
+def _reserve(protocol: str, address: bytes, number: int) -> tuple[int, int]:
+    from _socket import IPPROTO_IPV6, IPV6_V6ONLY, SO_REUSEADDR, SOL_SOCKET, socket
+
+    if protocol == "sctp":
+        if not number:
+            raise InvalidInput("a port of sctp is not found by itself", path="--publish", next="-p 9000:9000/sctp")
+        return -1, number
+    from kist.plan.rtnetlink import address_text
+
+    made = socket(
+        _AF_INET if len(address) == 4 else _AF_INET6, (_STREAM if protocol == "tcp" else _DATAGRAM) | _CLOEXEC
+    )
+    try:
+        if len(address) == 16:
+            made.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 1)
+        if protocol == "tcp":
+            made.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+        made.bind((address_text(address), number))
+        if protocol == "tcp":
+            made.listen(0)
+        return _keep(made.fileno()), made.getsockname()[1]
+    except OSError as e:
+        where = f"{endpoint(address, number)}/{protocol}"
+        if e.errno == errno.EADDRINUSE:
+            raise Conflict(f"the port {where} is taken", why="a program of this host has it",
+                           next="another port, or none: -p 80", code="port-taken") from e  # fmt: skip
+        if e.errno == errno.EADDRNOTAVAIL:
+            raise NotFound(f"{address_text(address)} is no address of this host", next="ip address shows them") from e
+        raise Refused(f"cannot publish {where}: {e.strerror}") from e
+    finally:
+        made.close()
+
+
+def _keep(fd: int) -> int:
+    import fcntl
+
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)

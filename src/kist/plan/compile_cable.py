@@ -1,0 +1,96 @@
+"""The cable between a container and a bridge, as steps of the host. Made when the container's first process is born; it
+ends with the container's network namespace, and nothing has to be removed but the published ports."""
+
+from __future__ import annotations
+
+from kist.errors import InvalidInput, Refused
+from kist.plan import firewall
+from kist.plan import flags as f
+from kist.plan import rtnetlink as rt
+from kist.plan.netlink import NETFILTER, ROUTE, batch
+from kist.plan.steps import Await, Netlink, OpenNamespace, Signal
+from kist.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kist.plan.builder import Builder
+    from kist.plan.ports import Port
+
+
+class Cable(Value):
+    """One end, `outside`, is plugged into a bridge of the host; the other is the container's interface `inside`."""
+
+    network: str
+    bridge: str
+    bridge_index: int
+    outside: str
+    inside: str = "eth0"
+    mac: bytes = b""
+    mtu: int = 0
+    addresses: tuple[rt.Address, ...] = ()
+    gateways: tuple[bytes, ...] = ()  # of the default routes, at most one a family
+    ports: tuple[Port, ...] = ()
+
+
+def connect(b: Builder, cables: tuple[Cable, ...]) -> None:
+    """Raises InvalidInput, Refused: then nothing was done yet."""
+    if not b.makes(f.CLONE_NEWNET):
+        raise InvalidInput("a cable needs a network namespace of the container's own", path="--network",
+                           next="--network host, or no --without netns")  # fmt: skip
+    if not (b.privileged_host and "CAP_NET_ADMIN" in b.facts.capabilities):
+        raise Refused(
+            f"--network {cables[0].network}: an ordinary user cannot plug a cable into the host's bridge",
+            why="this needs CAP_NET_ADMIN and CAP_SYS_ADMIN",
+            next="--network none or host, or run as root",
+        )
+    for port in [port for cable in cables for port in cable.ports]:
+        _publish(b, port)
+    namespace = b.slot()
+    b.host("network", OpenNamespace("net", namespace), "where the cables end")
+    for cable in cables:
+        _plug(b, cable, namespace)
+    b.host("network", Signal(), "the network is there")
+    b.init("network", Await(), "for the network")
+
+
+def _publish(b: Builder, port: Port) -> None:
+    words, own = firewall.port_words(port), firewall.itself_words(port)
+    for messages, gone in ((firewall.remove_itself(port), own), (firewall.remove_port(port), words)):
+        step = Netlink(NETFILTER, batch(messages), ("", f"nft delete element {gone}", ""), at_end=1)
+        b.host("network", step, f"{port} is the host's again")
+    commands = ("", f"nft add element {words}", f"nft add element {own}", "")
+    b.host("network", Netlink(NETFILTER, batch(firewall.add_port(port)), commands), f"{port} is published")
+
+
+def _plug(b: Builder, c: Cable, namespace: int) -> None:
+    veth = rt.add_veth(
+        c.outside, c.inside, netns_fd=rt.UNKNOWN, master=c.bridge_index, mtu=c.mtu, peer_mac=c.mac
+    )  # fmt: skip
+    mtu = f" mtu {c.mtu}" if c.mtu else ""
+    mac = f" address {rt.mac_text(c.mac)}" if c.mac else ""
+    command = (
+        f"ip link add {c.outside} master {c.bridge}{mtu} up type veth peer name {c.inside} netns $target{mtu}{mac}"
+    )
+    step = Netlink(ROUTE, batch((veth,)), (command,), target=namespace, target_at=rt.netns_at(veth))
+    b.host("network", step, f"a cable, one end in the bridge of the network {c.network}")
+    if c.ports:
+        hairpin = (rt.set_port(rt.UNKNOWN, hairpin=True),)
+        hairpins = (f"bridge link set dev {c.outside} hairpin on",)
+        step = Netlink(ROUTE, batch(hairpin), hairpins, link=c.outside)
+        b.host("network", step, "it may ask for what it published itself")
+    asked = []
+    for a in c.addresses:
+        nodad = " nodad" if a.flags & rt.NO_DAD else ""
+        add = f"ip address add {rt.address_text(a.local)}/{a.prefix}{nodad} dev {c.inside}"
+        asked.append((rt.add_address(a), add))
+    asked.append((rt.set_link(rt.UNKNOWN, up=True), f"ip link set {c.inside} up"))
+    for gateway in c.gateways:
+        route = rt.Route(rt.INET if len(gateway) == 4 else rt.INET6, gateway=gateway)
+        six = "-6 " if len(gateway) == 16 else ""
+        asked.append((rt.add_route(route), f"ip {six}route add default via {rt.address_text(gateway)}"))
+    messages, commands = batch([m for m, _ in asked]), tuple([w for _, w in asked])
+    b.host(
+        "network",
+        Netlink(ROUTE, messages, commands, namespace=namespace, link=c.inside),
+        "its end in the container",
+    )
