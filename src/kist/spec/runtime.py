@@ -164,6 +164,7 @@ class Process(_Value):
     """`apparmor_profile` and `selinux_label` "" mean none asked for; `oom_score_adj` None: leave it as it is."""
 
     json_names: ClassVar[dict[str, str]] = {"exec_cpu_affinity": "execCPUAffinity"}
+    always: ClassVar[tuple[str, ...]] = ("user",)
     args: tuple[str, ...]
     cwd: str
     user: User = User()
