@@ -161,7 +161,7 @@ long expand(const struct state *s, const char *text, char *to, ulong room) {
 
 /* A program of the host. `output`: files for fds 1 and 2; "" is /dev/null for 1, since nothing that it prints may be taken
    for the container's, and ours for 2. */
-struct program { char **argv, **envp; const char *path, *output[2]; int input, status, directory; };
+struct program { char **argv, **envp; const char *path, *output[2]; int input, status; };
 
 static void redirect(const char *path, int fd) {
     int flags = O_WRONLY | O_CREAT | O_APPEND;
@@ -185,7 +185,6 @@ static long run_program(struct program *program, ulong timeout_ms) {
         sys(dup3, program->input, 0, 0);
         redirect(program->output[0], 1);
         if (*program->output[1]) redirect(program->output[1], 2);
-        if (program->directory >= 0) sys(fchdir, program->directory);
         sys(close_range, 3, ~0U, 0);
         sys(execve, program->path, program->argv, program->envp);
         leave(127);
@@ -212,7 +211,7 @@ static long map_ids(struct state *s, const struct step *step) {
     for (long i = 0; i < r; i++)
         if (same(argv[i], "$init_pid")) argv[i] = pid;
     int null = (int)open_at(AT_FDCWD, "/dev/null", O_RDONLY, 0);
-    struct program program = {argv, nothing, argv[0], {"", ""}, null, 0, -1};
+    struct program program = {argv, nothing, argv[0], {"", ""}, null, 0};
     r = run_program(&program, 10000);
     shut(null);
     return r;
@@ -231,8 +230,7 @@ static long run_hook(struct state *s, const struct step *step) {
     if (input < 0) return input;
     sys(write, input, state, r);
     sys(lseek, input, 0, 0);
-    struct program program = {argv, env, a->path.s, {a->stdout.s, a->stderr.s}, input, 255,
-                              s->actor == ACTOR_INIT ? s->slots[SLOT_ROOT] : -1}; /* the root to be: as runc has it */
+    struct program program = {argv, env, a->path.s, {a->stdout.s, a->stderr.s}, input, 255};
     r = run_program(&program, a->timeout_ms.n);
     shut(input);
     if (r == -ECANCELED) s->argument = (uint)program.status;
