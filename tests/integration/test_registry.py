@@ -141,7 +141,7 @@ def test_tags_and_referrers(host: str) -> None:
     with client() as c:
         for tag in ("one", "two"):
             c.push(parse_reference(f"{host}/tags:{tag}"), blobs, root)
-        assert c.tags(parse_reference(f"{host}/tags")) == ["one", "two"]
+        assert sorted(c.tags(parse_reference(f"{host}/tags"))) == ["one", "two"]  # Debian's registry sorts nothing
         with pytest.raises(NotFound):
             c.tags(parse_reference(f"{host}/nothing"))
         assert c.referrers(parse_reference(f"{host}/tags"), root.digest) == []
