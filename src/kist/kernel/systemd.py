@@ -69,7 +69,10 @@ class Manager:
             raise UnitError("systemd does not accept this user")
         self._socket.sendall(b"BEGIN\r\n")
 
-    def close(self) -> None:
+    def __enter__(self) -> Manager:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
         self._socket.close()
 
     def start_scope(self, unit: str, properties: Sequence[Property]) -> None:

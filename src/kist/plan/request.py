@@ -96,7 +96,7 @@ PROTECTIONS: Mapping[str, str] = {
     "userns": "ids inside mean nothing on the host",
     "pidns": "processes of the host cannot be seen or signalled",
     "netns": "network interfaces, ports and firewall of its own",
-    "mntns": "mounts made inside stay inside",
+    "mntns": "mounts made inside stay inside: refused, since nothing would take them away",
     "ipcns": "System V IPC and POSIX message queues of its own",
     "utsns": "host name of its own",
     "cgroupns": "its cgroup looks like the root",

@@ -152,11 +152,8 @@ def _stop_unit(unit: str) -> None:
     from kist.kernel.systemd import Manager, UnitError
 
     try:
-        manager = Manager()
-        try:
+        with Manager() as manager:
             manager.stop(unit)
-        finally:
-            manager.close()
     except (Unsupported, UnitError):
         pass  # its processes and cgroups are gone: a unit without them goes by itself
 

@@ -87,11 +87,8 @@ def update(container: Container, resources: Resources, warn: Callable[[str], Non
         from kist.engine.runtime.scope import resource_properties
         from kist.kernel.systemd import Manager
 
-        manager = Manager()
-        try:
+        with Manager() as manager:
             manager.set_properties(container.record.unit, resource_properties(resources, facts))
-        finally:
-            manager.close()
     pending = list(limits(resources, facts, update=True))
     late = set()  # v1 refuses what is at odds with a value that comes later, as the memory limit with that of swap
     while pending:

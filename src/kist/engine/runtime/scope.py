@@ -69,11 +69,8 @@ def start(spec: Spec, id: str, facts: HostFacts) -> Scope:
     ]
     keeper, hold = _keeper()
     try:
-        manager = Manager()
-        try:
+        with Manager() as manager:
             manager.start_scope(unit, [*properties, Property("PIDs", "au", [keeper])])
-        finally:
-            manager.close()
         return Scope(unit, _place(keeper, unit), keeper, hold)
     except BaseException:
         os.close(hold)

@@ -61,3 +61,16 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
     widths = [max((len(row[i]) for row in rows if len(row) > i), default=0) for i in range(columns)]
     for row in rows:
         print("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip())
+
+
+def print_documents(documents: Sequence[object], format: str) -> None:
+    """For `inspect`: JSON for people (""), for programs ("json"), or each by a template. Raises InvalidInput."""
+    from kist.codec import dumps
+    from kist.faces.cli.template import compile_template
+
+    if format in ("", "json"):
+        print(dumps(documents, indent=4) if not format else dumps(documents))
+        return
+    render = compile_template(format)
+    for document in documents:
+        print(render(document))

@@ -25,19 +25,12 @@ COMMAND = Command(
 
 def main(argv: list[str]) -> int:
     parsed = parse(COMMAND, argv)
-    from kist.codec import dumps
+    from kist.faces.cli.columns import print_documents
     from kist.store.images import ImageStore
 
     store, format = ImageStore(), parsed.last("format")
     documents = [described(store, store.get(name)) for name in parsed.arguments]
-    if format in ("", "json"):
-        print(dumps(documents, indent=4) if not format else dumps(documents))
-        return 0
-    from kist.faces.cli.template import compile_template
-
-    render = compile_template(format)
-    for document in documents:
-        print(render(document))
+    print_documents(documents, format)
     return 0
 
 
