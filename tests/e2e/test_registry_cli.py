@@ -74,6 +74,16 @@ def test_a_digest_is_a_name_too(image: str) -> None:
     name = f"{image.rpartition(':')[0]}@{digest}"
     assert ok("pull", "-q", name) == f"{name}\n"
     assert ok("run", "--rm", name, "echo", "hello") == "hello\n"
+    repository = image.rpartition(":")[0]
+    shown = ok("images", "--digests", "--format", "{{.Repository}} {{.Tag}} {{.Digest}}")
+    assert shown == f"{repository} <none> {digest}\n"
+    assert ok("image", "inspect", "--format", "{{json .RepoTags}} {{json .RepoDigests}}", name) == f'[] ["{name}"]\n'
+    assert "deleted" not in ok("image", "prune", "--force")  # it has a name
+    ok("tag", name, image)
+    assert ok("images", "--format", "{{.Tag}}") == "1\n"
+    assert ok("rmi", f"{repository}:other@{digest}") == f"Untagged: {name}\n"
+    assert ok("images", "--format", "{{.Repository}}:{{.Tag}}") == f"{image}\n"
+    assert ok("run", "--rm", name, "echo", "again") == "again\n"
 
 
 def test_what_is_not_there(image: str, host: str) -> None:

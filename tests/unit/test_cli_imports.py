@@ -41,7 +41,8 @@ OURS = {
 
 
 IMAGES = {
-    "kist.plan.image", "kist.spec.image", "kist.store", "kist.store.data", "kist.store.forms", "kist.store.images",
+    "kist.plan.image", "kist.spec.image", "kist.spec.reference", "kist.store", "kist.store.data", "kist.store.forms",
+    "kist.store.images",
     "kist.store.layout", "kist.store.locks", "kist.store.names", "kist.store.records", "kist.store.summary",
 }  # fmt: skip
 

@@ -5,7 +5,7 @@ import pytest
 from kist.errors import Conflict, InvalidInput, NotFound
 from kist.spec.image import Descriptor
 from kist.store.layout import Named, find, named, unnamed
-from kist.store.names import parse_reference
+from kist.store.names import chosen_name, full_name, name_of, split_name
 
 
 @pytest.mark.parametrize(
@@ -25,21 +25,28 @@ from kist.store.names import parse_reference
     ],
 )
 def test_names(text: str, short: str, full: str) -> None:
-    assert str(parse_reference(text)) == short
-    assert parse_reference(text).full == full
-    assert parse_reference(short) == parse_reference(full) == parse_reference(text)
+    assert chosen_name(text) == short
+    assert full_name(short) == full
+    assert chosen_name(short) == chosen_name(full) == short
+    assert ":".join(split_name(short)) == short
+
+
+def test_a_digest_counts_for_more_than_a_tag() -> None:
+    digest = f"sha256:{'1' * 64}"
+    assert name_of(f"docker.io/library/a:1@{digest}") == f"a@{digest}"
+    assert split_name(f"localhost:5000/a@{digest}") == ("localhost:5000/a", "")
 
 
 @pytest.mark.parametrize(
     "text",
     ["", ":", "a:", ":a", "A", "a b", "a//b", "/a", "a/", "-a", "a-", "a..b", "a:b:c", "a:-x", "a:" + "x" * 129,
      "a" * 256, "host", "host:1", "library/host", "a@sha256:" + "0" * 64, "../a", "a/../b", "a\n", "ä", "a/B",
-     "a\tb", "[::1]/a", "docker.io/", "docker.io//a",
+     "a\tb", "docker.io/", "docker.io//a",
      "exa_mple.com:1/a", "e.com:99999999/a"],
 )  # fmt: skip
 def test_what_is_no_name(text: str) -> None:
     with pytest.raises(InvalidInput):
-        parse_reference(text)
+        chosen_name(text)
 
 
 def entry(name: str, number: int) -> Named:
@@ -49,15 +56,17 @@ def entry(name: str, number: int) -> Named:
 
 IDS = {entry("", n).manifest: f"sha256:{word}".ljust(71, "0") for n, word in enumerate(("abcdef12", "abc999", "fff"))}
 ENTRIES = [entry("a:latest", 0), entry("b:1", 0), entry("c:latest", 1), entry("", 2)]
+ENTRIES += [entry(f"d@{ENTRIES[0].manifest}", 0)]
+FIRST = ["a:latest", "b:1", f"d@{ENTRIES[0].manifest}"]  # the names of one image
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("a", ["a:latest"]), ("a:latest", ["a:latest"]), ("docker.io/library/b:1", ["b:1"]),
-        ("abcd", ["a:latest", "b:1"]), ("sha256:abcd", ["a:latest", "b:1"]), ("fff", [""]), ("abc9", ["c:latest"]),
+        ("abcd", FIRST), ("sha256:abcd", FIRST), ("fff", [""]), ("abc9", ["c:latest"]),
         (ENTRIES[2].manifest, ["c:latest"]), (f"c@{ENTRIES[2].manifest}", ["c:latest"]),
-        (f"c:other@{ENTRIES[2].manifest}", ["c:latest"]),
+        (f"c:other@{ENTRIES[2].manifest}", ["c:latest"]), (f"d:1@{ENTRIES[4].manifest}", FIRST[2:]),
     ],
 )  # fmt: skip
 def test_what_a_word_stands_for(text: str, expected: list[str]) -> None:

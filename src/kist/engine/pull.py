@@ -6,7 +6,8 @@ from kist.errors import NotFound
 from kist.registry.client import host_platform
 from kist.registry.content import no_progress
 from kist.store.blobs import BlobStore
-from kist.value import Value, replace
+from kist.store.names import name_of
+from kist.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,13 +35,13 @@ def pull_image(
     progress: Progress = no_progress,
     preparing: Preparing | None = None,
 ) -> PulledImage:
-    """Pull, and name the image as Docker would: by its tag; of a digest it has no name but is found by NAME@DIGEST.
+    """Pull, and name the image as Docker would: by its tag, or by NAME@DIGEST.
 
     Killed at any moment it leaves no half image: what was fetched stays for the next try. Raises as Client.pull and
     ImageStore.add.
     """
-    name = replace(reference, digest="").familiar if reference.tag and not reference.digest else None
-    before = _root(store, name or reference.familiar)
+    name = name_of(reference.familiar)
+    before = _root(store, name)
     with BlobStore(store.data_dir) as blobs:  # until the image has its name, nothing of it is collected
         pulled = client.pull(reference, blobs, platform, progress)
         # Of an index the store takes the manifest for this machine; for another machine we say which one.

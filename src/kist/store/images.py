@@ -11,7 +11,7 @@ from kist.store.data import StoreErrors, check_private, default_data_dir
 from kist.store.forms import DIRECTORIES, EROFS, best_form
 from kist.store.layout import Named, change_layout, find, named, read_layout
 from kist.store.locks import Lock
-from kist.store.names import Reference, parse_reference
+from kist.store.names import chosen_name, name_of
 from kist.store.records import Layer, Record, read_record, read_small, ready
 from kist.store.summary import Skipped
 from kist.value import Value
@@ -35,7 +35,7 @@ class Image(Value):
     id: str
     digest: str
     manifest: str
-    names: tuple[str, ...]  # REPOSITORY:TAG, in docker's short form; none: it lost its name to another
+    names: tuple[str, ...]  # REPOSITORY:TAG, REPOSITORY@DIGEST, in docker's short form; none: another has its name
     created: str
     platform: Platform
     size_bytes: int  # of all files
@@ -121,7 +121,7 @@ class ImageStore:
 
     def add(
         self,
-        reference: Reference | str | None,
+        name: str | None,
         descriptor: Descriptor,
         progress: Progress | None = None,
         *,
@@ -131,22 +131,23 @@ class ImageStore:
 
         `descriptor` may also be an index: then of its manifests that are here the one for this machine is taken.
         Every digest and DiffID is verified first; whatever fails before the end, also by SIGKILL, changes no name.
-        A name that another image had goes over to this one. Without a reference the image has no name until `tag`.
+        A name that another image had goes over to this one; REPOSITORY@DIGEST is one, too. Without a name the image has
+        none until `tag`.
         Raises Conflict when the name is taken, unless `replace`; InvalidInput (bad-image, digest-mismatch, tar-...),
         NotFound (no-blob), Unsupported (not-an-image).
         """
         from kist.store.add import prepare
 
-        name = "" if reference is None else str(parse_reference(str(reference)))
+        name = "" if name is None else name_of(name) if "@" in name else chosen_name(name)
         with StoreErrors(f"cannot make the image {name or descriptor.digest}"):
             manifest, use = prepare(self.data_dir, descriptor, progress)
             with use:
                 change_layout(self.data_dir, lambda e: named(e, Named(name, descriptor, manifest), replace=replace))
         return self.get(manifest)
 
-    def tag(self, name: str, reference: Reference | str) -> None:
+    def tag(self, name: str, new: str) -> None:
         """Give an image another name, which it takes from whatever had it. Raises NotFound, Conflict."""
-        wanted = str(parse_reference(str(reference)))
+        wanted = chosen_name(new)
 
         def change(entries: Entries) -> Entries:
             found = self._find(entries, name)[0]

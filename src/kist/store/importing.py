@@ -14,7 +14,7 @@ from kist.store.data import StoreErrors, new_temporary, write_all
 from kist.store.documents import architecture
 from kist.store.forms import best_form
 from kist.store.layout import refuse_taken
-from kist.store.names import parse_reference
+from kist.store.names import chosen_name
 from kist.store.prepared import Prepared
 from kist.store.source import Prefixed, read_some, take
 from kist.store.tar import Limits, TarReader
@@ -44,10 +44,10 @@ def import_tar(
     Whatever fails before that, also by SIGKILL, changes no name. Raises Conflict when the name is taken, unless
     `replace`; what TarReader and ImageStore.add raise.
     """
-    reference = parse_reference(name)
-    with StoreErrors(f"cannot import {reference}"), BlobStore(store.data_dir) as blobs:
+    name = chosen_name(name)
+    with StoreErrors(f"cannot import {name}"), BlobStore(store.data_dir) as blobs:
         if not replace:
-            refuse_taken(store.entries(), str(reference))
+            refuse_taken(store.entries(), name)
         layer, diff_id = _put_layer(blobs, stream, limits or Limits())
         created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         machine, variant = architecture()
@@ -56,7 +56,7 @@ def import_tar(
                                config=config, history=(history,))  # fmt: skip
         config_blob = blobs.put(dumps(document).encode(), CONFIG)
         manifest = Manifest(2, config_blob, (layer,), MANIFEST)
-        return store.add(reference, blobs.put(dumps(manifest).encode(), MANIFEST), replace=replace)
+        return store.add(name, blobs.put(dumps(manifest).encode(), MANIFEST), replace=replace)
 
 
 def _put_layer(blobs: BlobStore, stream: Source, limits: Limits) -> tuple[Descriptor, str]:

@@ -11,10 +11,11 @@ import os
 from kist.codec import decode_text, dumps
 from kist.errors import Conflict, CorruptStore, InvalidInput, NotFound
 from kist.spec.image import INDEX, INDEXES, Descriptor, Index
+from kist.spec.reference import parse_reference
 from kist.store import locks
 from kist.store.data import create, write_whole
 from kist.store.locks import Lock
-from kist.store.names import parse_reference
+from kist.store.names import name_of
 from kist.value import Value, replace
 
 TYPE_CHECKING = False
@@ -113,21 +114,12 @@ def find(entries: Sequence[Named], text: str, id_of: Callable[[str], str]) -> li
 
     Raises NotFound with the nearest name, Conflict, InvalidInput.
     """
-    repository, at, digest = text.rpartition("@")
-    if at:
-        wanted = parse_reference(repository).repository
-        found = [
-            entry for entry in entries
-            if digest in (entry.root.digest, entry.manifest)
-            and (not entry.name or parse_reference(entry.name).repository == wanted)
-        ]  # fmt: skip
-        if found:
-            return [entry for entry in entries if entry.manifest == found[0].manifest]
-        raise _not_found(text, entries)
+    if "@" in text:
+        return _find_by_both(entries, text)
     is_digest = text.startswith(("sha256:", "sha384:", "sha512:"))
     if not is_digest:
         try:
-            name = str(parse_reference(text))
+            name = name_of(text)
         except InvalidInput:
             if not _HEX.issuperset(text):
                 raise
@@ -136,6 +128,19 @@ def find(entries: Sequence[Named], text: str, id_of: Callable[[str], str]) -> li
         if found:
             return found
     return _find_by_digest(entries, text if is_digest else f"sha256:{text}", id_of, text)
+
+
+def _find_by_both(entries: Sequence[Named], text: str) -> list[Named]:
+    """REPOSITORY@DIGEST. An image that lost its name may have had it from any repository."""
+    wanted, name = parse_reference(text), name_of(text)
+    if found := [entry for entry in entries if entry.name == name]:
+        return found
+    for entry in entries:
+        if wanted.digest in (entry.root.digest, entry.manifest) and (
+            not entry.name or parse_reference(entry.name).repository == wanted.repository
+        ):
+            return [other for other in entries if other.manifest == entry.manifest]
+    raise _not_found(text, entries)
 
 
 def _find_by_digest(entries: Sequence[Named], digest: str, id_of: Callable[[str], str], text: str) -> list[Named]:

@@ -30,7 +30,7 @@ from kist.store.blobs import BlobStore
 from kist.store.data import StoreErrors, new_temporary, write_all
 from kist.store.documents import read_manifest
 from kist.store.layout import NAME, NAME_CONTAINERD
-from kist.store.names import parse_reference
+from kist.store.names import chosen_name
 from kist.store.tar import HARDLINK, REGULAR, SYMLINK, Limits, TarReader
 from kist.store.tree import OPEN_DIRECTORY, clean, readable
 from kist.value import replace
@@ -119,7 +119,7 @@ def _name(annotations: Mapping[str, str]) -> str:
     """What an OCI layout calls an image, in containerd's or the specification's word; "" for what is no name."""
     text = annotations.get(NAME_CONTAINERD) or annotations.get(NAME, "")
     try:
-        return str(parse_reference(text)) if text else ""
+        return chosen_name(text) if text else ""
     except InvalidInput:
         return ""
 
@@ -134,7 +134,7 @@ def _add_saved(store: ImageStore, archive: _Archive, data: bytes, progress: Prog
         config = replace(archive.find(saved.config), media_type=CONFIG)
         layers = tuple([archive.layer(path) for path in saved.layers])
         root = archive.blobs.put(dumps(Manifest(2, config, layers, MANIFEST)).encode(), MANIFEST)
-        for name in [str(parse_reference(tag)) for tag in saved.repo_tags] or [""]:
+        for name in [chosen_name(tag) for tag in saved.repo_tags] or [""]:
             found.append((name, store.add(name or None, root, progress)))
     return found
 

@@ -17,7 +17,7 @@ from kist.store.blobs import BlobStore
 from kist.store.data import StoreErrors
 from kist.store.documents import read_manifest
 from kist.store.layout import NAME, NAME_CONTAINERD
-from kist.store.names import parse_reference
+from kist.store.names import full_name, name_of
 from kist.store.pack import directory_header, file_header
 from kist.value import Value, replace
 
@@ -103,7 +103,8 @@ def _parts(store: ImageStore, blobs: BlobStore, names: Iterable[str], format: st
         image = store.get(text)
         root = _whole_root(blobs, store.root(text), image.manifest)
         asked = [name for name in image.names if name == _as_name(text)] or image.names
-        for name in asked or ("",):
+        # Archives have names with tags; a digest is in them anyway.
+        for name in [name for name in asked if "@" not in name] or [""]:
             roots[name, root.digest] = root, image.manifest
     saved: dict[str, SavedImage] = {}
     needed: dict[str, Descriptor] = {}
@@ -112,7 +113,7 @@ def _parts(store: ImageStore, blobs: BlobStore, names: Iterable[str], format: st
             if manifest.digest == chosen:
                 document = read_manifest(blobs, manifest)
                 before = saved.get(chosen, SavedImage(_path(document.config), (), tuple(map(_path, document.layers))))
-                saved[chosen] = replace(before, repo_tags=(*before.repo_tags, *([_full(name)] if name else [])))
+                saved[chosen] = replace(before, repo_tags=(*before.repo_tags, *([full_name(name)] if name else [])))
     index = Index(2, tuple([_named(root, name) for (name, _), (root, _) in roots.items()]), INDEX)
     documents = {"oci-layout": _LAYOUT, "index.json": dumps(index).encode()}
     if format == "docker-archive":
@@ -125,7 +126,7 @@ def _parts(store: ImageStore, blobs: BlobStore, names: Iterable[str], format: st
 
 def _as_name(text: str) -> str:
     try:
-        return str(parse_reference(text))
+        return name_of(text)
     except InvalidInput:
         return ""
 
@@ -164,9 +165,4 @@ def _path(descriptor: Descriptor) -> str:
 def _named(root: Descriptor, name: str) -> Descriptor:
     if not name:
         return root
-    return replace(root, annotations={**root.annotations, NAME_CONTAINERD: _full(name), NAME: _full(name)})
-
-
-def _full(name: str) -> str:
-    """With the registry: podman takes a short name for one of its own machine."""
-    return parse_reference(name).full
+    return replace(root, annotations={**root.annotations, NAME_CONTAINERD: full_name(name), NAME: full_name(name)})

@@ -37,6 +37,7 @@ def main(argv: list[str]) -> int:
 def described(store: ImageStore, image: Image) -> dict[str, object]:
     """As `docker image inspect` has it."""
     from kist.codec import plain
+    from kist.store.names import split_name
 
     config = plain(image.config)
     assert isinstance(config, dict)
@@ -44,12 +45,12 @@ def described(store: ImageStore, image: Image) -> dict[str, object]:
         "User": "", "ExposedPorts": None, "Env": [], "Entrypoint": None, "Cmd": None, "Volumes": None,
         "WorkingDir": "", "Labels": None, "StopSignal": "",
     }  # fmt: skip
-    repositories = dict.fromkeys(name.rpartition(":")[0] for name in image.names)
+    repositories = dict.fromkeys(split_name(name)[0] for name in image.names)
     with store.lease(image.manifest) as lease:
         whole, form = lease.config, "erofs" if lease.mountable.erofs else "directories"
     return {
         "Id": image.id,
-        "RepoTags": list(image.names),
+        "RepoTags": [name for name in image.names if split_name(name)[1]],
         "RepoDigests": [f"{repository}@{image.digest}" for repository in repositories],
         "Parent": "",
         "Comment": whole.history[-1].comment if whole.history else "",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-from kist.errors import InvalidInput
 from kist.faces.cli.columns import ago, print_rows, size_words
 from kist.faces.cli.command import Command, Flag
 from kist.faces.cli.parse import parse
@@ -14,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from kist.store.images import Image
+    from kist.store.images import Image, ImageStore
 
 HEADS = {
     "Repository": "REPOSITORY", "Tag": "TAG", "Digest": "DIGEST", "ID": "IMAGE ID", "CreatedSince": "CREATED",
@@ -67,8 +66,7 @@ def main(argv: list[str]) -> int:
     from kist.store.images import ImageStore
 
     store = ImageStore()
-    images = store.list()
-    rows = [row for image in images if _passes(image, images, asked) for row in _rows(image, asked, on)]
+    rows = [row for image in store.list() if _passes(image, store, asked) for row in _rows(image, asked, on)]
     if on["quiet"]:
         print("".join([f"{id}\n" for id in dict.fromkeys(str(row["ID"]) for row in rows)]), end="")
         return 0
@@ -82,13 +80,12 @@ def _rows(image: Image, asked: Mapping[str, list[str]], on: Mapping[str, bool]) 
     from kist.store.filters import timestamp
 
     patterns = asked["reference"]
-    for name in image.names or ("<none>:<none>",):
-        repository, _, tag = name.rpartition(":")
+    for repository, tag in _names(image):
         if patterns and not any(_fits(repository, tag, pattern) for pattern in patterns):
             continue
         yield {
-            "Repository": repository,
-            "Tag": tag,
+            "Repository": repository or "<none>",
+            "Tag": tag or "<none>",
             "Digest": image.digest,
             "ID": image.id if on["no-trunc"] else image.short_id,
             "CreatedSince": ago(timestamp(image.created)),
@@ -101,6 +98,15 @@ def _rows(image: Image, asked: Mapping[str, list[str]], on: Mapping[str, bool]) 
         }
 
 
+def _names(image: Image) -> list[tuple[str, str]]:
+    """(repository, tag). A digest is only told of where no tag of its repository is."""
+    from kist.store.names import split_name
+
+    names = [split_name(name) for name in image.names]
+    tagged = {repository for repository, tag in names if tag}
+    return [(repository, tag) for repository, tag in names if tag or repository not in tagged] or [("", "")]
+
+
 def _fits(repository: str, tag: str, pattern: str) -> bool:
     """`debian`, `debian:12`, `*:latest`, `quay.io/*/app`."""
     wanted, colon, wanted_tag = pattern.rpartition(":")
@@ -111,7 +117,7 @@ def _fits(repository: str, tag: str, pattern: str) -> bool:
     return same and fnmatchcase(tag, wanted_tag)
 
 
-def _passes(image: Image, images: list[Image], asked: Mapping[str, list[str]]) -> bool:
+def _passes(image: Image, store: ImageStore, asked: Mapping[str, list[str]]) -> bool:
     from kist.store.filters import created_before, has_label
 
     for text in asked.get("dangling", ()):
@@ -123,10 +129,7 @@ def _passes(image: Image, images: list[Image], asked: Mapping[str, list[str]]) -
         return False
     for key in ("before", "since"):
         for text in asked.get(key, ()):
-            other = next((i for i in images if text in i.names or f"{text}:latest" in i.names
-                          or i.id.startswith((text, f"sha256:{text}"))), None)  # fmt: skip
-            if other is None:
-                raise InvalidInput(f"no such image: {text}", path=f"--filter {key}")
+            other = store.get(text)
             if not (image.created < other.created if key == "before" else image.created > other.created):
                 return False
     return True

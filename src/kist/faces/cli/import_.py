@@ -27,13 +27,13 @@ def main(argv: list[str]) -> int:
     from kist.faces.cli.columns import size_words
     from kist.store.images import ImageStore
     from kist.store.importing import import_tar
-    from kist.store.names import parse_reference
+    from kist.store.names import chosen_name
     from kist.store.source import ArchiveFile
 
     with ArchiveFile(path) as archive:
         image = import_tar(ImageStore(), archive, name, replace=replace)
     (layer,) = image.layers
-    print(f"{parse_reference(name)}: {layer.entries} files, {size_words(image.size_bytes)}")
+    print(f"{chosen_name(name)}: {layer.entries} files, {size_words(image.size_bytes)}")
     for skipped in image.skipped:
         examples = ", ".join(map(words.show, skipped.examples))
         print(f"left out ({skipped.reason}): {skipped.count}, for example {examples}", file=sys.stderr)

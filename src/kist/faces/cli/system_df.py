@@ -56,12 +56,14 @@ def main(argv: list[str]) -> int:
 def _rows(found: Usage) -> list[tuple[str, ...]]:
     from kist.faces.cli.columns import ago, size_words
     from kist.store.filters import timestamp
+    from kist.store.names import split_name
 
     rows = []
     for item in found.images:
         image = item.image
-        repository, _, tag = (image.names or ("<none>:<none>",))[0].rpartition(":")
+        repository, tag = split_name(image.names[0]) if image.names else ("<none>", "")
         sizes = (item.size_bytes, item.size_bytes - item.unique_bytes, item.unique_bytes)
         created = ago(timestamp(image.created))
-        rows.append((repository, tag, image.short_id, created, *map(size_words, sizes), "yes" if item.in_use else "no"))
+        name = (repository, tag or "<none>", image.short_id)
+        rows.append((*name, created, *map(size_words, sizes), "yes" if item.in_use else "no"))
     return rows
