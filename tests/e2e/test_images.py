@@ -241,3 +241,62 @@ def test_busybox_comes_from_this_machine(form: str) -> None:
     again = kist("run", "--rm", "--pull", "never", "busybox", "echo", "ok")
     assert (again.stdout, again.stderr) == ("ok\n", "")
     assert "made of this machine's" in kist("history", "--no-trunc", "busybox").stdout
+
+
+@needs_root
+def test_an_image_is_mounted_until_it_is_unmounted(form: str, box: bytes) -> None:
+    image = add("box:1", [box, tar_of(member("top", b"x", mode=0o4755))])
+    path = Path(kist("image", "mount", "box:1").stdout.strip())
+    try:
+        assert (path / "etc/passwd").read_text().startswith("root:")
+        assert os.lstat(path / "top").st_mode & 0o7777 == 0o4755 and os.statvfs(path).f_flag & os.ST_NOSUID
+        with pytest.raises(OSError, match="Read-only"):
+            (path / "new").touch()
+        assert kist("image", "mount", image.id).stdout == f"{path}\n"  # the same one
+        assert kist("image", "mount").stdout == f"box:1 {path}\n"
+        assert kist("image", "mount", "box:1", image.short_id).stdout == f"box:1 {path}\n{image.short_id} {path}\n"
+        refused = kist("rmi", "box:1")
+        assert refused.returncode == 125 and "kist image unmount box:1" in refused.stderr
+        assert kist("image", "prune", "-af").stdout.startswith("Total")
+        assert kist("system", "df", "--format", "{{.Active}}").stdout == "1\n"
+        assert kist("image", "unmount", "box:1").stdout == "Unmounted: box:1\n"
+        assert kist("image", "umount", "box:1").stdout == "Not mounted: box:1\n"
+        assert not path.exists() and kist("image", "mount").stdout == ""
+        assert kist("image", "mount", "box:1").returncode == 0
+        assert kist("rmi", "-f", "box:1").returncode == 0
+        ImageStore().gc()
+        assert (path / "etc/passwd").read_text().startswith("root:")  # what is mounted stays
+    finally:
+        done = kist("image", "unmount", "--all")
+    assert done.stdout == f"Unmounted: {path}\n"
+    ImageStore().gc()
+    data = Path(os.environ["KIST_DATA_DIR"])
+    left = [p for name in ("images", "layers", "chains", "tmp", "mounts") for p in (data / name).iterdir()]
+    assert left == []
+
+
+def test_images_are_mounted_by_root_alone(box: bytes) -> None:
+    if ROOT:
+        pytest.skip("is for an ordinary user")
+    add("box:1", [box])
+    done = kist("image", "mount", "box:1")
+    assert done.returncode == 125 and "kist run --rm -it box:1 sh" in done.stderr
+
+
+def test_search_local(form: str, box: bytes) -> None:
+    add(
+        "web:1",
+        [box, tar_of(member("srv"), member("srv/site.py", b"x"))],
+        config=ContainerConfig(labels={"by": "Anna"}),
+    )
+    add("db:1", [box], config=ContainerConfig(cmd=("postgres",)))
+    find = ("search-local", "--format", "{{.Name}}: {{.Found}}")
+    assert kist(*find, "anna").stdout == "web:1: by=Anna\n"
+    assert kist(*find, "POSTgres").stdout == "db:1: postgres\n"
+    assert kist(*find, "web", "anna").stdout == "web:1: web:1, by=Anna\n"
+    assert kist(*find, "web", "postgres").stdout == ""
+    assert kist(*find, "--file", "*.py").stdout == "web:1: /srv/site.py\n"
+    assert kist(*find, "--file", "/etc/passwd", "db").stdout == "db:1: db:1, /etc/passwd\n"
+    assert len(kist("search-local", "-q", "--file", "bin/sh").stdout.split()) == 2
+    assert "and" in kist("search-local", "--file", "/bin/*").stdout
+    assert kist("search-local").returncode == 125

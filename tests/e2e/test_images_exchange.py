@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from containers import inside, kist, needs_root
-from images import busybox_layer, digest_of, member, put_image, tar_of
+from images import ARCHITECTURE, busybox_layer, digest_of, member, put_image, tar_of
 from kist.codec import dumps
-from kist.spec.image import ContainerConfig
+from kist.spec.image import INDEX, ContainerConfig
 from kist.store.blobs import BlobStore
 from kist.store.images import Image, ImageStore
 
@@ -101,6 +101,45 @@ def test_skopeo_takes_and_gives(image: Image, switch: Switch, tmp_path: Path, fo
     assert done.stdout == "Loaded image: team/app:back\n", done.stderr
     assert ImageStore().get("team/app:back").id == image.id
     assert inside("team/app:back") == "hello\n"
+
+
+def test_a_dir_as_skopeo_has_it(image: Image, switch: Switch, tmp_path: Path) -> None:
+    needs("skopeo")
+    saved, back = tmp_path / "saved", tmp_path / "back"
+    assert kist("save", "--format", "dir", "-o", str(saved), "team/app:1").returncode == 0
+    tool("skopeo", "copy", f"dir:{saved}", f"dir:{back}")
+    assert {p.name: p.read_bytes() for p in saved.iterdir()} == {p.name: p.read_bytes() for p in back.iterdir()}
+    assert "one image" in kist("save", "--format", "dir", "-o", f"{saved}2", "team/app:1", image.id).stderr
+    switch("second")
+    done = kist("load", "-i", str(back))
+    assert done.stdout == f"Loaded image ID: {image.id}\n", done.stderr
+    assert ImageStore().get(image.id).digest == image.digest
+    assert inside(image.id) == "hello\n"
+    (back / "version").unlink()
+    (back / "manifest.json").write_text("[]")
+    done = kist("load", "-i", str(back))
+    assert done.returncode == 125 and "tar -C" in done.stderr
+
+
+def test_a_dir_of_several_platforms(image: Image, switch: Switch, tmp_path: Path) -> None:
+    """Its index is manifest.json; the layers of other platforms are there too."""
+    needs("skopeo")
+    with BlobStore() as blobs:
+        other = put_image(blobs, [tar_of(member("other", b"x"))], architecture="s390x")
+        entries = [
+            {"mediaType": d.media_type, "digest": d.digest, "size": d.size,
+             "platform": {"os": "linux", "architecture": name}}
+            for d, name in ((ImageStore().root(image.manifest), ARCHITECTURE), (other, "s390x"))
+        ]  # fmt: skip
+        index = blobs.put(dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).encode(), INDEX)
+        assert ImageStore().add("multi", index).id == image.id
+        assert kist("save", "--format", "dir", "-o", str(tmp_path / "saved"), "multi").returncode == 0
+    tool("skopeo", "copy", "--all", f"dir:{tmp_path}/saved", f"dir:{tmp_path}/back")
+    assert {p.name for p in (tmp_path / "saved").iterdir()} == {p.name for p in (tmp_path / "back").iterdir()}
+    switch("second")
+    done = kist("load", "-i", str(tmp_path / "back"))
+    assert done.stdout == f"Loaded image ID: {image.id}\n", done.stderr
+    assert ImageStore().get(image.id).digest == index.digest
 
 
 def test_skopeo_reads_the_store_itself(image: Image) -> None:

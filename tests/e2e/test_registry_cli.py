@@ -13,6 +13,10 @@ import pytest
 from containers import KIST, kist
 from faults import Exchange, Rule, proxy
 from images import busybox_layer, put_image
+from kist.codec import plain
+from kist.registry.client import Client
+from kist.spec.image import MANIFEST
+from kist.spec.reference import parse_reference
 from kist.store.blobs import BlobStore
 from kist.store.images import ImageStore
 from registries import docker_registry, needs_registry, needs_skopeo, skopeo
@@ -84,6 +88,26 @@ def test_a_digest_is_a_name_too(image: str) -> None:
     assert ok("rmi", f"{repository}:other@{digest}") == f"Untagged: {name}\n"
     assert ok("images", "--format", "{{.Repository}}:{{.Tag}}") == f"{image}\n"
     assert ok("run", "--rm", name, "echo", "again") == "again\n"
+
+
+def test_all_tags(image: str) -> None:
+    repository = f"{image.rpartition(':')[0]}-tags"
+    names = [f"{repository}:{tag}" for tag in ("1", "2", "latest")]
+    for name in names:
+        ok("tag", image, name)
+        ok("push", "-q", name)
+    ok("rmi", "--force", image, *names)
+    assert sorted(ok("pull", "-q", "--all-tags", repository).split()) == names
+    assert set(names) <= set(ok("images", "--format", "{{.Repository}}:{{.Tag}}").split())
+    assert "contradicts a tag" in kist("pull", "-a", names[0]).stderr
+    with BlobStore() as blobs:  # an image of which kist makes nothing does not stand in the way of the others
+        config = blobs.put(b"{}", "application/vnd.example.config")
+        document = {"schemaVersion": 2, "mediaType": MANIFEST, "config": plain(config), "layers": []}
+        odd = blobs.put(json.dumps(document).encode(), MANIFEST)
+        with Client() as client:
+            client.push(parse_reference(f"{repository}:odd"), blobs, odd)
+    done = kist("pull", "-q", "-a", repository)
+    assert done.returncode == 125 and sorted(done.stdout.split()) == names and "[not-an-image]" in done.stderr
 
 
 def test_what_is_not_there(image: str, host: str) -> None:

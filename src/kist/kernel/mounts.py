@@ -47,10 +47,23 @@ def bind(source: str, target: str) -> None:
     _mount(source, target, _MS_BIND | _MS_REC)
 
 
-def _mount(source: str, target: str, flags: int) -> None:
+def mount_overlay(lowers: Sequence[str], target: str, attributes: int) -> None:
+    """Directories on each other, the uppermost first, which nobody can write. Raises OSError (EINVAL: more than a page
+    of names).
+
+    By mount(2), for kernels that do not know fsconfig's lowerdir+ (6.8). Source: kernel overlayfs.rst.
+    """
+    below = [path.replace("\\", "\\\\").replace(",", "\\,").replace(":", "\\:") for path in lowers]
+    _mount("overlay", target, attributes, "overlay", f"lowerdir={':'.join(below)}")  # MS_* 1, 2, 4 are ATTR_* 1, 2, 4
+
+
+def _mount(source: str, target: str, flags: int, fstype: str = "", data: str = "") -> None:
     import ctypes
 
-    _check(_libc().mount(os.fsencode(source), os.fsencode(target), None, ctypes.c_ulong(flags), None), target)
+    kind, options = (os.fsencode(text) if text else None for text in (fstype, data))
+    if options and len(options) >= os.sysconf("SC_PAGE_SIZE"):
+        raise OSError(errno.EINVAL, "mount(2) takes one page of options", target)
+    _check(_libc().mount(os.fsencode(source), os.fsencode(target), kind, ctypes.c_ulong(flags), options), target)
 
 
 def new_mount(fstype: str, source: str, options: Sequence[str] = (), attributes: int = 0) -> int:

@@ -19,6 +19,7 @@ from kist.store.data import is_whole, new_temporary
 from kist.store.images import Removed
 from kist.store.layout import change_layout, read_layout, unnamed
 from kist.store.locks import Lock
+from kist.store.mounting import is_mounted
 from kist.store.records import read_record
 from kist.store.tree import OPEN_DIRECTORY, remove_tree
 
@@ -50,11 +51,13 @@ def remove(data_dir: str, find: Callable[[Entries], Entries], name: str, *, forc
         left = unnamed(entries, found)
         for manifest in {entry.manifest for entry in found} - {entry.manifest for entry in left}:
             ended.append((manifest, _id(data_dir, manifest)))
-            if (lock := _exclusive(data_dir, manifest)) is not None:
+            if (lock := unused(data_dir, manifest)) is not None:
                 held.append(lock)
             elif not force:
-                raise Conflict(f"a container runs from the image {name}",
-                               next="stop it first; --force takes the name, and the rest when it ends")  # fmt: skip
+                mounted = is_mounted(data_dir, manifest)
+                what = f"the image {name} is mounted" if mounted else f"a container runs from the image {name}"
+                first = f"kist image unmount {name}" if mounted else "stop it first"
+                raise Conflict(what, next=f"{first}; --force takes the name, and the rest when it ends")  # fmt: skip
         gone.extend(names)
         return left
 
@@ -160,7 +163,7 @@ def _needed(data_dir: str) -> set[str]:
         manifest = name.replace("-", ":", 1)
         if not is_digest(manifest):
             continue
-        if manifest not in named and (lock := _exclusive(data_dir, manifest)) is not None:
+        if manifest not in named and (lock := unused(data_dir, manifest)) is not None:
             lock.close()  # nobody can take it again: that needs an entry
             continue
         record = read_record(data_dir, manifest)
@@ -226,12 +229,16 @@ def _settle(data_dir: str) -> None:
         os.unlink(path)
 
 
-def _exclusive(data_dir: str, manifest: str) -> Lock | None:
-    """None when a container runs from the image."""
+def unused(data_dir: str, manifest: str) -> Lock | None:
+    """Nobody begins to use the image while this lock is held. None when a container runs from it or it is mounted."""
     try:
-        return Lock(data_dir, locks.of_digest(locks.IMAGE, manifest), wait=False)
+        lock = Lock(data_dir, locks.of_digest(locks.IMAGE, manifest), wait=False)
     except BlockingIOError:
         return None
+    if is_mounted(data_dir, manifest):
+        lock.close()
+        return None
+    return lock
 
 
 def _id(data_dir: str, manifest: str) -> str:

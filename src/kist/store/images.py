@@ -78,6 +78,10 @@ class ImageLease:
         return self._lock.fd
 
     @property
+    def manifest(self) -> str:
+        return self._record.manifest.digest
+
+    @property
     def config(self) -> ImageConfig:
         return self._record.config
 

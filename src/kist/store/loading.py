@@ -1,4 +1,4 @@
-"""Images from archives that docker, podman and skopeo save, and from OCI layouts: `kist load`.
+"""Images from archives that docker, podman and skopeo save: `kist load`.
 
 What an archive is follows from its parts: with an index.json it is an OCI layout, with a manifest.json alone Docker's
 older form. Members may come in any order, so every file is kept as a blob first, by its own digest; what no image
@@ -16,10 +16,8 @@ from kist.codec import decode, dumps, loads
 from kist.errors import InvalidInput, KistError
 from kist.spec.image import (
     CONFIG,
-    INDEXES,
     LAYER,
     MANIFEST,
-    MANIFESTS,
     Descriptor,
     Index,
     Manifest,
@@ -28,11 +26,10 @@ from kist.spec.image import (
 )
 from kist.store.blobs import BlobStore
 from kist.store.data import StoreErrors, new_temporary, write_all
-from kist.store.documents import read_manifest
 from kist.store.layout import NAME, NAME_CONTAINERD
 from kist.store.names import chosen_name
 from kist.store.tar import HARDLINK, REGULAR, SYMLINK, Limits, TarReader
-from kist.store.tree import OPEN_DIRECTORY, clean, readable
+from kist.store.tree import clean, readable
 from kist.value import replace
 
 TYPE_CHECKING = False
@@ -72,7 +69,7 @@ def _load(store: ImageStore, stream: Source, progress: Progress | None) -> list[
         archive = _Archive(blobs)
         archive.read(stream)
         if index := archive.documents.get(b"index.json"):
-            return _add_all(store, _index(index), progress)
+            return add_all(store, parse_index(index), progress)
         if saved := archive.documents.get(b"manifest.json"):
             return _add_saved(store, archive, saved, progress)
         raise InvalidInput(
@@ -83,30 +80,11 @@ def _load(store: ImageStore, stream: Source, progress: Progress | None) -> list[
         )
 
 
-def load_layout(store: ImageStore, path: str, progress: Progress | None = None) -> list[Loaded]:
-    """Every image of an OCI layout in a directory. Raises as `load` does; NotFound when a blob is missing."""
-    with StoreErrors(f"cannot load {path}"), BlobStore(store.data_dir) as blobs:
-        directory = os.open(path, OPEN_DIRECTORY & ~os.O_NOFOLLOW)
-        try:
-            try:
-                fd = os.open("index.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-            except FileNotFoundError as e:
-                why = "it has no index.json"
-                raise InvalidInput(f"{path} is no OCI layout", why=why, code="no-image-archive") from e
-            with os.fdopen(fd, "rb") as file:
-                index = _index(file.read(_DOCUMENT_MAX))
-            for root in index.manifests:
-                _copy_all(blobs, directory, root)
-        finally:
-            os.close(directory)
-        return _add_all(store, index, progress)
-
-
-def _index(data: bytes) -> Index:
+def parse_index(data: bytes) -> Index:
     return decode(Index, loads(data, "index.json"))
 
 
-def _add_all(store: ImageStore, index: Index, progress: Progress | None) -> list[Loaded]:
+def add_all(store: ImageStore, index: Index, progress: Progress | None) -> list[Loaded]:
     found = []
     for root in index.manifests:
         plain = replace(root, annotations={}, data="", urls=())
@@ -211,37 +189,3 @@ class _Archive:
             os.close(fd)
         kind = next((suffix for magic, suffix in _MAGICS.items() if head.startswith(magic)), "")
         return replace(found, media_type=LAYER + kind)
-
-
-def _copy_all(blobs: BlobStore, layout: int, descriptor: Descriptor) -> None:
-    """A blob of a layout and all that it refers to, as far as it is there."""
-    if not _copy(blobs, layout, descriptor):
-        return
-    if descriptor.media_type in INDEXES:
-        index = decode(Index, loads(blobs.read(descriptor, _DOCUMENT_MAX), descriptor.digest))
-        for child in index.manifests:
-            if child.media_type in MANIFESTS:
-                _copy_all(blobs, layout, child)
-    elif descriptor.media_type in MANIFESTS:
-        manifest = read_manifest(blobs, descriptor)
-        for part in (manifest.config, *manifest.layers):
-            _copy(blobs, layout, part)
-
-
-def _copy(blobs: BlobStore, layout: int, descriptor: Descriptor) -> bool:
-    """False when it is not there."""
-    algorithm, _, value = check_digest(descriptor.digest).partition(":")
-    with blobs.ingest(descriptor) as writer:
-        if writer.done:
-            return True
-        try:
-            path = f"blobs/{algorithm}/{value}"
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=layout)
-        except FileNotFoundError:
-            return False
-        writer.restart()
-        with os.fdopen(fd, "rb", buffering=0) as file:
-            while data := file.read(_READ_BYTES):
-                writer.write(data)
-        writer.commit()
-    return True

@@ -15,6 +15,7 @@ from kist.errors import InvalidInput, KistError
 from kist.spec.image import INDEX, INDEXES, MANIFESTS, Descriptor, Index, SavedImage
 from kist.store.blobs import BlobStore
 from kist.store.data import StoreErrors
+from kist.store.directory import VERSION, in_dir, in_layout
 from kist.store.documents import read_manifest
 from kist.store.layout import NAME, NAME_CONTAINERD
 from kist.store.names import full_name, name_of
@@ -23,12 +24,11 @@ from kist.value import Value, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from kist.store.images import ImageStore
     from kist.store.pack import Sink
 
-FORMATS = ("docker-archive", "oci-archive", "oci-dir")
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _READ_BYTES = 1 << 20
 _INDEX_BYTES_MAX = 4 << 20
@@ -62,13 +62,14 @@ def save(store: ImageStore, names: Iterable[str], sink: Sink, format: str) -> No
         sink.write(bytes(1024))
 
 
-def save_layout(store: ImageStore, names: Iterable[str], path: str) -> None:
-    """Make an OCI layout of the images in the directory `path`, which must be empty or not be there."""
+def save_directory(store: ImageStore, names: Sequence[str], path: str, format: str) -> None:
+    """Make `oci-dir`, an OCI layout of the images, or `dir` of one image, in the directory `path`, which must be empty
+    or not be there."""
     with StoreErrors(f"cannot save to {path}"), BlobStore(store.data_dir) as blobs:
         os.makedirs(path, exist_ok=True)
         if os.listdir(path):
             raise InvalidInput(f"{path} is not empty", next="choose a directory that is not there yet")
-        for part in _parts(store, blobs, names, "oci-dir"):
+        for part in _dir_parts(store, blobs, names) if format == "dir" else _parts(store, blobs, names, format):
             whole = f"{path}/{part.name}"
             os.makedirs(os.path.dirname(whole), exist_ok=True)
             with open(whole, "xb") as file:
@@ -112,7 +113,9 @@ def _parts(store: ImageStore, blobs: BlobStore, names: Iterable[str], format: st
         for manifest in _walk(blobs, root, needed):
             if manifest.digest == chosen:
                 document = read_manifest(blobs, manifest)
-                before = saved.get(chosen, SavedImage(_path(document.config), (), tuple(map(_path, document.layers))))
+                before = saved.get(
+                    chosen, SavedImage(in_layout(document.config), (), tuple(map(in_layout, document.layers)))
+                )
                 saved[chosen] = replace(before, repo_tags=(*before.repo_tags, *([full_name(name)] if name else [])))
     index = Index(2, tuple([_named(root, name) for (name, _), (root, _) in roots.items()]), INDEX)
     documents = {"oci-layout": _LAYOUT, "index.json": dumps(index).encode()}
@@ -122,6 +125,21 @@ def _parts(store: ImageStore, blobs: BlobStore, names: Iterable[str], format: st
         yield _Part(path, len(content), content=content)
     for path, descriptor in sorted(needed.items()):
         yield _Part(path, descriptor.size, descriptor.digest)
+
+
+def _dir_parts(store: ImageStore, blobs: BlobStore, names: Sequence[str]) -> Iterator[_Part]:
+    """See directory.py."""
+    blobs.begin()
+    if len(names) != 1:
+        raise InvalidInput("a dir: holds one image", path="--format", next="oci-dir holds several")
+    root, needed = _whole_root(blobs, store.root(names[0]), store.get(names[0]).manifest), dict[str, Descriptor]()
+    for _ in _walk(blobs, root, needed):
+        pass
+    del needed[in_layout(root)]
+    yield _Part("version", len(VERSION), content=VERSION)
+    yield _Part("manifest.json", root.size, root.digest)
+    for part in needed.values():
+        yield _Part(in_dir(part), part.size, part.digest)
 
 
 def _as_name(text: str) -> str:
@@ -147,19 +165,15 @@ def _children(blobs: BlobStore, index: Descriptor) -> tuple[Descriptor, ...]:
 
 def _walk(blobs: BlobStore, root: Descriptor, needed: dict[str, Descriptor]) -> Iterator[Descriptor]:
     """The manifests of images below `root`; all blobs are put into `needed`."""
-    needed[_path(root)] = root
+    needed[in_layout(root)] = root
     if root.media_type in INDEXES:
         for child in _children(blobs, root):
             yield from _walk(blobs, child, needed)
     elif root.media_type in MANIFESTS:
         document = read_manifest(blobs, root)
         for part in (document.config, *document.layers):
-            needed[_path(part)] = part
+            needed[in_layout(part)] = part
         yield root
-
-
-def _path(descriptor: Descriptor) -> str:
-    return f"blobs/{descriptor.digest.replace(':', '/')}"
 
 
 def _named(root: Descriptor, name: str) -> Descriptor:

@@ -6,10 +6,8 @@ import os
 import stat
 
 from kist.errors import CorruptStore, NotFound
-from kist.store import locks
-from kist.store.collect import paths_of
+from kist.store.collect import paths_of, unused
 from kist.store.images import Image
-from kist.store.locks import Lock
 from kist.store.records import read_record
 from kist.value import Value
 
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ImageUsage(Value):
-    """`unique_bytes`: what goes when the image does. `in_use`: a container runs from it."""
+    """`unique_bytes`: what goes when the image does. `in_use`: a container runs from it, or it is mounted."""
 
     image: Image
     size_bytes: int
@@ -102,8 +100,7 @@ def _tree_bytes(path: str, seen: set[tuple[int, int]]) -> int:
 
 
 def _in_use(data_dir: str, manifest: str) -> bool:
-    try:
-        Lock(data_dir, locks.of_digest(locks.IMAGE, manifest), wait=False).close()
-    except BlockingIOError:
+    if (lock := unused(data_dir, manifest)) is None:
         return True
+    lock.close()
     return False

@@ -11,13 +11,13 @@ from kist.plan import words
 COMMAND = Command(
     name="load",
     usage=("[FLAG...]",),
-    summary="Load images that kist, docker, podman or skopeo saved, from an archive or an OCI layout",
+    summary="Load images that kist, docker, podman or skopeo saved, from an archive or a directory",
     groups=(
         (
             "Flags",
             (
-                Flag("input", "one", "FILE", "The archive, plain or compressed, or an OCI layout's directory; "
-                     "standard input without this flag", words.plain, "i"),
+                Flag("input", "one", "FILE", "The archive, plain or compressed, or a directory: an OCI layout or "
+                     "skopeo's dir; standard input without this flag", words.plain, "i"),
                 Flag("quiet", "bool", "", "Only the ids of the images", words.boolean, "q"),
             ),
         ),
@@ -33,13 +33,14 @@ COMMAND = Command(
 def main(argv: list[str]) -> int:
     parsed = parse(COMMAND, argv)
     path, quiet = parsed.last("input", "-"), words.boolean("--quiet", parsed.last("quiet", "false"))
+    from kist.store.directory import load_directory
     from kist.store.images import ImageStore
-    from kist.store.loading import load, load_layout
+    from kist.store.loading import load
     from kist.store.source import ArchiveFile
 
     store = ImageStore()
     if os.path.isdir(path):
-        images = load_layout(store, path)
+        images = load_directory(store, path)
     else:
         with ArchiveFile(path) as archive:
             images = load(store, archive)

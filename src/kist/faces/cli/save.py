@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from kist.store.images import ImageStore
 
-_FORMATS = ("docker-archive", "oci-archive", "oci-dir")
+_FORMATS = ("docker-archive", "oci-archive", "oci-dir", "dir")
 _format = words.choice(*_FORMATS)
 
 COMMAND = Command(
@@ -33,6 +33,7 @@ COMMAND = Command(
     examples=(
         ("kist save web | ssh other docker load", "to another machine"),
         ("kist save --format oci-dir -o web web", "a directory, for skopeo's oci:web"),
+        ("kist save --format dir -o web web", "one for skopeo's dir:web, a file for each blob"),
     ),
     least=1,
     most=1 << 10,
@@ -44,13 +45,13 @@ def main(argv: list[str]) -> int:
     output = parsed.last("output")
     format = _format("--format", parsed.last("format", _FORMATS[0]))
     from kist.store.images import ImageStore
-    from kist.store.saving import save, save_layout
+    from kist.store.saving import save, save_directory
 
     store = ImageStore()
-    if format == "oci-dir":
+    if format in ("oci-dir", "dir"):
         if not output:
             raise InvalidInput("a directory needs a name", path="--format", next="write --output DIRECTORY")
-        save_layout(store, parsed.arguments, output)
+        save_directory(store, parsed.arguments, output, format)
     elif output:
         _save_file(store, parsed.arguments, output, format)
     elif sys.stdout.isatty():

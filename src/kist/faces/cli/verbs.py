@@ -28,10 +28,13 @@ VERBS = {
     "images": "List the images",
     "rmi": "Remove images",
     "tag": "Give an image another name",
+    "search-local": "Find images by what they are called, say of themselves or hold",
     "image inspect": "Tell all about images, as JSON",
     "image history": "List the steps that made an image",
     "image tree": "Show an image's layers as a picture of their sizes",
     "image diff": "List the files that differ between two images",
+    "image mount": "Show an image's files in a directory",
+    "image unmount": "Take such a directory away",
     "image prune": "Remove images that nothing uses",
     "store check": "Verify all that is stored",
     "store rebuild": "Make the store's books anew from what is there",
@@ -52,12 +55,13 @@ GROUPS = {
     "store": "Look after what is stored",
     "system": "Look at the whole",
 }
-_MODULES = {"import": "import_"}
+_MODULES = {"import": "import_", "search-local": "search_local"}
 # Docker's other spellings.
 _ALIASES = {
     "history": "image history", "image import": "import", "image load": "load", "image save": "save",
     "image ls": "images", "image list": "images",
     "network list": "network ls", "network remove": "network rm",
+    "image umount": "image unmount",
     "image pull": "pull", "image push": "push", "image rm": "rmi", "image remove": "rmi", "image tag": "tag",
 }  # fmt: skip
 # Docker's verbs that kist does not have yet.
