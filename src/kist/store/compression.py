@@ -1,7 +1,7 @@
 """What a tar stream is wrapped in: told by its first bytes, undone with bounded memory and bounded growth.
 
-gzip, bzip2 and xz come with Python; zstd needs Python 3.14 or an optional module; with the optional module isal gzip is
-undone twice as fast. The modules are imported when a stream needs them.
+gzip, bzip2 and xz come with Python; zstd needs Python 3.14 or an optional module; with the optional module isal
+(`pip install kist[fast]`) gzip is undone twice as fast. The modules are imported when a stream needs them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FREE_OUTPUT_BYTES = 256 << 20
 MAX_RATIO = 200
 
-_READ_BYTES = 256 << 10
+_READ_BYTES = 128 << 10
 _XZ_MEMORY_BYTES = 256 << 20  # `xz -9` asks for 65 MiB to decompress; a hostile header may ask for 4 GiB
 _ZSTD_WINDOW_LOG = 27  # 128 MiB, the most that zstd(1) itself accepts without --long=31
 
@@ -162,16 +162,18 @@ _Errors = tuple[type[Exception], ...]
 
 def _gzip() -> tuple[Callable[[], _Codec], _Errors]:
     import importlib
+    from functools import partial
 
     try:
-        module = importlib.import_module("isal.isal_zlib")
+        isal = importlib.import_module("isal.igzip_lib")
     except ImportError:
-        module = importlib.import_module("zlib")
-    return lambda: _Gzip(module.decompressobj(wbits=31)), (module.error,)
+        zlib = importlib.import_module("zlib")
+        return lambda: _Gzip(zlib.decompressobj(wbits=31)), (zlib.error,)
+    return partial(isal.IgzipDecompressor, flag=isal.DECOMP_GZIP), (isal.IsalError,)
 
 
 class _Inflate(Protocol):
-    """The shape of zlib.decompressobj()."""
+    """What zlib.decompressobj() makes."""
 
     @property
     def eof(self) -> bool: ...

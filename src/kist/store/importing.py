@@ -72,10 +72,10 @@ def _put_layer(blobs: BlobStore, stream: Source, limits: Limits) -> tuple[Descri
     try:
         copy = _Copied(whole, fd)
         if needs_other_ids():  # first see whether it is an archive; another process unpacks it
-            reader = TarReader(copy, limits)
-            for _ in reader:
-                pass
-            diff_id = reader.digest
+            with TarReader(copy, limits, algorithm="sha256") as reader:
+                for _ in reader:
+                    pass
+                diff_id = reader.digest
         else:
             plain = "" if kind else making
             owners = os.geteuid() == 0

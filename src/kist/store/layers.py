@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from functools import partial
 from typing import Protocol
 
 from kist.errors import InvalidInput, KistError
@@ -21,7 +22,7 @@ from kist.store.view import WHITEOUT, Inode, pack_xattrs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from kist.store.source import Source
     from kist.store.summary import Reason
@@ -38,8 +39,9 @@ _TYPES = {
 class Contents(Protocol):
     """Takes the contents of files."""
 
-    def copy(self, data: memoryview, /) -> object:
-        """Given all of the uncompressed archive."""
+    @property
+    def copy(self) -> Callable[[memoryview], object] | None:
+        """Is to get all of the uncompressed archive, in a thread of its own."""
 
     def add(self, number: int, entry: Entry, content: TarReader, xattrs: dict[bytes, bytes], /) -> int:
         """Given each regular file, by its number among the entries. Returns the place that its inode names."""
@@ -65,13 +67,18 @@ class Notes:
 
 
 def read_layer(
-    stream: Source, writer: Writer, contents: Contents, algorithm: str = "sha256", limits: Limits | None = None
+    stream: Source, writer: Writer, contents: Contents, algorithm: str, limits: Limits | None, *, ahead: bool
 ) -> Summary:
-    """Read the archive in `stream`, plain or compressed, to its end. `algorithm` is of the digest to be made.
+    """Read the archive in `stream`, plain or compressed, to its end. `algorithm` is of the digest to be made; for
+    `ahead` see Chunks.
 
     Raises what TarReader raises; InvalidInput (tar-link, tar-corrupt), KistError (disk-full, store-io, unpack-failed).
     """
-    reader = tar.TarReader(stream, limits or tar.Limits(), contents.copy, algorithm)
+    with tar.TarReader(stream, limits or tar.Limits(), contents.copy, algorithm, ahead=ahead) as reader:
+        return _read(reader, writer, contents)
+
+
+def _read(reader: TarReader, writer: Writer, contents: Contents) -> Summary:
     notes, entries, file_bytes = Notes(), 0, 0
     for entry in reader:
         entries += 1
@@ -149,9 +156,9 @@ class RawContents:
         self._extra = -1
         self._end = 0
 
-    def copy(self, data: memoryview) -> None:
-        if self._raw >= 0:
-            write_all(self._raw, data)
+    @property
+    def copy(self) -> Callable[[memoryview], object] | None:
+        return partial(write_all, self._raw) if self._raw >= 0 else None
 
     def add(self, _number: int, entry: Entry, content: TarReader, _xattrs: dict[bytes, bytes]) -> int:
         if entry.sparse is None:
@@ -181,8 +188,7 @@ class StagedContents:
         self._layer = layer
         self._owners = owners
 
-    def copy(self, _data: memoryview) -> None:
-        return None
+    copy = None
 
     def add(self, number: int, entry: Entry, content: TarReader, xattrs: dict[bytes, bytes]) -> int:
         fd = os.open(f"{self._layer}-{number}", _NEW_FILE, 0o600, dir_fd=self._directory)

@@ -9,11 +9,12 @@ Sources: OCI image-layout.md; moby image/spec, "Combined Image JSON + Filesystem
 
 from __future__ import annotations
 
+import logging
 import os
 from hashlib import sha256
 
 from kist.codec import decode, dumps, loads
-from kist.errors import InvalidInput, KistError
+from kist.errors import InvalidInput, KistError, Unsupported
 from kist.spec.image import (
     CONFIG,
     LAYER,
@@ -26,8 +27,11 @@ from kist.spec.image import (
 )
 from kist.store.blobs import BlobStore
 from kist.store.data import StoreErrors, new_temporary, write_all
+from kist.store.forms import EROFS, best_form
 from kist.store.layout import NAME, NAME_CONTAINERD
 from kist.store.names import chosen_name
+from kist.store.prepared import Prepared
+from kist.store.source import Prefixed
 from kist.store.tar import HARDLINK, REGULAR, SYMLINK, Limits, TarReader
 from kist.store.tree import clean, readable
 from kist.value import replace
@@ -127,16 +131,19 @@ class _Archive:
         self._links: dict[bytes, bytes] = {}
 
     def read(self, stream: Source) -> None:
-        reader = TarReader(stream, _LIMITS)
-        for entry in reader:
-            name = b"/".join(clean(entry.name))
-            if entry.kind == SYMLINK:
-                head = name.rpartition(b"/")[0]
-                self._links[name] = b"/".join(clean(head + b"/" + entry.linkname))
-            elif entry.kind == HARDLINK:
-                self._links[name] = b"/".join(clean(entry.linkname))
-            elif entry.kind == REGULAR and entry.sparse is None:
-                self._file(name, entry, reader)
+        with TarReader(stream, _LIMITS) as reader:
+            for entry in reader:
+                self._entry(entry, reader)
+
+    def _entry(self, entry: Entry, reader: TarReader) -> None:
+        name = b"/".join(clean(entry.name))
+        if entry.kind == SYMLINK:
+            head = name.rpartition(b"/")[0]
+            self._links[name] = b"/".join(clean(head + b"/" + entry.linkname))
+        elif entry.kind == HARDLINK:
+            self._links[name] = b"/".join(clean(entry.linkname))
+        elif entry.kind == REGULAR and entry.sparse is None:
+            self._file(name, entry, reader)
 
     def _file(self, name: bytes, entry: Entry, reader: TarReader) -> None:
         if name in _DOCUMENTS:
@@ -151,8 +158,7 @@ class _Archive:
             with self.blobs.ingest(descriptor) as writer:
                 if not writer.done:
                     writer.restart()
-                    while piece := reader.piece():
-                        writer.write(piece)
+                    self._keep(reader, writer.write)
                     writer.commit()
             return
         self._files[name] = self._spool(reader)
@@ -163,14 +169,30 @@ class _Archive:
         self.blobs.begin()
         fd = os.open(making, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            while piece := reader.piece():
+
+            def write(piece: memoryview) -> None:
                 found.update(piece)
                 write_all(fd, piece)
+
+            self._keep(reader, write)
             return self.blobs.adopt(making, fd, "", f"sha256:{found.hexdigest()}")
         finally:
             os.close(fd)
             if os.path.lexists(making):
                 os.unlink(making)
+
+    def _keep(self, reader: TarReader, write: Callable[[memoryview], object]) -> None:
+        """Write the member's content; what is a compressed layer is prepared by the same reading of it."""
+        member = _Member(reader, write)
+        if member.head.startswith(tuple(_MAGICS)) and best_form(self.blobs.data_dir) == EROFS:
+            try:
+                Prepared(self.blobs.data_dir).take_raw(Prefixed(member.head, member), ahead=True)
+            except (InvalidInput, Unsupported) as e:  # whoever needs it as a layer says why it is none
+                if member.failed:
+                    raise
+                logging.getLogger(__name__).debug("a member that is no layer: %s", e)
+        while piece := reader.piece():
+            write(piece)
 
     def find(self, path: str) -> Descriptor:
         name = b"/".join(clean(os.fsencode(path)))
@@ -189,3 +211,26 @@ class _Archive:
             os.close(fd)
         kind = next((suffix for magic, suffix in _MAGICS.items() if head.startswith(magic)), "")
         return replace(found, media_type=LAYER + kind)
+
+
+class _Member:
+    """The content of the archive's current member as a source, written while it is read. `head`: its first bytes.
+
+    `failed`: the archive itself cannot be read.
+    """
+
+    def __init__(self, reader: TarReader, write: Callable[[memoryview], object]) -> None:
+        self._reader = reader
+        self._write = write
+        self.failed = False
+        self.head = bytes(reader.piece(4))
+        write(memoryview(self.head))
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        self.failed = True
+        piece = self._reader.piece(len(buffer))
+        self.failed = False
+        with StoreErrors("cannot keep the image"):  # else whoever reads takes it for an error of the source
+            self._write(piece)
+        buffer[: len(piece)] = piece
+        return len(piece)

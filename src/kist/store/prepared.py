@@ -182,7 +182,7 @@ class Prepared:
     def _read(self, blob: LayerBlob, directory: str, contents: layers.Contents, progress: Progress) -> None:
         """Read the blob and write the layer's books. Raises what read_layer raises; InvalidInput (digest-mismatch)."""
         with Blob(blob, progress) as stream:
-            found = self._read_stream(stream, directory, contents, blob.diff_id.partition(":")[0])
+            found = self._read_stream(stream, directory, contents, blob.diff_id.partition(":")[0], ahead=True)
             stream.verify()
         if found != blob.diff_id:
             raise InvalidInput(
@@ -191,9 +191,11 @@ class Prepared:
                 code="digest-mismatch",
             )
 
-    def _read_stream(self, stream: Source, directory: str, contents: layers.Contents, algorithm: str = "sha256") -> str:
+    def _read_stream(
+        self, stream: Source, directory: str, contents: layers.Contents, algorithm: str = "sha256", *, ahead: bool
+    ) -> str:
         with changes.Writer(directory) as writer:
-            summary = layers.read_layer(stream, writer, contents, algorithm, self._limits)
+            summary = layers.read_layer(stream, writer, contents, algorithm, self._limits, ahead=ahead)
         with open(f"{directory}/summary.json", "xb") as file:
             file.write(dumps(summary).encode())
         return summary.digest
@@ -201,15 +203,22 @@ class Prepared:
     def take(self, stream: Source, form: str, owners: bool, plain: str = "") -> str:
         """Prepare the lowest layer of an image from an archive on its way in; its DiffID. `plain` is the file that will
         have the archive by the end of the stream, if it is not compressed. Raises what read_layer raises."""
+        if form == EROFS:
+            return self.take_raw(stream, plain)
         with Making(self.data_dir) as making:
-            return self._take_raw(making, stream, plain) if form == EROFS else self._take_root(making, stream, owners)
+            return self._take_root(making, stream, owners)
 
-    def _take_raw(self, making: Making, stream: Source, plain: str) -> str:
+    def take_raw(self, stream: Source, plain: str = "", *, ahead: bool = False) -> str:
+        """The same for any layer, in the form EROFS. For `ahead` see Chunks."""
+        with Making(self.data_dir) as making:
+            return self._take_raw(making, stream, plain, ahead)
+
+    def _take_raw(self, making: Making, stream: Source, plain: str, ahead: bool) -> str:
         made = making.directory("layer")
         raw = -1 if plain else os.open(f"{made}/tar", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         contents = layers.RawContents(raw, f"{made}/extra")
         try:
-            diff_id = self._read_stream(stream, made, contents)
+            diff_id = self._read_stream(stream, made, contents, ahead=ahead)
         finally:
             contents.close()
         if plain:
@@ -223,7 +232,7 @@ class Prepared:
     def _take_root(self, making: Making, stream: Source, owners: bool) -> str:
         with making.unpacking() as (stage, root):
             books = making.directory("layer")
-            diff_id = self._read_stream(stream, books, layers.StagedContents(stage, 0, owners))
+            diff_id = self._read_stream(stream, books, layers.StagedContents(stage, 0, owners), ahead=False)
             self._keep_books(making, books, diff_id)
             found = self._on_top(view.empty(), diff_id, 0, DIRECTORIES)
             _, skipped = directories.build(view.empty(), found, stage=stage, root=root, lowers=(), owners=owners)

@@ -5,6 +5,8 @@ Sources: POSIX.1-2017 pax(1), "pax Extended Header"; GNU tar manual, appendix "T
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from kist.errors import InvalidInput
 from kist.value import Value
 
@@ -37,6 +39,14 @@ def beyond(what: str, at: int) -> InvalidInput:
 
 def number(field: bytes, what: str, at: int) -> int:
     """A numeric header field: octal digits between spaces and NULs, or GNU base-256 (first bit set). Empty is 0."""
+    value = _number(field)
+    if value is None:
+        raise damaged(f"its {what} field is {field!r}", at)
+    return value
+
+
+@lru_cache(8192)  # most fields of an archive are like those of other entries
+def _number(field: bytes) -> int | None:
     if field[0] >= 0x80:
         # Two's complement big-endian; the first byte's top bit is only the mark, the next one the sign.
         value = int.from_bytes(field, "big") & ((1 << (8 * len(field) - 1)) - 1)
@@ -47,11 +57,9 @@ def number(field: bytes, what: str, at: int) -> int:
     if not digits.isdigit():  # int() also takes signs, underscores and 0o
         digits = digits.partition(b"\0")[0].rstrip(b" ")
     try:
-        if digits.isdigit():
-            return int(digits, 8)
+        return int(digits, 8) if digits.isdigit() else None
     except ValueError:
-        pass
-    raise damaged(f"its {what} field is {field!r}", at)
+        return None
 
 
 def size(value: int, at: int) -> int:
@@ -93,12 +101,18 @@ class Pax(Value):
         if not text:
             return default
         whole, _, fraction = text.partition(b".")
+        if len(fraction) == 9 and len(whole) < 12 and (digits := whole + fraction).isdigit():  # as all writers do it
+            return int(digits)
         negative = whole.startswith(b"-")
         whole = whole.removeprefix(b"-")
         if not (whole + fraction).isdigit():
             raise damaged(f"its mtime record is {text[:40]!r}", at)
         ns = nanoseconds(decimal(whole or b"0", b"mtime", at), at) + int(fraction[:9].ljust(9, b"0"))
         return -ns - bool(fraction[9:].strip(b"0")) if negative else ns
+
+    @property
+    def is_sparse(self) -> bool:
+        return bool(self.sparse_pairs) or any(key.startswith(b"GNU.sparse.") for key in self.records)
 
     def xattrs(self, at: int) -> dict[bytes, bytes]:
         """Extended attributes: star's raw form (GNU tar, Docker) before libarchive's (URL-encoded, base64)."""
@@ -109,7 +123,7 @@ class Pax(Value):
                 found.setdefault(name, content)
             elif key.startswith(b"SCHILY.xattr."):
                 found[key.removeprefix(b"SCHILY.xattr.")] = value
-        if any(b"\0" in name or not name for name in found):
+        if found and any(b"\0" in name or not name for name in found):
             raise damaged("the name of an extended attribute has a NUL or is empty", at)
         return found
 
