@@ -227,6 +227,25 @@ def docker_registry(root: Path, more: str = "") -> Iterator[str]:
         process.stderr.close()
 
 
+def make_certificates(directory: Path) -> Path:
+    """An authority of our own (ca.crt), a certificate of a server on loopback and one of a client."""
+
+    def openssl(*argv: str) -> None:
+        subprocess.run(["openssl", *argv], cwd=directory, check=True, capture_output=True, timeout=60)
+
+    directory.mkdir(exist_ok=True)
+    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    openssl("req", "-x509", *curve, "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=tests", "-days", "36500",
+            "-addext", "keyUsage=critical,keyCertSign")  # fmt: skip
+    (directory / "server.ext").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+    (directory / "client.ext").write_text("extendedKeyUsage=clientAuth\n")
+    for name in ("server", "client"):
+        openssl("req", *curve, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial",
+                "-days", "36500", "-extfile", f"{name}.ext", "-out", f"{name}.crt")  # fmt: skip
+    return directory
+
+
 def skopeo(*argv: str) -> str:
     """Without this user's credentials: those of an ordinary user may be where it may not look."""
     with tempfile.NamedTemporaryFile("w") as nothing:

@@ -17,6 +17,7 @@ from registries import (
     Blobs,
     client,
     docker_registry,
+    make_certificates,
     make_image,
     make_index,
     needs_registry,
@@ -223,24 +224,9 @@ def test_skopeo_and_kist_read_one_file(guarded: str, tmp_path: Path) -> None:
 # --- TLS
 
 
-def openssl(directory: Path, *argv: str) -> None:
-    subprocess.run(["openssl", *argv], cwd=directory, check=True, capture_output=True, timeout=60)
-
-
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An authority of our own, a server's certificate and a client's."""
-    directory = tmp_path_factory.mktemp("tls")
-    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    openssl(directory, "req", "-x509", *curve, "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=tests", "-days",
-            "36500", "-addext", "keyUsage=critical,keyCertSign")  # fmt: skip
-    (directory / "server.ext").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
-    (directory / "client.ext").write_text("extendedKeyUsage=clientAuth\n")
-    for name in ("server", "client"):
-        openssl(directory, "req", *curve, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        openssl(directory, "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial",
-                "-days", "36500", "-extfile", f"{name}.ext", "-out", f"{name}.crt")  # fmt: skip
-    return directory
+    return make_certificates(tmp_path_factory.mktemp("tls"))
 
 
 def test_a_private_authority_is_trusted_where_certs_d_says_so(authority: Path, tmp_path: Path) -> None:
