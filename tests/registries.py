@@ -323,6 +323,7 @@ class FakeRegistry:
 
     def tag(self, tag: str, root: Descriptor) -> None:
         self.manifests[tag] = root
+        self.types[root.digest] = root.media_type
 
     def answer(self, handler: Handler) -> None:
         self.requests.append(f"{handler.command} {handler.path}")
@@ -339,7 +340,8 @@ class FakeRegistry:
         root = self.manifests.get(target)
         if root is None and target in self.blobs.whole:
             data = self.blobs.whole[target]
-            root = Descriptor(json.loads(data)["mediaType"], target, len(data))
+            media_type = self.types.get(target) or json.loads(data)["mediaType"]
+            root = Descriptor(media_type, target, len(data))
         if root is None:
             handler.reply(404, b'{"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]}')
             return

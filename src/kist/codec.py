@@ -54,31 +54,43 @@ class _Scanner:
     """What json.decoder would hand to the scanner."""
 
     strict = True
-    object_hook = object_pairs_hook = None
+    object_hook = None
     parse_float = float
     parse_int = int
+
+    def __init__(self, pairs_hook: Callable[[list[tuple[str, object]]], object] | None) -> None:
+        self.object_pairs_hook = pairs_hook
 
     @staticmethod
     def parse_constant(word: str) -> None:
         raise ValueError(f"{word} is not JSON")
 
 
-def loads(text: str | bytes, what: str = "the JSON text") -> object:
-    """Raises InvalidInput: not UTF-8, not JSON (with the line), nested too deeply."""
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("an object has the same key twice")
+    return found
+
+
+def loads(text: str | bytes, what: str = "the JSON text", *, unique: bool = False) -> object:
+    """Of a key that comes twice the last one counts, or with `unique` none does. Raises InvalidInput: not UTF-8, not
+    JSON (with the line), nested too deeply."""
+    scanner = _Scanner(_unique if unique else None)
     try:
         text = text.decode() if isinstance(text, bytes) else text
         text = text.strip(" \t\r\n\ufeff")
         try:
             from _json import make_scanner
 
-            value, end = make_scanner(_Scanner)(text, 0)  # type: ignore[arg-type]
+            value, end = make_scanner(scanner)(text, 0)  # type: ignore[arg-type]
             if end == len(text):
                 return value
         except (ImportError, SystemError, StopIteration, ValueError):
             pass  # another Python, or not JSON: json says where (its C part needs the rest of it for that)
         from json import loads as parse
 
-        return parse(text, parse_constant=_Scanner.parse_constant)
+        return parse(text, parse_constant=scanner.parse_constant, object_pairs_hook=scanner.object_pairs_hook)
     except RecursionError as e:
         raise InvalidInput(f"{what} is nested too deeply", code="json") from e
     except ValueError as e:  # JSONDecodeError and UnicodeDecodeError too

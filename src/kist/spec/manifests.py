@@ -1,6 +1,6 @@
 """Manifests and indexes as they come from others: what they are follows from their media type alone.
 
-Sources: OCI manifest.md, image-index.md; CVE-2021-41190.
+Sources: OCI manifest.md, image-index.md; CVE-2021-41190; Go's encoding/json, whose keys match in any case.
 """
 
 from __future__ import annotations
@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 
 MANIFEST_BYTES_MAX = 4 << 20  # as registries have it
 _ENTRIES_MAX = 1000
+_NESTED = ("config", "layers", "manifests", "subject")
+_KEYS = {
+    key.lower(): key for key in (
+        *_NESTED, "schemaVersion", "mediaType", "artifactType", "fsLayers",
+        "digest", "size", "urls", "data", "platform",
+    )
+}  # fmt: skip
 # The variants that a machine runs, best first; "" is any machine's. Source: containerd's platform rules.
 _LADDERS = {"arm": ("v8", "v7", "v6", "v5"), "arm64": ("v9", "v8"), "amd64": ("v4", "v3", "v2", "v1")}
 _DEFAULT = {"arm64": "v8", "amd64": "v1", "arm": "v7"}
@@ -29,9 +36,10 @@ def parse_manifest(media_type: str, data: bytes) -> Index | Manifest:
     """Raises InvalidInput (bad-image) for what may be read in two ways; Unsupported (not-an-image) for other types."""
     if media_type not in (*INDEXES, *MANIFESTS):
         raise Unsupported("it is no image", why=f"its type is {media_type[:100]!r}", code="not-an-image")
-    document = loads(data, "the manifest")
+    document = loads(data, "the manifest", unique=True)
     if not isinstance(document, dict):
         raise InvalidInput("the manifest is no JSON object", code="bad-image")
+    _refuse_other_spellings(document)
     foreign = ("config", "layers", "fsLayers") if media_type in INDEXES else ("manifests", "fsLayers")
     found = [key for key in foreign if key in document]
     if document.get("mediaType", media_type) != media_type:
@@ -48,6 +56,23 @@ def parse_manifest(media_type: str, data: bytes) -> Index | Manifest:
         if child.size < 0:
             raise InvalidInput(f"the size of {child.digest} is {child.size}", code="bad-image")
     return parsed
+
+
+def _refuse_other_spellings(document: dict[str, object]) -> None:
+    """Go's decoder takes `Layers` for `layers`, ours does not."""
+    todo: list[object] = [document]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, list):
+            todo += item
+        elif isinstance(item, dict):
+            for key, value in item.items():
+                exact = _KEYS.get(key.lower(), key)
+                if exact != key:
+                    why = f"it has {key[:100]!r}, which some take for {exact!r}"
+                    raise InvalidInput("the manifest may be read in two ways", why=why, code="bad-image")
+                if exact in _NESTED:
+                    todo.append(value)
 
 
 def parse_platform(text: str) -> Platform:

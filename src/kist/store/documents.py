@@ -22,12 +22,12 @@ from kist.spec.image import (
     Manifest,
     check_digest,
 )
+from kist.spec.manifests import MANIFEST_BYTES_MAX, choose_platform, parse_manifest, parse_platform
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from kist.store.blobs import BlobStore
 
-_MANIFEST_BYTES_MAX = 4 << 20  # as registries have it
 _CONFIG_BYTES_MAX = 8 << 20
 _LAYERS_MAX = 500
 _COMPRESSIONS = ("", "+gzip", "+zstd")
@@ -56,14 +56,14 @@ def read_manifest(blobs: BlobStore, descriptor: Descriptor) -> Manifest:
         raise Unsupported(
             f"{descriptor.digest} is no image", why=f"its type is {descriptor.media_type[:200]!r}", code="not-an-image"
         )
-    manifest = decode(Manifest, _document(blobs, descriptor, ("manifests",)))
+    manifest = parse_manifest(descriptor.media_type, blobs.read(descriptor, MANIFEST_BYTES_MAX))
+    assert isinstance(manifest, Manifest)
     if len(manifest.layers) > _LAYERS_MAX:
         raise InvalidInput(f"the image has more than {_LAYERS_MAX} layers", code="bad-image")
     if manifest.config.media_type not in (CONFIG, DOCKER_CONFIG):
         why = f"its configuration is of the type {manifest.config.media_type[:200]!r}"
         raise Unsupported(f"{descriptor.digest} is no container image", why=why, code="not-an-image")
     for i, layer in enumerate(manifest.layers):
-        check_digest(layer.digest, f"$.layers[{i}].digest")
         if layer.media_type not in _LAYER_TYPES:
             why = f"layer {i} is of the type {layer.media_type[:200]!r}"
             raise Unsupported(f"{descriptor.digest} is no container image", why=why, code="not-an-image")
@@ -89,33 +89,10 @@ def choose_manifest(blobs: BlobStore, descriptor: Descriptor) -> Descriptor:
     """`descriptor` itself, or of an index the manifest for this machine. Raises NotFound when that is not here."""
     if descriptor.media_type not in INDEXES:
         return descriptor
-    index = decode(Index, _document(blobs, descriptor, ("config", "layers")))
-    wanted, variant = architecture()
-    fitting = [
-        entry for entry in index.manifests
-        if entry.media_type in MANIFESTS
-        and (not entry.platform or (entry.platform.os, entry.platform.architecture) == ("linux", wanted))
-    ]  # fmt: skip
-    fitting.sort(key=lambda entry: (entry.platform is None, bool(entry.platform and entry.platform.variant != variant)))
-    for entry in fitting:
-        check_digest(entry.digest)
-        if blobs.has(entry):
-            return entry
-    raise NotFound(f"{descriptor.digest} holds no image for linux/{wanted} that is here", code="no-blob")
-
-
-def _document(blobs: BlobStore, descriptor: Descriptor, foreign: tuple[str, ...]) -> object:
-    """Checked not to be something else as well, for whoever reads it differently."""
-    document = loads(blobs.read(descriptor, _MANIFEST_BYTES_MAX), f"the manifest {descriptor.digest}")
-    if not isinstance(document, dict):
-        raise InvalidInput(f"the manifest {descriptor.digest} is no JSON object", code="bad-image")
-    found = [key for key in foreign if key in document]
-    if document.get("mediaType", descriptor.media_type) != descriptor.media_type:
-        found.append(f"mediaType {str(document['mediaType'])[:100]!r}")
-    if found:
-        raise InvalidInput(
-            f"the manifest {descriptor.digest} may be read in two ways",
-            why=f"it came as {descriptor.media_type} and has {', '.join(found)}",
-            code="bad-image",
-        )
-    return document
+    index = parse_manifest(descriptor.media_type, blobs.read(descriptor, MANIFEST_BYTES_MAX))
+    assert isinstance(index, Index)
+    here = [entry for entry in index.manifests if entry.media_type in MANIFESTS and blobs.has(entry)]
+    try:
+        return choose_platform(here, parse_platform("/".join(filter(None, ("linux", *architecture())))))
+    except NotFound as e:
+        raise NotFound(f"{descriptor.digest}: {e.what} here", why=e.why, code="no-blob") from e
