@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from kist.errors import KistError, NotFound
 
 TYPE_CHECKING = False
@@ -24,3 +26,13 @@ def run_program(argv: Sequence[str], *, timeout_s: float, input: str | None = No
             f"{argv[0]} failed with status {done.returncode}", why=(done.stderr or done.stdout).strip()[-400:]
         )
     return done.stdout
+
+
+def start_apart(argv: Sequence[str]) -> bool:
+    """Start a program that goes on by itself, with nothing of ours open; False if it cannot be started."""
+    null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in range(3)]
+    try:
+        os.posix_spawn(argv[0], list(argv), os.environ, file_actions=null, setsid=True)
+    except OSError:
+        return False
+    return True

@@ -1,14 +1,15 @@
 """Removing names, and deleting what nothing refers to any more.
 
-In this order, so that whoever is killed on the way leaves a whole store: the name, the record, then whatever no record
-refers to. A directory is first moved to tmp/, then emptied. What was not deleted is deleted the next time.
+In this order, so that whoever is killed on the way leaves a whole store: the name, then the record and whatever no
+record refers to. It is all moved to tmp/ first, then deleted there: that takes as long as the disk wants. What was not
+deleted is deleted the next time.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
+import sys
 import time
 
 from kist.errors import Conflict, CorruptStore, InvalidInput, NotFound
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
 _PARTIAL_KEPT_S = 24 * 3600  # a blob that is not whole, for whoever tries again
 
 
-def remove(data_dir: str, find: Callable[[Entries], Entries], name: str, *, force: bool) -> Removed:
+def remove(
+    data_dir: str, find: Callable[[Entries], Entries], name: str, *, force: bool, background: bool = False
+) -> Removed:
     """Remove the entries that `find` finds; see ImageStore.remove."""
     ended: list[tuple[str, str]] = []  # (manifest, id)
     held: list[Lock] = []
@@ -66,7 +69,7 @@ def remove(data_dir: str, find: Callable[[Entries], Entries], name: str, *, forc
     finally:
         for lock in held:
             lock.close()
-    reclaimed = collect(data_dir) if ended else 0
+    reclaimed = collect(data_dir, background=background) if ended else 0
     return Removed(tuple(gone), tuple(id for _, id in ended), reclaimed)
 
 
@@ -101,10 +104,11 @@ def _passes(image: Image, filters: Mapping[str, Sequence[str]]) -> bool:
     )
 
 
-def collect(data_dir: str, *, settle: bool = False) -> int:
+def collect(data_dir: str, *, settle: bool = False, background: bool = False) -> int:
     """Delete what no image needs; how many bytes of the disk that were. Waits for nobody: what is in use stays.
 
-    `settle`: first bring to the disk what is not there yet, which may take as long as writing it took.
+    `settle`: first bring to the disk what is not there yet, which may take as long as writing it took. `background`: it
+    is out of the way when this returns, and deleted by a process that goes on for a moment; 0 bytes then.
     Raises OSError, KistError.
     """
     if not os.path.isdir(f"{data_dir}/images"):
@@ -119,14 +123,57 @@ def collect(data_dir: str, *, settle: bool = False) -> int:
         try:
             needed = _needed(data_dir)
         except CorruptStore as e:
+            import logging  # 11 ms
+
             logging.getLogger(__name__).warning("nothing is deleted: %s", e)
             return 0
-        freed = _Freed()
+        garbage = _Garbage(data_dir, _Freed() if not background else None)
         for directory in ("images", "chains", "layers", *_algorithms(data_dir)):
-            _sweep(data_dir, directory, needed.__contains__, freed)
-        _sweep(data_dir, "ingest", lambda path: _is_young(f"{data_dir}/{path}"), freed)
-        _sweep(data_dir, "tmp", lambda _: False, freed)
-        return freed.bytes
+            garbage.sweep(directory, needed.__contains__)
+        garbage.sweep("ingest", lambda path: _is_young(f"{data_dir}/{path}"))
+        garbage.sweep("tmp", lambda path: path == garbage.path)
+    return garbage.delete()
+
+
+class _Garbage:
+    """A directory in tmp/ to which all goes that is to be deleted; without `freed` by a process of its own."""
+
+    def __init__(self, data_dir: str, freed: _Freed | None) -> None:
+        self._data_dir = data_dir
+        self._freed = freed
+        self._count = 0
+        self.path = ""
+
+    def sweep(self, directory: str, keep: Callable[[str], bool]) -> None:
+        for name in os.listdir(f"{self._data_dir}/{directory}"):
+            if not keep(f"{directory}/{name}"):
+                self._take(f"{self._data_dir}/{directory}/{name}")
+
+    def _take(self, path: str) -> None:
+        if self._freed is not None:
+            self._freed.count(path)
+        if not self.path:
+            whole = new_temporary(self._data_dir)
+            os.mkdir(whole, 0o700)
+            self.path = whole[len(self._data_dir) + 1 :]
+        self._count += 1
+        try:
+            os.rename(path, f"{self._data_dir}/{self.path}/{self._count}")
+        except FileNotFoundError:
+            return  # deleted by a process that an earlier collector left behind
+
+    def delete(self) -> int:
+        """How many bytes are free again."""
+        if self.path and (self._freed is not None or not _delete_in_background(self._data_dir, self.path)):
+            discard(self._data_dir, self.path)
+        return self._freed.bytes if self._freed is not None else 0
+
+
+def _delete_in_background(data_dir: str, path: str) -> bool:
+    from kist.kernel.programs import start_apart
+
+    isolated = ["-I"] if sys.flags.isolated else ["-P"]  # never a module of the working directory
+    return start_apart([sys.executable, *isolated, "-m", __name__, data_dir, path])
 
 
 class _Freed:
@@ -183,13 +230,6 @@ def paths_of(record: Record) -> set[str]:
 
 def _algorithms(data_dir: str) -> list[str]:
     return [f"blobs/{name}" for name in os.listdir(f"{data_dir}/blobs")]
-
-
-def _sweep(data_dir: str, directory: str, keep: Callable[[str], bool], freed: _Freed) -> None:
-    for name in os.listdir(f"{data_dir}/{directory}"):
-        if not keep(f"{directory}/{name}"):
-            freed.count(f"{data_dir}/{directory}/{name}")
-            discard(data_dir, f"{directory}/{name}")
 
 
 def discard(data_dir: str, path: str) -> None:
@@ -250,3 +290,7 @@ def _id(data_dir: str, manifest: str) -> str:
 
 def _is_young(path: str) -> bool:
     return time.time() - os.lstat(path).st_mtime < _PARTIAL_KEPT_S
+
+
+if __name__ == "__main__":  # see _delete_in_background
+    discard(sys.argv[1], sys.argv[2])

@@ -227,16 +227,17 @@ class ImageStore:
 
     # --- removing
 
-    def remove(self, name: str, *, force: bool = False) -> Removed:
+    def remove(self, name: str, *, force: bool = False, background: bool = False) -> Removed:
         """Take a name away, and with the last one the image. An id stands for all names of the image.
 
         Raises NotFound; Conflict when it would end an image from which a container runs, or an id has several names,
-        unless `force`: then what a container needs stays until it ends.
+        unless `force`: then what a container needs stays until it ends. `background`: see collect.
         """
         from kist.store.collect import remove
 
         with StoreErrors(f"cannot remove the image {name}"):
-            return remove(self.data_dir, lambda entries: self._find(entries, name), name, force=force)
+            find = lambda entries: self._find(entries, name)  # noqa: E731
+            return remove(self.data_dir, find, name, force=force, background=background)
 
     def prune(self, filters: Mapping[str, Sequence[str]]) -> Removed:
         """Remove images without a name; with the filter dangling=false all that no container runs from. The filters

@@ -175,14 +175,18 @@ def remove_tree(parent_fd: int, name: bytes | str) -> None:
     """Delete `name` in `parent_fd`, whatever it is and however deep; a missing one is fine.
 
     Directories that forbid it (mode 000) are opened up first: enough for an ordinary user who owns them. Keeps at most
-    some 70 files open. Raises OSError: EBUSY for a mount point, EPERM for an immutable file.
+    some 70 files open. Another process may delete the same at the same time.
+    Raises OSError: EBUSY for a mount point, EPERM for an immutable file.
     """
     try:
         os.unlink(name, dir_fd=parent_fd)
     except FileNotFoundError:
         return
     except IsADirectoryError:
-        top = _open_to_empty(parent_fd, name)
+        try:
+            top = _open_to_empty(parent_fd, name)
+        except FileNotFoundError:
+            return
         try:
             _Remover(top).remove(parent_fd, name, top, 0)
         finally:
@@ -203,6 +207,8 @@ class _Remover:
             self._empty(directory, depth)
             try:
                 return os.rmdir(name, dir_fd=parent)
+            except FileNotFoundError:
+                return None
             except OSError as e:
                 # readdir(3) may miss entries while others go, and the top directory gets new ones
                 if e.errno not in (errno.ENOTEMPTY, errno.EEXIST):
@@ -211,17 +217,23 @@ class _Remover:
     def _empty(self, directory: int, depth: int) -> None:
         with os.scandir(directory) as entries:
             for entry in entries:
-                if not entry.is_dir(follow_symlinks=False):
-                    os.unlink(entry.name, dir_fd=directory)
-                    continue
-                child = _open_to_empty(directory, entry.name)
                 try:
-                    if depth < self._DEPTH_MAX:
-                        self.remove(directory, entry.name, child, depth + 1)
-                    else:
-                        self._move_up(directory, entry.name)
-                finally:
-                    os.close(child)
+                    self._entry(directory, entry, depth)
+                except FileNotFoundError:
+                    continue
+
+    def _entry(self, directory: int, entry: os.DirEntry[str], depth: int) -> None:
+        if not entry.is_dir(follow_symlinks=False):
+            return os.unlink(entry.name, dir_fd=directory)
+        child = _open_to_empty(directory, entry.name)
+        try:
+            if depth < self._DEPTH_MAX:
+                self.remove(directory, entry.name, child, depth + 1)
+            else:
+                self._move_up(directory, entry.name)
+        finally:
+            os.close(child)
+        return None
 
     def _move_up(self, directory: int, name: str) -> None:
         while True:

@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
     store, status = ImageStore(), 0
     for name in parsed.arguments:
         try:
-            removed = store.remove(name, force=force)
+            removed = store.remove(name, force=force, background=True)
         except KistError as e:
             print(f"kist: {e}", file=sys.stderr)
             status = e.exit_code
