@@ -2,7 +2,8 @@
 forms beside podman and docker.
 
 One layer of this machine's own files, and the same files in ten layers; all load the same archive with gzip layers into
-an empty store, and run /bin/true. Each store is emptied between the rounds, outside the time that counts.
+an empty store, and run /bin/true. All stores are on one ext4 of their own, and each is emptied between the rounds,
+outside the time that counts.
 
     python bench/images.py [ROUNDS [MEBIBYTES]]
 """
@@ -155,8 +156,10 @@ def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     limit = (int(sys.argv[2]) if len(sys.argv) > 2 else 450) << 20
     versions = {program: harness.version(program, "--version") for program in ("podman", "docker")}
-    with tempfile.TemporaryDirectory(prefix="kist-bench-", dir="/var/tmp") as name:
-        directory = Path(name)
+    with (
+        tempfile.TemporaryDirectory(prefix="kist-bench-", dir="/var/tmp") as name,
+        harness.own_disk(Path(name), 24 << 30) as directory,
+    ):
         with harness.own_dockerd(directory) as docker_host:
             found = engines(directory, docker_host)
             for layers in (1, 10):

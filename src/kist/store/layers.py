@@ -83,7 +83,7 @@ def _read(reader: TarReader, writer: Writer, contents: Contents) -> Summary:
     for entry in reader:
         entries += 1
         try:
-            if entry.name.rstrip(b"/").rpartition(b"/")[2].startswith(WHITEOUT):
+            if WHITEOUT in entry.name and entry.name.rstrip(b"/").rpartition(b"/")[2].startswith(WHITEOUT):
                 writer.hide(entry.name)
             elif entry.kind == tar.SOCKET:
                 notes.skip("socket", entry.name)
@@ -187,6 +187,9 @@ class StagedContents:
         self._directory = directory
         self._layer = layer
         self._owners = owners
+        status = os.fstat(directory)
+        # What a new file has anyway, also on a file system that gives it its directory's group.
+        self._own = (os.geteuid(), os.getegid()) if status.st_gid == os.getegid() else None
 
     copy = None
 
@@ -201,7 +204,7 @@ class StagedContents:
                 for offset, piece in content.segments(entry):
                     os.lseek(fd, offset, os.SEEK_SET)
                     write_all(fd, piece)
-            set_metadata(fd, entry, xattrs, self._owners)
+            set_metadata(fd, entry, xattrs, self._owners, chown=(entry.uid, entry.gid) != self._own)
         finally:
             os.close(fd)
         return 0
@@ -220,9 +223,11 @@ class Metadata(Protocol):
     def mtime_ns(self) -> int: ...
 
 
-def set_metadata(target: int | str, of: Metadata, xattrs: dict[bytes, bytes], owners: bool) -> None:
+def set_metadata(
+    target: int | str, of: Metadata, xattrs: dict[bytes, bytes], owners: bool, *, chown: bool = True
+) -> None:
     """Owner, attributes, mode, times, in this order: chown(2) clears set-id bits and capabilities. Raises OSError."""
-    if owners:
+    if owners and chown:
         os.chown(target, of.uid, of.gid)
     for name, value in xattrs.items():
         if owners or not name.startswith(b"security."):

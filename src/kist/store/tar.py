@@ -48,8 +48,9 @@ _NO_XATTRS: dict[bytes, bytes] = {}
 _TRAILING_MAX = 64 << 20  # padding after the end, as on tapes; /dev/zero has no end
 _MAX_EXTENSIONS = 32  # headers in a row that only describe the next entry
 
-# name mode uid gid size mtime checksum type linkname magic+version devmajor devminor prefix; uname, gname not used
-_HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s64x8s8s155s12x")
+# name mode+uid+gid size mtime checksum type linkname magic+version devmajor devminor prefix; uname, gname not used
+_HEADER = struct.Struct("100s24s12s12s8sc100s8s64x8s8s155s12x")
+_Fields = tuple[bytes, ...]
 _KINDS: dict[bytes, Kind] = {
     b"0": REGULAR, b"7": REGULAR, b"S": REGULAR,
     b"1": HARDLINK, b"2": SYMLINK, b"3": CHAR_DEVICE, b"4": BLOCK_DEVICE, b"5": DIRECTORY, b"6": FIFO, b"D": DIRECTORY,
@@ -146,19 +147,18 @@ class TarReader:
         long: dict[bytes, bytes] = {}
         for _ in range(_MAX_EXTENSIONS):
             at = self._base + self._pos
-            block = self._header(at)
-            if block is None:
+            fields = self._header(at)
+            if fields is None:
                 if extension.records or long:
                     raise headers.cut_off(self.size_bytes)
                 self._drain()
                 raise StopIteration
-            fields = _HEADER.unpack(block)
-            kind = fields[7]
+            kind = fields[5]
             if kind not in _EXTENSIONS:
                 if long or self._globals:
                     extension = headers.Pax({**self._globals, **extension.records, **long}, extension.sparse_pairs)
-                return self._entry(fields, block, at, extension)
-            size = headers.size(headers.number(fields[4], "size", at), at)
+                return self._entry(fields, at, extension)
+            size = headers.size(headers.number(fields[2], "size", at), at)
             if kind in b"xX":
                 extension = headers.parse_pax(self._extension(size, self._limits.pax_bytes, at), at)
             elif kind == b"g":
@@ -241,7 +241,7 @@ class TarReader:
         self._pos = start + BLOCK
         return self._buffer[start : start + BLOCK]
 
-    def _header(self, at: int) -> memoryview | None:
+    def _header(self, at: int) -> _Fields | None:
         """The next header, checksum verified; None at the end of the archive, which may lack its two zero blocks."""
         block = self._block()
         if block is None:
@@ -255,17 +255,14 @@ class TarReader:
             if following is not None and following != _ZERO_BLOCK:
                 raise headers.damaged("one zero block, where two end an archive", at)
             return None
-        field = block[148:156]
-        unsigned = total - (adler32(field, 0) & 0xFFFF) + 8 * 0x20  # the checksum field counts as spaces
-        try:
-            stored = headers.number(bytes(field), "checksum", at)
-        except InvalidInput:
-            stored = -1
+        fields: _Fields = _HEADER.unpack(block)
+        unsigned = total - (adler32(fields[4], 0) & 0xFFFF) + 8 * 0x20  # the checksum field counts as spaces
+        stored = headers.parsed(fields[4])
         if stored != unsigned:
-            high = sum(byte >= 0x80 for byte in block) - sum(byte >= 0x80 for byte in field)
+            high = sum(byte >= 0x80 for byte in block) - sum(byte >= 0x80 for byte in fields[4])
             if stored != unsigned - 256 * high:  # some old tars summed signed characters
                 raise headers.damaged("a header's checksum is wrong", at) if at else _not_tar()
-        return block
+        return fields
 
     def _extension(self, size: int, limit: int, at: int) -> bytes:
         """The content of a header that describes the next entry."""
@@ -278,30 +275,26 @@ class TarReader:
         self._skip()
         return content
 
-    def _entry(self, fields: tuple[bytes, ...], block: memoryview, at: int, pax: headers.Pax) -> Entry:
-        raw_name, raw_mode, raw_uid, raw_gid, raw_size, raw_mtime, _, flag, raw_link, magic, major, minor, prefix = (
-            fields
-        )
+    def _entry(self, fields: _Fields, at: int, pax: headers.Pax) -> Entry:
+        raw_name, raw_ids, raw_size, raw_mtime, _, flag, raw_link, magic, major, minor, prefix = fields
         name = raw_name.partition(b"\0")[0]
         if prefix[0] and magic[:6] == b"ustar\0":
             # star keeps times in the last 24 bytes and signs with "tar" (star(5))
-            prefix = prefix[:131] if bytes(block[508:512]) == b"tar\0" else prefix
+            prefix = prefix[:131] if bytes(self._last_block()[508:512]) == b"tar\0" else prefix
             name = prefix.partition(b"\0")[0] + b"/" + name
         link = raw_link.partition(b"\0")[0]
-        mode = headers.number(raw_mode, "mode", at)
-        uid = headers.number(raw_uid, "uid", at)
-        gid = headers.number(raw_gid, "gid", at)
+        mode, uid, gid = headers.identity(raw_ids) or self._odd_identity(raw_ids, pax, at)
         stored = headers.number(raw_size, "size", at)
         mtime_ns = headers.nanoseconds(headers.number(raw_mtime, "mtime", at), at)
-        xattrs = _NO_XATTRS
-        if pax.records:
+        xattrs, sparse_pax = _NO_XATTRS, False
+        if pax.records or pax.sparse_pairs:
             mtime_ns = pax.mtime_ns(mtime_ns, at)
-            if pax.records.keys() != _ONLY_TIMES:
+            if pax.sparse_pairs or pax.records.keys() != _ONLY_TIMES:
                 name, link = pax.records.get(b"path") or name, pax.records.get(b"linkpath") or link
-                uid = pax.decimal(b"uid", uid, at)
-                gid = pax.decimal(b"gid", gid, at)
+                uid = headers.owner(pax.decimal(b"uid", uid, at), at)
+                gid = headers.owner(pax.decimal(b"gid", gid, at), at)
                 stored = pax.decimal(b"size", stored, at)
-                xattrs = pax.xattrs(at)
+                xattrs, sparse_pax = pax.xattrs(at), pax.is_sparse
         if flag == b"\0":  # v7: a directory is a name with a slash
             flag = DIRECTORY if name.endswith(b"/") else REGULAR
         kind = _KINDS.get(flag)
@@ -310,11 +303,11 @@ class TarReader:
         self._begin(headers.size(stored, at) if flag in _HAS_DATA else 0)
         size, sparse = self._left, None
         if flag == b"S":
-            size, sparse = self._old_sparse(block, at)
+            size, sparse = self._old_sparse(self._last_block(), at)
         elif kind == REGULAR:
             if stat.S_ISSOCK(mode):
                 kind = SOCKET
-            if pax.records and pax.is_sparse:
+            if sparse_pax:
                 name = pax.records.get(b"GNU.sparse.name") or name
                 size, sparse = self._pax_sparse(pax, at)
         self._check(name, link, size, at)
@@ -323,8 +316,8 @@ class TarReader:
             name,
             kind,
             mode & 0o7777,
-            headers.owner(uid, at),
-            headers.owner(gid, at),
+            uid,
+            gid,
             size,
             mtime_ns,
             self._base + self._pos,
@@ -335,6 +328,17 @@ class TarReader:
             xattrs,
             sparse,
         )
+
+    def _last_block(self) -> memoryview:
+        return self._buffer[self._pos - BLOCK : self._pos]
+
+    def _odd_identity(self, field: bytes, pax: headers.Pax, at: int) -> tuple[int, int, int]:
+        """Mode, uid and gid that are not all well: an id out of range counts only if no record replaces it."""
+        mode, uid, gid = (
+            headers.number(field[i : i + 8], what, at) for i, what in ((0, "mode"), (8, "uid"), (16, "gid"))
+        )
+        uid, gid = pax.decimal(b"uid", uid, at), pax.decimal(b"gid", gid, at)
+        return mode, headers.owner(uid, at), headers.owner(gid, at)
 
     def _check(self, name: bytes, link: bytes, size: int, at: int) -> None:
         limits = self._limits

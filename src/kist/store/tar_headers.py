@@ -39,14 +39,24 @@ def beyond(what: str, at: int) -> InvalidInput:
 
 def number(field: bytes, what: str, at: int) -> int:
     """A numeric header field: octal digits between spaces and NULs, or GNU base-256 (first bit set). Empty is 0."""
-    value = _number(field)
+    value = parsed(field)
     if value is None:
         raise damaged(f"its {what} field is {field!r}", at)
     return value
 
 
+@lru_cache(8192)
+def identity(field: bytes) -> tuple[int, int, int] | None:
+    """The fields mode, uid and gid together, few of which differ; None when one is damaged or out of range."""
+    mode, uid, gid = parsed(field[:8]), parsed(field[8:16]), parsed(field[16:])
+    if mode is None or uid is None or gid is None or not (0 <= uid <= ID_MAX and 0 <= gid <= ID_MAX):
+        return None
+    return mode, uid, gid
+
+
 @lru_cache(8192)  # most fields of an archive are like those of other entries
-def _number(field: bytes) -> int | None:
+def parsed(field: bytes) -> int | None:
+    """See number; None when it is damaged."""
     if field[0] >= 0x80:
         # Two's complement big-endian; the first byte's top bit is only the mark, the next one the sign.
         value = int.from_bytes(field, "big") & ((1 << (8 * len(field) - 1)) - 1)
