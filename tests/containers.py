@@ -14,7 +14,7 @@ from kist.engine.state import StateDirectory
 from kist.kernel.probe import probe
 
 ROOT = os.geteuid() == 0
-KIST = [sys.executable, "-m", "kist.faces.cli"]
+KIST = [sys.executable, "-W", "error::ResourceWarning", "-m", "kist.faces.cli"]
 
 
 def leftovers(run_dir: Path) -> list[str]:
@@ -110,7 +110,9 @@ needs_ids = pytest.mark.skipif(
 def kist(*args: str, **kwargs) -> subprocess.CompletedProcess[str]:
     """`kist ARGS`: everything caught, nothing to read unless `input` is given."""
     kwargs.setdefault("stdin", None if "input" in kwargs else subprocess.DEVNULL)
-    return subprocess.run([*KIST, *args], capture_output=True, text=True, timeout=120, **kwargs)
+    done = subprocess.run([*KIST, *args], capture_output=True, text=True, timeout=120, **kwargs)
+    assert "ResourceWarning" not in done.stderr, done.stderr
+    return done
 
 
 def inside(*args: str, stderr_too: bool = False, **kwargs) -> str:
