@@ -1,4 +1,4 @@
-"""The public Python API: `kist.run()` is `kist run` with the flags' names as keywords."""
+"""The public Python API: `kist.run()` is `kist run` with the flags' names as keywords. See images.py for images."""
 
 from __future__ import annotations
 

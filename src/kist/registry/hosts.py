@@ -11,7 +11,7 @@ from kist.codec import loads
 from kist.errors import InvalidInput, KistError, Refused
 from kist.registry.proxies import is_loopback
 from kist.spec.reference import DOCKER_HUB, Reference, is_domain
-from kist.value import Value
+from kist.value import Value, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,6 +62,10 @@ class Hosts(Value):
     rules: tuple[Rule, ...] = ()
     certificates: tuple[str, ...] = ()  # directories with one directory per HOST[:PORT]
     insecure: frozenset[str] = frozenset()  # hosts
+
+    def trusting(self, host: str) -> Hosts:
+        """With plain HTTP and unknown certificates at a host (HOST[:PORT])."""
+        return replace(self, insecure=self.insecure | {self.remote(host).host})
 
     def remotes(self, reference: Reference, *, push: bool = False) -> list[Remote]:
         """Where to ask, in this order; the last is the registry itself. Raises Refused for a blocked one."""

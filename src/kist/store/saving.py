@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from kist.store.images import ImageStore
     from kist.store.pack import Sink
 
+ARCHIVES = ("docker-archive", "oci-archive")
+DIRECTORIES = ("oci-dir", "dir")
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _READ_BYTES = 1 << 20
 _INDEX_BYTES_MAX = 4 << 20
@@ -60,6 +62,22 @@ def save(store: ImageStore, names: Iterable[str], sink: Sink, format: str) -> No
                 sink.write(data)
             sink.write(bytes(-part.size % 512))
         sink.write(bytes(1024))
+
+
+def save_file(store: ImageStore, names: Iterable[str], path: str, format: str) -> None:
+    """As `save`; the file is there when it is whole. A FIFO or device is written to as it is."""
+    special = os.path.exists(path) and not os.path.isfile(path)
+    making = path if special else f"{path}.{os.getpid()}.part"
+    with StoreErrors(f"cannot write {path}"):
+        try:
+            with open(making, "wb" if special else "xb") as file:
+                save(store, names, file, format)
+            if not special:
+                os.rename(making, path)
+        except BaseException:
+            if not special and os.path.exists(making):
+                os.unlink(making)
+            raise
 
 
 def save_directory(store: ImageStore, names: Sequence[str], path: str, format: str) -> None:
@@ -98,6 +116,9 @@ def _content(blobs: BlobStore, part: _Part) -> Iterator[bytes]:
 
 def _parts(store: ImageStore, blobs: BlobStore, names: Iterable[str], format: str) -> Iterator[_Part]:
     """Everything, what others read first coming first."""
+    if format not in (*ARCHIVES, *DIRECTORIES):
+        next_ = f"one of: {', '.join((*ARCHIVES, *DIRECTORIES))}"
+        raise InvalidInput(f"{format[:40]!r} is no format of an image", path="format", next=next_)
     blobs.begin()
     roots: dict[tuple[str, str], tuple[Descriptor, str]] = {}  # (name, digest) -> what is saved, the image's manifest
     for text in names:

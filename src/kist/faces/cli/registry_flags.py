@@ -26,11 +26,10 @@ def open_client(parsed: Parsed, host: str) -> Client:
 
     from kist.registry.client import Client, Keychain
     from kist.registry.hosts import read_hosts
-    from kist.value import replace
 
     hosts = read_hosts(os.environ)
     if not words.boolean("--tls-verify", parsed.last("tls-verify", "true")):
-        hosts = replace(hosts, insecure=hosts.insecure | {hosts.remote(host).host})
+        hosts = hosts.trusting(host)
     return Client(hosts=hosts, keychain=Keychain.default(os.environ, parsed.last("authfile")))
 
 

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from kist.errors import InvalidInput
 from kist.faces.cli.command import Command, Flag
 from kist.faces.cli.parse import parse
 from kist.plan import words
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from kist.store.images import ImageStore
 
 _FORMATS = ("docker-archive", "oci-archive", "oci-dir", "dir")
 _format = words.choice(*_FORMATS)
@@ -45,7 +40,7 @@ def main(argv: list[str]) -> int:
     output = parsed.last("output")
     format = _format("--format", parsed.last("format", _FORMATS[0]))
     from kist.store.images import ImageStore
-    from kist.store.saving import save, save_directory
+    from kist.store.saving import save, save_directory, save_file
 
     store = ImageStore()
     if format in ("oci-dir", "dir"):
@@ -53,7 +48,7 @@ def main(argv: list[str]) -> int:
             raise InvalidInput("a directory needs a name", path="--format", next="write --output DIRECTORY")
         save_directory(store, parsed.arguments, output, format)
     elif output:
-        _save_file(store, parsed.arguments, output, format)
+        save_file(store, parsed.arguments, output, format)
     elif sys.stdout.isatty():
         next_ = "write --output FILE, or send it into a pipe"
         raise InvalidInput("an archive is nothing for a terminal", path="kist save", next=next_)
@@ -61,22 +56,3 @@ def main(argv: list[str]) -> int:
         save(store, parsed.arguments, sys.stdout.buffer, format)
         sys.stdout.flush()
     return 0
-
-
-def _save_file(store: ImageStore, names: tuple[str, ...], path: str, format: str) -> None:
-    """The file is there when it is whole; a FIFO or device is written to as it is."""
-    from kist.store.data import StoreErrors
-    from kist.store.saving import save
-
-    special = os.path.exists(path) and not os.path.isfile(path)
-    making = path if special else f"{path}.{os.getpid()}.part"
-    with StoreErrors(f"cannot write {path}"):
-        try:
-            with open(making, "wb" if special else "xb") as file:
-                save(store, names, file, format)
-            if not special:
-                os.rename(making, path)
-        except BaseException:
-            if not special and os.path.exists(making):
-                os.unlink(making)
-            raise
