@@ -7,6 +7,7 @@ deleted is deleted the next time.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -65,7 +66,7 @@ def remove(
         return left
 
     try:
-        change_layout(data_dir, change)
+        change_layout(data_dir, change, frees=True)
     finally:
         for lock in held:
             lock.close()
@@ -111,7 +112,7 @@ def collect(data_dir: str, *, settle: bool = False, background: bool = False) ->
     is out of the way when this returns, and deleted by a process that goes on for a moment; 0 bytes then.
     Raises OSError, KistError.
     """
-    if not os.path.isdir(f"{data_dir}/images"):
+    if not os.path.isdir(f"{data_dir}/tmp"):  # the last one that is made
         return 0
     try:
         use = Lock(data_dir, locks.USE, wait=False)
@@ -152,15 +153,19 @@ class _Garbage:
     def _take(self, path: str) -> None:
         if self._freed is not None:
             self._freed.count(path)
-        if not self.path:
-            whole = new_temporary(self._data_dir)
-            os.mkdir(whole, 0o700)
-            self.path = whole[len(self._data_dir) + 1 :]
-        self._count += 1
         try:
+            if not self.path:
+                whole = new_temporary(self._data_dir)
+                os.mkdir(whole, 0o700)
+                self.path = whole[len(self._data_dir) + 1 :]
+            self._count += 1
             os.rename(path, f"{self._data_dir}/{self.path}/{self._count}")
         except FileNotFoundError:
             return  # deleted by a process that an earlier collector left behind
+        except OSError as e:
+            if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            discard(self._data_dir, path[len(self._data_dir) + 1 :])  # a full disk has no place for a directory
 
     def delete(self) -> int:
         """How many bytes are free again."""

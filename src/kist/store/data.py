@@ -7,6 +7,7 @@
     DATA/images/           a record for each image
     DATA/catalog.db        what the files say, for quick questions; see catalog.py
     DATA/tmp/              whatever is being made; nothing in it is ever used
+    DATA/reserve           nothing; its blocks are for deleting an image when the disk is full
 
 A thing is made in tmp/, and appears under its name by rename(2). Source: OCI image-layout.md.
 """
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _DIRECTORIES = ("blobs", "blobs/sha256", "ingest", "layers", "chains", "images", "tmp")
+_RESERVE_BYTES = 64 << 10
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
@@ -50,12 +52,36 @@ def create(path: str) -> None:
                 continue
         if not os.path.exists(f"{path}/oci-layout"):
             write_whole(path, "oci-layout", _LAYOUT)
+        if not os.path.exists(f"{path}/reserve"):
+            _make_reserve(path)
     except OSError as e:
         if e.errno in (errno.ENOSPC, errno.EDQUOT):
             raise disk_error(f"cannot create {path}", e) from e
         raise KistError(
             f"cannot create {path}: {e.strerror}", next="set KIST_DATA_DIR to a directory of yours", code="data-dir"
         ) from e
+
+
+def _make_reserve(path: str) -> None:
+    """As far as there is space, and a file system that can do it."""
+    making = new_temporary(path)
+    fd = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(fd, 0, _RESERVE_BYTES)
+        os.rename(making, f"{path}/reserve")
+    except OSError:
+        os.unlink(making)
+    finally:
+        os.close(fd)
+
+
+def give_up_reserve(path: str) -> bool:
+    """Whether there is more space now; whoever creates something next makes it again."""
+    try:
+        os.unlink(f"{path}/reserve")
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def check_private(path: str) -> None:

@@ -6,6 +6,7 @@ An image without a name has an entry without one. Other tools that read OCI layo
 
 from __future__ import annotations
 
+import errno
 import os
 
 from kist.codec import decode_text, dumps
@@ -13,7 +14,7 @@ from kist.errors import Conflict, CorruptStore, InvalidInput, NotFound
 from kist.spec.image import INDEX, INDEXES, Descriptor, Index
 from kist.spec.reference import parse_reference
 from kist.store import locks
-from kist.store.data import create, write_whole
+from kist.store.data import create, give_up_reserve, write_whole
 from kist.store.locks import Lock
 from kist.store.names import name_of
 from kist.value import Value, replace
@@ -55,8 +56,11 @@ def read_layout(data_dir: str) -> list[Named]:
     return found
 
 
-def change_layout(data_dir: str, change: Callable[[Sequence[Named]], Sequence[Named]]) -> Sequence[Named]:
-    """Replace the entries by what `change` makes of them, at once and durably, while nobody else does.
+def change_layout(
+    data_dir: str, change: Callable[[Sequence[Named]], Sequence[Named]], *, frees: bool = False
+) -> Sequence[Named]:
+    """Replace the entries by what `change` makes of them, at once and durably, while nobody else does. `frees`: it is
+    for deleting, so on a full disk the store's reserve is for it.
 
     Raises what `change` raises, having changed nothing; CorruptStore, OSError, KistError (data-dir), Refused.
     """
@@ -65,7 +69,13 @@ def change_layout(data_dir: str, change: Callable[[Sequence[Named]], Sequence[Na
         before = read_layout(data_dir)
         after = change(before)
         if list(after) != before or not os.path.exists(f"{data_dir}/index.json"):
-            write_whole(data_dir, "index.json", dumps(_index(after)).encode())
+            data = dumps(_index(after)).encode()
+            try:
+                write_whole(data_dir, "index.json", data)
+            except OSError as e:
+                if not (frees and e.errno in (errno.ENOSPC, errno.EDQUOT) and give_up_reserve(data_dir)):
+                    raise
+                write_whole(data_dir, "index.json", data)
     return after
 
 

@@ -64,7 +64,10 @@ def load(store: ImageStore, stream: Source, progress: Progress | None = None) ->
     try:
         return _load(store, stream, progress)
     except KistError:
-        store.gc()  # blobs that came before it failed
+        try:
+            store.gc()  # blobs that came before it failed
+        except KistError as e:
+            logging.getLogger(__name__).warning("%s", e)
         raise
 
 
@@ -158,8 +161,12 @@ class _Archive:
             with self.blobs.ingest(descriptor) as writer:
                 if not writer.done:
                     writer.restart()
-                    self._keep(reader, writer.write)
-                    writer.commit()
+                    try:
+                        self._keep(reader, writer.write)
+                        writer.commit()
+                    except BaseException:
+                        writer.discard()  # no later load goes on where this one ended
+                        raise
             return
         self._files[name] = self._spool(reader)
 
