@@ -82,6 +82,15 @@ def test_what_it_does_not_stand_for(text: str, error: type[Exception]) -> None:
         find(ENTRIES, text, IDS.__getitem__)
 
 
+@pytest.mark.parametrize(
+    ("text", "near"), [("aa", "a:latest"), ("b:2", "b:1"), ("cc:latest", "c:latest"), ("zzz", "kist images")]
+)
+def test_the_nearest_name(text: str, near: str) -> None:
+    with pytest.raises(NotFound) as e:
+        find(ENTRIES, text, IDS.__getitem__)
+    assert near in e.value.next
+
+
 def test_names_go_over_to_other_images() -> None:
     after = named(ENTRIES, entry("c:latest", 0))
     assert entry("c:latest", 0) in after

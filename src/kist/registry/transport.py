@@ -337,8 +337,12 @@ class Transport:
             return True
         except KistError as e:
             cause = e.__cause__
-            if isinstance(cause, ssl.SSLCertVerificationError) or e.code == "unreachable":
+            if isinstance(cause, ssl.SSLCertVerificationError):
                 raise
+            if e.code == "unreachable":  # directly; a proxy for plain HTTP may still lead there
+                if proxy_for("http", origin.host, 80, self._environ) is None:
+                    raise
+                return False
             if isinstance(cause, (ssl.SSLError, ConnectionResetError, EOFError, TimeoutError)):
                 return False
             raise

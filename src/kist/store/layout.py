@@ -16,7 +16,7 @@ from kist.spec.reference import parse_reference
 from kist.store import locks
 from kist.store.data import create, give_up_reserve, write_whole
 from kist.store.locks import Lock
-from kist.store.names import name_of
+from kist.store.names import name_of, split_name
 from kist.value import Value, replace
 
 TYPE_CHECKING = False
@@ -169,8 +169,10 @@ def _find_by_digest(entries: Sequence[Named], digest: str, id_of: Callable[[str]
 def _not_found(text: str, entries: Sequence[Named]) -> NotFound:
     import difflib
 
-    wanted = text if ":" in text.rpartition("/")[2] else f"{text}:latest"
-    near = difflib.get_close_matches(wanted, [entry.name for entry in entries if entry.name], n=1)
-    return NotFound(
-        f"no such image: {text}", next=f"did you mean {near[0]}?" if near else "kist images lists them", code="no-image"
-    )
+    whole = ":" in text.rpartition("/")[2]
+    names = {
+        entry.name if whole else split_name(entry.name)[0]: entry.name for entry in reversed(entries) if entry.name
+    }
+    near = difflib.get_close_matches(text, names, n=1)
+    next_ = f"did you mean {names[near[0]]}?" if near else "kist images lists them"
+    return NotFound(f"no such image: {text}", next=next_, code="no-image")
