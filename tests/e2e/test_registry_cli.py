@@ -12,13 +12,15 @@ import pytest
 
 from containers import KIST, kist
 from faults import Exchange, Rule, proxy
-from images import busybox_layer, put_image
-from kist.codec import plain
+from images import ARCHITECTURE, busybox_layer, member, put_image, tar_of
+from kist.codec import dumps, plain
 from kist.registry.client import Client
-from kist.spec.image import MANIFEST
+from kist.spec.image import INDEX, MANIFEST, Index
+from kist.spec.manifests import parse_platform
 from kist.spec.reference import parse_reference
 from kist.store.blobs import BlobStore
 from kist.store.images import ImageStore
+from kist.value import replace
 from registries import docker_registry, needs_registry, needs_skopeo, skopeo
 from terminal import Terminal
 
@@ -118,6 +120,41 @@ def test_what_is_not_there(image: str, host: str) -> None:
     assert kist("pull", "Debian").returncode == 125
     assert "no-image" in kist("push", f"{host}/none").stderr
     assert "no-platform" not in kist("pull", "--platform", "linux/s390x", image).stderr
+
+
+def test_the_platform_of_an_image(host: str, run_dir: Path) -> None:
+    """A 64-bit x86 runs 32-bit images as well, and says that they are for another machine when it is asked."""
+    layer = busybox_layer()
+    if layer is None or ARCHITECTURE != "amd64":
+        pytest.skip("needs busybox, on x86_64: apt-get install busybox-static")
+    name = f"{host}/team/platforms"
+    platforms = ("linux/amd64", "linux/386", "linux/arm/v6", "linux/arm/v7", "linux/arm64/v8")
+    with BlobStore() as blobs, Client() as client:
+        entries = []
+        for text in platforms:
+            platform = parse_platform(text)
+            own = tar_of(member("platform", text.encode()))
+            made = put_image(blobs, [layer, own], architecture=platform.architecture)
+            entries.append(replace(made, platform=platform))
+        index = blobs.put(dumps(Index(2, tuple(entries), INDEX)).encode(), INDEX)
+        client.push(parse_reference(name), blobs, index)
+    ImageStore().gc()
+
+    def which(*flags: str) -> str:
+        return ok("run", "--rm", "-q", *flags, name, "cat", "/platform")
+
+    assert which() == "linux/amd64"
+    assert which("--platform", "386") == "linux/386"
+    assert which() == "linux/386"  # the one that is here now
+    refused = kist("run", "--rm", "--pull", "never", "--platform", "linux/x86_64", name, "true")
+    assert refused.returncode == 125 and "the one that is here is for linux/386" in refused.stderr
+    assert which("--platform", "linux/x86_64") == "linux/amd64"
+    assert "is not here: pulling it" not in kist("run", "--rm", "--platform", "linux/amd64", name, "true").stderr
+    for asked, entry in zip(("linux/arm/v6", "linux/arm/v7", "arm64"), entries[2:], strict=True):
+        ok("pull", "-q", "--platform", asked, name)
+        assert ImageStore().get(name).manifest == entry.digest
+    assert "linux/s390x" in kist("run", "--rm", "--platform", "linux/s390x", name, "true").stderr
+    assert "bad-platform" in kist("run", "--rm", "--platform", "a/b/c/d", name, "true").stderr
 
 
 def test_on_a_terminal(image: str) -> None:

@@ -46,7 +46,7 @@ def test_something_to_run_is_needed() -> None:
 
 
 EVERY_FLAG = """
---name web --rm -l a=1 -l a=2 --annotation b=3 --cidfile id --pull never
+--name web --rm -l a=1 -l a=2 --annotation b=3 --cidfile id --pull never --platform linux/aarch64/V8 -q
 -i -t -a STDOUT --sig-proxy=false --detach-keys ctrl-a --entrypoint sh -e A=1 -w /w/ -u 1:2 --group-add 7 --umask 027
 --init --ulimit nofile=1:2 --oom-score-adj -5 --stop-signal TERM --stop-timeout 3 --timeout 1m
 -v ./a:/b:ro --mount type=bind,src=/c,dst=/d --tmpfs /t:size=1m --read-only --shm-size 2m --storage-opt size=3m
@@ -75,6 +75,8 @@ def test_every_flag_reaches_its_field() -> None:
         annotations={"b": "3"},
         cidfile="/home/ann/id",
         pull="never",
+        platform="linux/arm64/v8",
+        quiet=True,
         interactive=True,
         tty=True,
         attach=("stdout",),

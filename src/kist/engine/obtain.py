@@ -11,6 +11,7 @@ from kist.engine.pull import pull_image
 from kist.errors import NotFound, RegistryError, Unauthorized
 from kist.registry.client import Client
 from kist.registry.content import no_progress
+from kist.spec.manifests import parse_platform
 from kist.spec.reference import parse_reference
 from kist.store.images import ImageStore
 
@@ -21,9 +22,13 @@ if TYPE_CHECKING:
 
 
 def obtain(
-    image: str, missing: NotFound | None, progress: Progress = no_progress, preparing: Preparing | None = None
+    image: str,
+    missing: NotFound | None,
+    progress: Progress = no_progress,
+    preparing: Preparing | None = None,
+    platform: str = "",
 ) -> None:
-    """Pull the image. `missing` is the store's error when it is not here.
+    """Pull the image, for this machine or another. `missing` is the store's error when it is not here.
 
     busybox is made of this machine's own when no registry answers; a warning says so. Raises as pull_image; when it is
     missing and the registry does not give it, NotFound with both reasons.
@@ -31,14 +36,15 @@ def obtain(
     store, reference = ImageStore(), parse_reference(image)
     try:
         with Client() as client:
-            pull_image(store, client, reference, None, progress, preparing)
+            wanted = parse_platform(platform) if platform else None
+            pull_image(store, client, reference, wanted, progress, preparing)
     except (RegistryError, NotFound) as e:
         if missing is None:
             raise
         if isinstance(e, RegistryError) and not isinstance(e, Unauthorized) and _make(store, reference.familiar):
             return
         next_ = missing.next if missing.next.startswith("did you mean") else e.next
-        why = f"it is not here; {e.what}: {e.why}".removesuffix(": ")
+        why = f"{missing.why or 'it is not here'}; {e.what}: {e.why}".removesuffix(": ")
         raise NotFound(missing.what, why=why, next=next_, code=e.code) from e
 
 

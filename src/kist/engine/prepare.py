@@ -78,8 +78,9 @@ class Source:
         self.files, self.read = Files(lowers=(lower,), scratch=scratch, trees=trees), RootReader(lower)
 
     def _open_image(self, lease: ImageLease, facts: HostFacts, scratch: str) -> None:
-        from kist.plan.image import check_platform, with_image
+        from kist.plan.image import check_platform, check_wanted, with_image
 
+        check_wanted(self.request, lease.config)
         check_platform(lease.config, facts.arch, _emulators())
         self.request = request = with_image(self.request, lease.config)
         what = lease.mountable

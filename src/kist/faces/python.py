@@ -58,6 +58,7 @@ def run(
     labels: Pairs = (),
     annotations: Pairs = (),
     pull: str | None = None,
+    platform: str | None = None,
     # the process
     entrypoint: str | None = None,
     env: Pairs = (),
@@ -181,7 +182,7 @@ def _with_image(request: RunRequest, act: Callable[[], Outcome]) -> Outcome:
         missing = e
     from kist.engine.obtain import obtain
 
-    obtain(request.image, missing)
+    obtain(request.image, missing, platform=request.platform)
     return act()
 
 

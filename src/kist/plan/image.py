@@ -7,9 +7,10 @@ Source: OCI config.md, "Properties"; docker run.
 
 from __future__ import annotations
 
-from kist.errors import InvalidInput, Unsupported
+from kist.errors import InvalidInput, NotFound, Unsupported
 from kist.plan.compile_root import container_path
 from kist.plan.values import signal_number
+from kist.spec.image import Platform
 from kist.value import replace
 
 TYPE_CHECKING = False
@@ -65,6 +66,19 @@ def _volumes(paths: Collection[str]) -> list[str]:
     if "/" in found:
         raise InvalidInput("the image's config says that its root is a volume", code="bad-image")
     return sorted(found)
+
+
+def check_wanted(request: RunRequest, config: ImageConfig) -> None:
+    """--platform. Raises NotFound (no-image) when the image that is here is for another machine."""
+    if not request.platform:
+        return
+    from kist.spec.manifests import parse_platform, platform_words, runs
+
+    has = Platform(config.architecture, config.os, config.variant)
+    if not runs(parse_platform(request.platform), has):
+        why = f"the one that is here is for {platform_words(has)}"
+        raise NotFound(f"no such image for {request.platform}: {request.image}", why=why,
+                       next=f"kist pull --platform {request.platform} {request.image}", code="no-image")  # fmt: skip
 
 
 def check_platform(config: ImageConfig, arch: str, emulated: Collection[str]) -> None:

@@ -129,6 +129,8 @@ class RunRequest(Value):
     annotations: Mapping[str, str] = {}
     cidfile: str = ""  # absolute
     pull: str = "missing"  # "always", "missing", "never"
+    platform: str = ""  # of the image, linux/arm/v7; "": what there is, or this machine's
+    quiet: bool = False  # while the image is pulled
 
     # the process
     entrypoint: tuple[str, ...] | None = None  # (): none, not even the image's

@@ -162,6 +162,16 @@ def time_offset(flag: str, text: str) -> TimeOffset:
 # --- names
 
 
+def platform(flag: str, text: str) -> str:
+    """OS/ARCH[/VARIANT], with the names that images use."""
+    from kist.spec.manifests import parse_platform, platform_words
+
+    try:
+        return platform_words(parse_platform(text))
+    except InvalidInput as e:
+        raise InvalidInput(e.what, path=flag, next=e.next, code=e.code) from e
+
+
 def container_name(flag: str, text: str) -> str:
     """`[a-zA-Z0-9][a-zA-Z0-9_.-]+`, at most 128: it names directories."""
     if not 2 <= len(text) <= 128 or text[0] not in WORD or not set(text) <= WORD | set("_.-"):

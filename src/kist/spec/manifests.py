@@ -95,7 +95,7 @@ def choose_platform(entries: Sequence[Descriptor], wanted: Platform) -> Descript
 
     Raises NotFound (no-platform) with what there is.
     """
-    ranked = [(_rank(entry, wanted), entry) for entry in entries if entry.media_type in (*MANIFESTS, *INDEXES)]
+    ranked = [(_rank(entry.platform, wanted), entry) for entry in entries if entry.media_type in (*MANIFESTS, *INDEXES)]
     fitting = [(rank, entry) for rank, entry in ranked if rank is not None]
     if fitting:
         return min(fitting, key=lambda pair: pair[0])[1]
@@ -108,9 +108,13 @@ def choose_platform(entries: Sequence[Descriptor], wanted: Platform) -> Descript
     )
 
 
-def _rank(entry: Descriptor, wanted: Platform) -> int | None:
+def runs(wanted: Platform, image: Platform) -> bool:
+    """Whether a machine runs an image, by what both say of themselves."""
+    return _rank(image, wanted) is not None
+
+
+def _rank(has: Platform | None, wanted: Platform) -> int | None:
     """The lower, the better; None: the machine does not run it."""
-    has = entry.platform
     if has is None:
         return 100
     if (has.os, has.architecture) != (wanted.os, wanted.architecture):

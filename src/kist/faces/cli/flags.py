@@ -51,6 +51,8 @@ RUN_GROUPS: tuple[Group, ...] = (
             _map("annotation", "KEY[=VALUE]", "Add an annotation to the OCI config", v.label, field="annotations"),
             _one("cidfile", "FILE", "Write the container's id to a file", None),
             _one("pull", "WHEN", "Pull the image: always, missing or never", w.choice("always", "missing", "never")),
+            _one("platform", "OS/ARCH[/VARIANT]", "Of the image: one that this machine runs, or emulates", v.platform),
+            _bool("quiet", "Pull without telling how far it is", "q"),
         ),
     ),
     (
@@ -192,7 +194,7 @@ LATER: Mapping[str, str] = {
          "health-timeout", "no-healthcheck"),
         "health checks come later",
     ),
-    **dict.fromkeys(("platform", "quiet", "disable-content-trust"), "pulling images comes later"),
+    "disable-content-trust": "kist looks at digests, not at signatures",
     **dict.fromkeys(("cpu-rt-period", "cpu-rt-runtime"), "real-time scheduling of cgroup v1 is not offered"),
     **dict.fromkeys(
         ("cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops", "isolation"), "it is for Windows containers"
@@ -202,4 +204,4 @@ LATER: Mapping[str, str] = {
     "runtime": "kist is the runtime",
     "use-api-socket": "there is no daemon",
 }  # fmt: skip
-LATER_SHORT: Mapping[str, str] = {"d": "detach", "q": "quiet"}
+LATER_SHORT: Mapping[str, str] = {"d": "detach"}
