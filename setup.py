@@ -1,12 +1,14 @@
-"""Compile the launcher into the package: `pip install .` needs a C compiler and the kernel's headers, nothing else."""
+"""Compile the launcher and kist-oci's front: `pip install .` needs a C compiler and the kernel's headers, no more."""
 
 import os
 import subprocess
 from pathlib import Path
 
-from setuptools import Distribution, setup
+from setuptools import Distribution, setup  # isort: skip: before distutils, which it brings along
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
+
+from distutils.command.build_scripts import build_scripts  # isort: skip
 
 HERE = Path(__file__).resolve().parent
 
@@ -17,6 +19,20 @@ class BuildLauncher(build_py):
         if made.returncode:  # no Exception: setuptools makes a warning of those when it builds an editable package
             raise SystemExit("kist's launcher could not be compiled: see above")
         super().run()
+
+
+class CopyPrograms(build_scripts):
+    """Scripts get their interpreter's name; a program is copied as it is."""
+
+    def copy_scripts(self) -> tuple[list[str], list[str]]:
+        programs = [name for name in self.scripts if name.startswith("launcher/")]
+        self.scripts = [name for name in self.scripts if name not in programs]
+        made, updated = super().copy_scripts()
+        for name in programs:
+            copy, done = self.copy_file(name, str(Path(self.build_dir, Path(name).name)))
+            made.append(copy)
+            updated += [copy] if done else []
+        return made, updated
 
 
 class PlatformWheel(bdist_wheel):
@@ -33,7 +49,7 @@ class BinaryDistribution(Distribution):
 
 # Not console_scripts: the wrapper that pip 23 writes imports re, 8 ms of each start.
 setup(
-    scripts=["bin/kist", "bin/kist-oci"],
-    cmdclass={"build_py": BuildLauncher, "bdist_wheel": PlatformWheel},
+    scripts=["bin/kist", "bin/kist-oci-python", "launcher/kist-oci"],
+    cmdclass={"build_py": BuildLauncher, "build_scripts": CopyPrograms, "bdist_wheel": PlatformWheel},
     distclass=BinaryDistribution,
 )

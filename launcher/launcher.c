@@ -6,18 +6,6 @@
  * The command's stdio is 0, 1, 2. */
 #include "launcher.h"
 
-void *memcpy(void *to, const void *from, ulong n) {
-    char *t = to;
-    const char *f = from;
-    while (n--) *t++ = *f++;
-    return to;
-}
-void *memset(void *to, int c, ulong n) {
-    char *t = to;
-    while (n--) *t++ = (char)c;
-    return to;
-}
-
 static struct state state;
 
 void tell(struct state *s, const uint *words, uint count) {
@@ -163,9 +151,3 @@ __attribute__((noreturn, used)) void start(ulong *stack) {
     tell(s, &done, 1);
     leave(s->on_failure ? (int)s->exit_code : 0);
 }
-
-#if defined(__x86_64__)
-__asm__(".globl _start\n_start:\n xor %ebp,%ebp\n mov %rsp,%rdi\n and $-16,%rsp\n call start\n");
-#else
-__asm__(".globl _start\n_start:\n mov x29,#0\n mov x30,#0\n mov x0,sp\n bl start\n");
-#endif

@@ -35,7 +35,7 @@ def pip(*args: str | Path) -> subprocess.CompletedProcess[str]:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from nothing but the sources: no launcher that was compiled before."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    nothing_built = shutil.ignore_patterns("__pycache__", "_launcher", "*.egg-info", "*.o")
+    nothing_built = shutil.ignore_patterns("__pycache__", "_launcher", "kist-oci", "*.egg-info", "*.o")
     for part in PARTS:
         if (REPOSITORY / part).is_dir():
             shutil.copytree(REPOSITORY / part, source / part, ignore=nothing_built)
@@ -82,6 +82,14 @@ def test_what_is_in_it(wheel: Path):
     assert "kist/py.typed" in names
 
 
+def _linked(program: Path, directory: Path) -> Path:
+    """The same program by another name, in another place."""
+    link = directory / "runc"
+    link.unlink(missing_ok=True)
+    link.symlink_to(program)
+    return link
+
+
 @pytest.mark.parametrize("user", ["root", "nobody"] if ROOT else ["this user"])
 def test_it_runs_containers(installed: Path, user: str):
     if user != "root" and not probe().user_namespaces:
@@ -102,7 +110,9 @@ def test_it_runs_containers(installed: Path, user: str):
         asked = "import kist; print(kist.__file__); print(kist.run(['sh', '-c', 'echo $$']).stdout)"
         where, pid = output(installed / "python", "-c", asked).split()
         assert where.startswith(str(installed.parent)) and pid == "1"
-        assert "run" in output(installed / "kist-oci", "--help")
+        assert "run" in output(installed / "kist-oci", "--help")  # without site: the script has found kist
+        assert "spec" in output(_linked(installed / "kist-oci", run_dir), "--help")
+        (run_dir / "runc").unlink()
         assert leftovers(run_dir) == []
     finally:
         shutil.rmtree(run_dir)

@@ -1,9 +1,10 @@
 """An OCI container between two commands: a directory below the runtime's root, and what can be seen of its process.
 
     ROOT/ID/record       written before the first resource: what `delete` has to remove
+    ROOT/ID/ordinary     what kist-oci's front may do by itself: ordinary.py
     ROOT/ID/config.json  the bundle's, as it was
     ROOT/ID/state.json   when the first process is there, by the launcher
-    ROOT/ID/start        a FIFO, until `start`
+    ROOT/ID/exec.fifo    a FIFO, until `start`
     ROOT/ID/criu-root    an empty directory, during `restore`
 
 Source: OCI runtime.md, "State"; runc and crun keep the same kind of directory.
@@ -153,19 +154,23 @@ class Container:
 
     def state(self, status: str = "") -> dict[str, object]:
         """OCI's state and, like runc's, when, whose and from where."""
-        r = self.record
         status = status or self.status()
-        found: dict[str, object] = {
-            "ociVersion": r.oci_version,
-            "id": r.id,
-            "pid": 0 if status == STOPPED else self.pid,
-            "status": status,
-            "bundle": r.bundle,
-            "rootfs": r.rootfs,
-            "created": rfc3339(r.created_ns),
-            "owner": _user_name(r.owner),
-        }
-        return found | ({"annotations": dict(r.annotations)} if r.annotations else {})
+        return state_of(self.record, 0 if status == STOPPED else self.pid, status)
+
+
+def state_of(record: Record, pid: int | str, status: str) -> dict[str, object]:
+    """See Container.state."""
+    found: dict[str, object] = {
+        "ociVersion": record.oci_version,
+        "id": record.id,
+        "pid": pid,
+        "status": status,
+        "bundle": record.bundle,
+        "rootfs": record.rootfs,
+        "created": rfc3339(record.created_ns),
+        "owner": _user_name(record.owner),
+    }
+    return found | ({"annotations": dict(record.annotations)} if record.annotations else {})
 
 
 def hook_state(record: Record, status: str, pid: str) -> str:

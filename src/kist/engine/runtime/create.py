@@ -7,6 +7,7 @@ import os
 from kist.codec import decode_text, dumps
 from kist.engine.runtime.container import CREATING, OPTIONAL_LIMITS, Record, hook_output, hook_state, remove_directory
 from kist.engine.runtime.notify import callers_socket, directory, with_notification
+from kist.engine.runtime.ordinary import ordinary
 from kist.errors import Conflict, InvalidInput, NotFound
 from kist.kernel.launcher import become, described, open_program
 from kist.kernel.probe import probe
@@ -97,7 +98,14 @@ def create(
     notify = callers_socket()
     if notify:
         spec = with_notification(spec, path)
-    names = ("", "/record", "/config.json", "/exec.fifo", *(("/notify", f"/notify/{NOTIFY_NAME}") if notify else ()))
+    names = (
+        "",
+        "/record",
+        "/ordinary",
+        "/config.json",
+        "/exec.fifo",
+        *(("/notify", f"/notify/{NOTIFY_NAME}") if notify else ()),
+    )
     setting = Setting(
         id=request.id,
         files=Files(path=os.path.realpath(rootfs)),
@@ -150,6 +158,7 @@ def create(
         if not scope:
             _refuse_occupied(compiled)
         _write(f"{path}/record", dumps(record).encode())
+        _write(f"{path}/ordinary", ordinary(record))
         _write(f"{path}/config.json", text)
         if notify:
             os.mkdir(directory(path), 0o755)

@@ -1,11 +1,13 @@
 """What the launcher becomes when a step fails while it has kist-oci's place.
 
-python -m kist.faces.oci.failed LOG LOG-FORMAT COMMAND PLAN-FD STEP ERRNO ARGUMENT WORDS
+python -I -S failed.py LOG LOG-FORMAT COMMAND PLAN-FD STEP ERRNO ARGUMENT WORDS
 """
 
 from __future__ import annotations
 
 import sys
+
+sys.path.append(__file__.removesuffix("/kist/faces/oci/failed.py"))  # without `site`, nobody has told where kist is
 
 from kist.errors import KistError
 from kist.faces.oci.messages import Log, Session

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def program() -> str:
-    """The name that it was called by."""
+    """The name of the command, of which this is the Python part."""
     import sys
 
-    name = os.path.basename(sys.argv[0])
+    name = os.path.basename(sys.argv[0]).removesuffix("-python")
     return "kist-oci" if name.startswith("__main__") else name
 
 
@@ -124,8 +124,8 @@ class Session(Value):
         """What the launcher becomes when a step fails: see failed.py."""
         import sys
 
-        flags = ["-I"] if sys.flags.isolated else ["-P"]
-        return [sys.executable, *flags, "-m", "kist.faces.oci.failed", self.log.path, self.log.format, self.command]
+        path = __file__.removesuffix("messages.py") + "failed.py"
+        return [sys.executable, "-I", "-S", path, self.log.path, self.log.format, self.command]
 
 
 _WORDS = {

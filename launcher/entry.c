@@ -1,0 +1,20 @@
+/* Where a program begins that has no libc, and what the compiler calls unasked. */
+#include "sys.h"
+
+void *memcpy(void *to, const void *from, ulong n) {
+    char *t = to;
+    const char *f = from;
+    while (n--) *t++ = *f++;
+    return to;
+}
+void *memset(void *to, int c, ulong n) {
+    char *t = to;
+    while (n--) *t++ = (char)c;
+    return to;
+}
+
+#if defined(__x86_64__)
+__asm__(".globl _start\n_start:\n xor %ebp,%ebp\n mov %rsp,%rdi\n and $-16,%rsp\n call start\n");
+#else
+__asm__(".globl _start\n_start:\n mov x29,#0\n mov x30,#0\n mov x0,sp\n bl start\n");
+#endif

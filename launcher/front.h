@@ -1,0 +1,27 @@
+/* kist-oci's front: what it reads. See front.c. */
+#ifndef KIST_FRONT_H
+#define KIST_FRONT_H
+#include "sys.h"
+
+#define MAX_CGROUPS 32
+
+enum verb { OTHER_VERB, START, STATE, KILL, DELETE };
+
+/* A command line, as far as it is an ordinary one. */
+struct call { enum verb verb; const char *root, *id; int signal, force; };
+
+/* ROOT/ID/ordinary: see src/kist/engine/runtime/ordinary.py, which writes it. Strings lie in its text. */
+struct ordinary {
+    const char *verbs, *freezer, *state[3], *cgroups[MAX_CGROUPS];
+    uint cgroup_count;
+};
+
+/* Each returns 0, or an empty value, for what is not as expected: that is Python's to judge. */
+int read_call(struct call *call, char **words);
+int read_ordinary(struct ordinary *found, const char *text, ulong size);
+int takes(const struct ordinary *found, enum verb verb);
+int read_pid(const char *text, ulong size);                    /* of state.json */
+int read_start(const char *text, ulong size, ulong *ticks);    /* of /proc/PID/stat; 0 for a zombie, too */
+int read_signal(const char *word);                             /* -1: none */
+int read_interpreter(char *text, ulong size, char **path);     /* of a script; cuts the text after it */
+#endif

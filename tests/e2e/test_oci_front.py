@@ -1,0 +1,191 @@
+"""kist-oci's front (launcher/front.c) does the ordinary case as Python does it, and leaves it all others.
+
+Each case runs twice: by the command, and by its Python part alone.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bundles import KIST_OCI, Runtime, kist_only, oci, wait_for
+from containers import needs_root
+
+__all__ = ["oci"]
+pytestmark = kist_only
+
+PYTHON_PART = f"{KIST_OCI}-python"
+CREATED, RUNNING, STOPPED, GONE = "created", "running", "stopped", "gone"
+
+
+def made(oci: Runtime, status: str) -> str:
+    """A container in that status."""
+    if status == GONE:
+        return oci.new_id()
+    id = oci.create("sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done" if status != STOPPED else "exit 3")
+    if status != CREATED:
+        oci("start", id)
+        oci.wait_status(id, status)
+    return id
+
+
+def told(oci: Runtime, program: str, id: str, *words: str) -> tuple[int, str, str]:
+    """Exit status, output and errors of a command, without what differs between two containers."""
+    pid = _pid(oci, id)
+    log = oci.directory / f"{id}.log"
+    argv = [program, "--root", str(oci.root), "--log", str(log), "--log-format", "json", *words]
+    done = subprocess.run([word.replace("ID", id) for word in argv], capture_output=True, text=True, timeout=60)
+    logged = [json.loads(line)["msg"] for line in log.read_text().splitlines()] if log.exists() else []
+    text = "\n".join([done.stderr, *logged]).replace(id, "ID").replace(str(oci.root), "ROOT")
+    output = done.stdout.replace(id, "ID").replace(f'"pid": {pid}', '"pid": PID')
+    lines = [line for line in output.splitlines() if '"created"' not in line and '"bundle"' not in line]
+    return done.returncode, "\n".join(lines), text
+
+
+def _pid(oci: Runtime, id: str) -> int:
+    try:
+        return json.loads((oci.root / id / "state.json").read_text())["pid"]
+    except FileNotFoundError:
+        return 0
+
+
+def ending(oci: Runtime, id: str) -> str:
+    done = oci("state", id, ok=False)
+    return json.loads(done.stdout)["status"] if done.returncode == 0 else GONE
+
+
+COMMANDS = [
+    ("state", "ID"),
+    ("start", "ID"),
+    ("kill", "ID", "0"),
+    ("kill", "ID", "CONT"),
+    ("kill", "ID", "SIGWINCH"),
+    ("kill", "ID", "sigcont"),
+    ("kill", "ID", "18"),
+    ("kill", "ID", "018"),
+    ("kill", "ID", "99"),
+    ("kill", "ID", "RTMIN+1x"),
+    ("kill", "--all", "ID", "CONT"),
+    ("kill", "ID", "CONT", "more"),
+    ("delete", "ID"),
+    ("delete", "--force", "ID"),
+    ("delete", "ID", "-f"),
+    ("delete", "--force=false", "ID"),
+    ("delete", "--nonsense", "ID"),
+    ("delete", "ID", "more"),
+    ("delete",),
+    ("start", "../ID"),
+    ("start", "--help"),
+]
+
+
+@pytest.mark.parametrize("status", [CREATED, RUNNING, STOPPED, GONE])
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_as_python_alone(oci: Runtime, words, status):
+    front, python = made(oci, status), made(oci, status)
+    assert told(oci, KIST_OCI, front, *words) == told(oci, PYTHON_PART, python, *words)
+    assert ending(oci, front) == ending(oci, python)
+
+
+@pytest.mark.parametrize("words", [("state", "ID"), ("start", "ID"), ("kill", "ID", "KILL"), ("delete", "-f", "ID")])
+def test_without_python(oci: Runtime, words):
+    """The ordinary case does not even need it: the front alone, in a directory without the Python part."""
+    alone = oci.directory / "alone"
+    shutil.copy(KIST_OCI, alone)
+    id = made(oci, CREATED)
+    code, _, text = told(oci, str(alone), id, *words)
+    assert (code, text) == (0, "")
+    code, _, text = told(oci, str(alone), id, "state", "--nonsense", "ID")
+    assert code == 1 and "its Python part" in text
+
+
+@pytest.mark.parametrize("words", [("kill", "ID", "KILL"), ("delete", "--force", "ID")])
+@needs_root
+def test_a_paused_container_is_left_to_python(oci: Runtime, words):
+    ids = [made(oci, RUNNING) for _ in range(2)]
+    for id in ids:
+        oci("pause", id)
+    front, python = (told(oci, program, id, *words) for program, id in zip((KIST_OCI, PYTHON_PART), ids, strict=True))
+    assert front == python == (0, "", "")
+    for id in ids:
+        wait_for(lambda id=id: ending(oci, id) in (STOPPED, GONE))
+
+
+DAMAGES = {
+    "no ordinary file": lambda path: (path / "ordinary").unlink(),
+    "an empty one": lambda path: (path / "ordinary").write_bytes(b""),
+    "one of another version": lambda path: (path / "ordinary").write_bytes(b"kist-oci ordinary 2\0\0\0\0\0\0"),
+    "one that is cut": lambda path: (path / "ordinary").write_bytes((path / "ordinary").read_bytes()[:40]),
+    "one that does not end": lambda path: (path / "ordinary").write_bytes(b"kist-oci ordinary 1" * 9999),
+    "no state": lambda path: (path / "state.json").unlink(),
+    "an odd state": lambda path: (path / "state.json").write_text('{"pid": 1}'),
+    "a number that is none": lambda path: (path / "state.json").write_text('{"pid":-1}'),
+    "somebody's file": lambda path: (path / "mine").write_text(""),
+    "somebody's directory": lambda path: (path / "mine" / "too").mkdir(parents=True),
+}
+
+
+@pytest.mark.parametrize("verb", ["state", "kill", "delete"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage(oci: Runtime, verb, damage):
+    ids = [made(oci, CREATED) for _ in range(2)]
+    pids = [oci.state(id)["pid"] for id in ids]
+    for id in ids:
+        DAMAGES[damage](oci.root / id)
+    front, python = (
+        told(oci, program, id, verb, "ID") for program, id in zip((KIST_OCI, PYTHON_PART), ids, strict=True)
+    )
+    assert front == python
+    assert (oci.root / ids[0]).exists() == (oci.root / ids[1]).exists()
+    for id, pid in zip(ids, pids, strict=True):
+        shutil.rmtree(oci.root / id / "mine", ignore_errors=True)
+        (oci.root / id / "mine").unlink(missing_ok=True)
+        (oci.root / id).mkdir(exist_ok=True)
+        (oci.root / id / "state.json").write_text(f'{{"pid":{pid}}}')
+
+
+def test_hooks_are_left_to_python(oci: Runtime):
+    said = oci.directory / "said"
+
+    def hooks(config: dict) -> None:
+        config["hooks"] = {
+            kind: [{"path": "/bin/sh", "args": ["sh", "-c", f"echo {kind} >> {said}"]}]
+            for kind in ("poststart", "poststop")
+        }
+
+    id = oci.create("true", change=hooks)
+    oci("start", id)
+    oci.wait_status(id, STOPPED)
+    oci("delete", id)
+    assert said.read_text().split() == ["poststart", "poststop"]
+
+
+def test_an_environment_is_not_believed(oci: Runtime):
+    """Whoever calls it cannot have it load what it likes."""
+    trap = oci.directory / "trap"
+    trap.mkdir()
+    for name in ("sitecustomize", "os", "kist"):
+        (trap / f"{name}.py").write_text("raise SystemExit(99)")
+    env = {"PYTHONPATH": str(trap), "PYTHONHOME": str(trap), "PYTHONSTARTUP": str(trap / "os.py"), "PATH": str(trap)}
+    done = subprocess.run([KIST_OCI, "--help"], env=env, cwd=trap, capture_output=True, text=True)
+    assert (done.returncode, done.stdout[:5]) == (0, "NAME:")
+    assert subprocess.run([KIST_OCI, "--version"], env={}, cwd="/", capture_output=True).returncode == 0
+
+
+def test_the_state_is_python_s_to_the_byte(oci: Runtime):
+    annotations = {"key": 'a "quoted" \\ word', "ü": "\n", "empty": ""}
+    id = oci.create("true", change=lambda config: config.update(annotations=annotations))
+    argv = ["--root", str(oci.root), "state", id]
+    front, python = (
+        subprocess.run([p, *argv], capture_output=True, check=True).stdout for p in (KIST_OCI, PYTHON_PART)
+    )
+    assert front == python
+    assert json.loads(front)["annotations"] == annotations
+
+
+def test_it_is_no_larger_than_it_need_be():
+    assert Path(KIST_OCI).read_bytes()[:4] == b"\x7fELF"
+    assert os.path.getsize(KIST_OCI) < 32 << 10
