@@ -8,6 +8,7 @@ import pytest
 
 from containers import KIST, ROOT, inside, kist, needs_ids, needs_root
 from images import busybox_layer, hardlink, member, put_image, symlink, tar_of
+from kist.kernel.mounts import mount_points
 from kist.spec.image import ContainerConfig, Empty
 from kist.store.blobs import BlobStore
 from kist.store.data import boot_id, create
@@ -273,6 +274,19 @@ def test_an_image_is_mounted_until_it_is_unmounted(form: str, box: bytes) -> Non
     data = Path(os.environ["KIST_DATA_DIR"])
     left = [p for name in ("images", "layers", "chains", "tmp", "mounts") for p in (data / name).iterdir()]
     assert left == []
+
+
+@needs_root
+def test_an_image_is_mounted_once(box: bytes) -> None:
+    image = add("box:1", [box])
+    argv = [*KIST, "image", "mount", "box:1"]
+    running = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(6)]
+    (path,) = {process.communicate(timeout=120)[0].strip() for process in running}
+    try:
+        assert mount_points().count(path) == 1
+    finally:
+        assert kist("image", "unmount", image.id).returncode == 0
+    assert path not in mount_points()
 
 
 def test_images_are_mounted_by_root_alone(box: bytes) -> None:

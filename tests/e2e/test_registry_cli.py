@@ -97,7 +97,9 @@ def test_all_tags(image: str) -> None:
     names = [f"{repository}:{tag}" for tag in ("1", "2", "latest")]
     for name in names:
         ok("tag", image, name)
-        ok("push", "-q", name)
+    assert ok("push", "-q", "--all-tags", repository).split() == names
+    assert "contradicts a tag" in kist("push", "-a", names[0]).stderr
+    assert "no-image" in kist("push", "-a", f"{repository}-none").stderr
     ok("rmi", "--force", image, *names)
     assert sorted(ok("pull", "-q", "--all-tags", repository).split()) == names
     assert set(names) <= set(ok("images", "--format", "{{.Repository}}:{{.Tag}}").split())

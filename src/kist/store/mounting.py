@@ -11,7 +11,9 @@ import os
 
 from kist.errors import Refused
 from kist.kernel.mounts import mount_points
+from kist.store import locks
 from kist.store.data import StoreErrors
+from kist.store.locks import Lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,13 +35,14 @@ def mount_image(store: ImageStore, name: str) -> str:
         )
     with StoreErrors(f"cannot mount the image {name}"), store.lease(name) as lease:
         path = _path(store.data_dir, lease.manifest)
-        if not is_mounted(store.data_dir, lease.manifest):
-            os.makedirs(path, 0o700, exist_ok=True)
-            try:
-                _mount(lease, path)
-            except BaseException:
-                os.rmdir(path)
-                raise
+        with Lock(store.data_dir, locks.NAMES):
+            if not is_mounted(store.data_dir, lease.manifest):
+                os.makedirs(path, 0o700, exist_ok=True)
+                try:
+                    _mount(lease, path)
+                except BaseException:
+                    os.rmdir(path)
+                    raise
     return path
 
 
@@ -67,13 +70,14 @@ def unmount_image(store: ImageStore, name: str) -> bool:
 
     with StoreErrors(f"cannot unmount the image {name}"):
         path = name if name in dict(mounted_images(store)).values() else _path(store.data_dir, store.get(name).manifest)
-        found = os.path.realpath(path) in mount_points()
-        if found:
-            unmount(path)
-        try:
-            os.rmdir(path)
-        except FileNotFoundError:
-            pass
+        with Lock(store.data_dir, locks.NAMES):
+            found = os.path.realpath(path) in mount_points()
+            if found:
+                unmount(path)
+            try:
+                os.rmdir(path)
+            except FileNotFoundError:
+                pass
     return found
 
 
