@@ -9,6 +9,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -148,6 +149,28 @@ def own_dockerd(directory: Path) -> Iterator[str]:
         finally:
             process.terminate()
             process.wait(30)
+
+
+@contextmanager
+def own_registry(directory: Path) -> Iterator[str]:
+    """Debian's docker-registry on loopback while the block lasts: HOST:PORT, or "" where there is none."""
+    if not shutil.which("docker-registry"):
+        yield ""
+        return
+    config = directory / "registry.yml"
+    config.write_text(
+        "version: 0.1\nlog: {level: info}\nhttp: {addr: '127.0.0.1:0'}\n"
+        f"storage: {{filesystem: {{rootdirectory: {directory}/registry}}}}\n"
+    )
+    argv = ["docker-registry", "serve", str(config)]
+    env = {**os.environ, "OTEL_TRACES_EXPORTER": "none"}
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env) as process:
+        try:
+            line = next(line for line in process.stderr or () if "listening on " in line)
+            threading.Thread(target=lambda: [None for _ in process.stderr or ()], daemon=True).start()
+            yield line.partition("listening on ")[2].partition('"')[0].partition(",")[0].strip()
+        finally:
+            process.terminate()
 
 
 def without_empty_v2_tree() -> None:

@@ -1,5 +1,5 @@
-"""How long from a saved image on the disk to a process that runs in it, and how long to be rid of it? kist in both
-forms beside podman and docker.
+"""How long from a saved image on the disk to a process that runs in it, how long to be rid of it, and to pull it from
+a registry on loopback? kist in both forms beside podman and docker.
 
 One layer of this machine's own files, and the same files in ten layers; all load the same archive with gzip layers into
 an empty store, and run /bin/true. All stores are on one ext4 of their own, and each is emptied between the rounds,
@@ -20,6 +20,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import harness
@@ -27,6 +28,7 @@ import harness
 from kist.codec import dumps
 from kist.spec.image import CONFIG, LAYER, MANIFEST, ContainerConfig, ImageConfig, Manifest, RootFs
 from kist.store.blobs import BlobStore
+from kist.store.compression import gzip_module
 from kist.store.data import boot_id, create
 from kist.store.documents import architecture
 from kist.store.images import ImageStore
@@ -47,7 +49,9 @@ def members(limit_bytes: int) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
         yield tar.gettarinfo(source, name), Path(source).read_bytes()
     for tree in TREES:
         for directory, _, names in os.walk(tree):
-            yield tar.gettarinfo(directory, f"files{directory}"), b""
+            info = tar.gettarinfo(directory, f"files{directory}")
+            info.mtime = int(info.mtime)
+            yield info, b""
             for name in sorted(names):
                 path = f"{directory}/{name}"
                 info = tar.gettarinfo(path, f"files{path}")
@@ -56,7 +60,7 @@ def members(limit_bytes: int) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
                 total += info.size
                 if total > limit_bytes:
                     return
-                info.type = tarfile.REGTYPE
+                info.type, info.mtime = tarfile.REGTYPE, int(info.mtime)  # whole seconds, as docker and buildah pack it
                 yield info, Path(path).read_bytes()
 
 
@@ -89,8 +93,11 @@ def archive(path: Path, limit_bytes: int, layers: int) -> tuple[int, int]:
 class Engine:
     """Commands in a store of their own."""
 
-    def __init__(self, command: list[str], env: dict[str, str], empty: Callable[[], object], run: list[str]) -> None:
+    def __init__(
+        self, command: list[str], env: dict[str, str], empty: Callable[[], object], run: list[str], pull: list[str]
+    ) -> None:
         self._command, self._env, self.empty, self._run = command, {**os.environ, **env}, empty, run
+        self._pull = pull
 
     def _call(self, *argv: str) -> None:
         harness.command(*self._command, *argv, env=self._env)()
@@ -101,6 +108,40 @@ class Engine:
 
     def remove(self) -> None:
         self._call("rmi", "localhost/bench:1")
+
+    def pull(self, name: str) -> None:
+        self._call("pull", *self._pull, "-q", name)
+
+    def push(self, path: Path, name: str) -> None:
+        self.empty()
+        self._call("load", "-i", str(path))
+        self._call("tag", "localhost/bench:1", name)
+        self._call("push", "-q", name)
+
+    def peak_of_load(self, path: Path) -> int:
+        """Bytes of memory that kist's process had at most: VmHWM, proc_pid_status(5)."""
+        self.empty()
+        argv = [sys.executable, "-c", _PEAK, "load", "-i", str(path)]
+        return int(subprocess.run(argv, env=self._env, capture_output=True, check=True).stdout.split()[-1]) << 10
+
+    def fetch(self, name: str) -> None:
+        """The blobs alone."""
+        harness.command(sys.executable, "-c", _FETCH, name, env=self._env)()
+
+
+_PEAK = """
+import re, sys
+from kist.faces.cli.__main__ import run
+assert run(sys.argv[1:]) == 0
+print(re.search("VmHWM:\\\\s*(\\\\d+)", open("/proc/self/status").read())[1])
+"""
+_FETCH = """
+import sys
+from kist.registry.client import Client
+from kist.spec.reference import parse_reference
+from kist.store.blobs import BlobStore
+Client().pull(parse_reference(sys.argv[1]), BlobStore())
+"""
 
 
 def engines(directory: Path, docker_host: str) -> dict[str, Engine]:
@@ -114,16 +155,16 @@ def engines(directory: Path, docker_host: str) -> dict[str, Engine]:
             if form == "directories":
                 (data / "form").write_bytes(boot_id() + b"directories")
 
-        found[f"kist, {form}"] = Engine([KIST], {"KIST_DATA_DIR": str(data)}, empty, [])
+        found[f"kist, {form}"] = Engine([KIST], {"KIST_DATA_DIR": str(data)}, empty, [], [])
     if shutil.which("podman"):
         root = ["--root", f"{directory}/podman", "--runroot", f"{directory}/podman-run"]
         command = ["podman", *root, "--storage-driver", "overlay"]
         low = ["--network", "none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"]
-        found["podman"] = Engine(command, {}, harness.command(*command, "rmi", "-af"), low)
+        found["podman"] = Engine(command, {}, harness.command(*command, "rmi", "-af"), low, ["--tls-verify=false"])
     if docker_host:
         command = ["docker", "-H", docker_host]
         argv = [*command, "image", "prune", "-af"]
-        found["docker"] = Engine(command, {}, harness.command(*argv), ["--network", "none"])
+        found["docker"] = Engine(command, {}, harness.command(*argv), ["--network", "none"], [])
     return found
 
 
@@ -151,14 +192,43 @@ def measure(
     return starts, removals
 
 
+def pulls(engines: dict[str, Engine], host: str, path: Path, directory: Path, rounds: int) -> Times:
+    """Milliseconds of a pull into an empty store, beside curl of the largest blob and a flush to the disk."""
+    name, kist = f"{host}/bench:1", engines["kist, erofs"]
+    kist.push(path, name)
+    blob = max((directory / "registry").rglob("data"), key=lambda file: file.stat().st_size)
+    url = f"http://{host}/v2/bench/blobs/sha256:{blob.parent.name}"
+
+    def curl() -> None:
+        harness.command("curl", "-sf", "-o", str(directory / "blob"), url)()
+        harness.command("sync", str(directory / "blob"))()
+
+    cases: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+        "curl and sync, one blob": (lambda: (directory / "blob").unlink(missing_ok=True), curl),
+        "kist, blobs alone": (kist.empty, lambda: kist.fetch(name)),
+    }
+    for other, engine in engines.items():
+        cases[f"{other}, pull"] = (engine.empty, partial(engine.pull, name))
+    times: Times = {}
+    for _ in range(rounds):
+        for case, (empty, act) in cases.items():
+            empty()
+            subprocess.run(["sync"], check=False)
+            began = time.perf_counter()
+            act()
+            times.setdefault(case, []).append((time.perf_counter() - began) * 1000)
+    return times
+
+
 def main() -> None:
     harness.without_empty_v2_tree()
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    limit = (int(sys.argv[2]) if len(sys.argv) > 2 else 450) << 20
+    limit = (int(sys.argv[2]) if len(sys.argv) > 2 else 355) << 20
     versions = {program: harness.version(program, "--version") for program in ("podman", "docker")}
+    versions["gzip in kist"] = gzip_module()
     with (
-        tempfile.TemporaryDirectory(prefix="kist-bench-", dir="/var/tmp") as name,
-        harness.own_disk(Path(name), 24 << 30) as directory,
+        tempfile.TemporaryDirectory(prefix="kist-bench-", dir="/var/tmp") as own,
+        harness.own_disk(Path(own), 24 << 30) as directory,
     ):
         with harness.own_dockerd(directory) as docker_host:
             found = engines(directory, docker_host)
@@ -166,9 +236,17 @@ def main() -> None:
                 path = directory / f"image{layers}.tar"
                 entries, size = archive(path, limit, layers)
                 starts, removals = measure(found, path, rounds)
-                what = f"{layers} layers, {entries} files, {size >> 20} MiB compressed"
+                what = f"{layers} layers, {entries} files, {size / 1e6:.0f} MB compressed"
                 harness.report(f"Load and run /bin/true: {what}", starts, versions, base="kist, erofs")
                 harness.report(f"Remove: {what}", removals, versions, base="kist, erofs")
+                for name, engine in found.items():
+                    if name.startswith("kist"):
+                        print(f"{name}: at most {engine.peak_of_load(path) / 1e6:.0f} MB of memory to load it")
+                with harness.own_registry(directory) as host:
+                    if host and shutil.which("curl"):
+                        times = pulls(found, host, path, directory, rounds)
+                        harness.report(f"Pull from loopback: {what}", times, versions, base="kist, erofs, pull")
+                shutil.rmtree(directory / "registry", ignore_errors=True)
         subprocess.run(["umount", f"{directory}/podman/overlay"], capture_output=True, check=False)
 
 

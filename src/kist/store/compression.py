@@ -160,6 +160,13 @@ class _Decompressed:
 _Errors = tuple[type[Exception], ...]
 
 
+def gzip_module() -> str:
+    """Which one undoes gzip here."""
+    import importlib.util
+
+    return "isal" if importlib.util.find_spec("isal") else "zlib"
+
+
 def _gzip() -> tuple[Callable[[], _Codec], _Errors]:
     import importlib
     from functools import partial
