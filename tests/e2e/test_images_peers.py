@@ -145,6 +145,23 @@ def test_every_engine_gets_the_same_image(
     docker("rmi", "--force", image.id)
 
 
+@pytest.mark.parametrize("compression", ["zstd", "zstd:chunked"])
+def test_what_podman_compresses_with_zstd(image: Image, tmp_path: Path, podman: Tool, compression: str) -> None:
+    with docker_registry(tmp_path / "registry") as host:
+        name = f"{host}/{compression.replace(':', '-')}"
+        ok("save", "-o", str(tmp_path / "app.tar"), "team/app:1")
+        podman("load", "--quiet", "-i", str(tmp_path / "app.tar"))
+        flags = ("--tls-verify=false", "--format", "oci", "--compression-format", compression)
+        podman("push", "--quiet", *flags, "docker.io/team/app:1", f"docker://{name}")
+        podman("rmi", "docker.io/team/app:1")
+        ok("pull", "-q", name)
+        made = ImageStore().get(name)
+        assert {layer.media_type.partition("+")[2] for layer in made.layers} == {"zstd"}
+        assert [layer.diff_id for layer in made.layers] == [layer.diff_id for layer in image.layers]
+        ok("rmi", "team/app:1")
+        assert inside(name) == "hello\n"
+
+
 def test_docker_loads_and_saves_several_images(image: Image, tmp_path: Path, docker: Engine) -> None:
     ok("tag", image.id, "other/name:2")
     with BlobStore() as blobs:

@@ -1,7 +1,7 @@
 """What a tar stream is wrapped in: told by its first bytes, undone with bounded memory and bounded growth.
 
-gzip, bzip2 and xz come with Python; zstd needs Python 3.14 or an optional module; with the optional module isal
-(`pip install kist[fast]`) gzip is undone twice as fast. The modules are imported when a stream needs them.
+gzip, bzip2 and xz come with Python; zstd needs Python 3.14, an optional module or libzstd; with the optional module
+isal (`pip install kist[fast]`) gzip is undone twice as fast. The modules are imported when a stream needs them.
 """
 
 from __future__ import annotations
@@ -243,14 +243,25 @@ def _zstd() -> tuple[Callable[[], _Codec], _Errors]:
         return partial(module.ZstdDecompressor, options=options), (module.ZstdError,)
     try:
         module = importlib.import_module("zstandard")
-    except ImportError as e:
-        raise Unsupported(
-            "this tar is compressed with zstd, which this Python cannot read",
-            why="zstd came with Python 3.14; before that it needs a module",
-            next="pip install backports.zstd    (or: zstd -dc FILE | kist import - NAME)",
-        ) from e
+    except ImportError:
+        return _libzstd()
     context = module.ZstdDecompressor(max_window_size=1 << _ZSTD_WINDOW_LOG)
     return lambda: _Zstandard(context.decompressobj()), (module.ZstdError,)
+
+
+def _libzstd() -> tuple[Callable[[], _Codec], _Errors]:
+    from functools import partial
+
+    from kist.store import libzstd
+
+    try:
+        return partial(libzstd.Frame, libzstd.load(), _ZSTD_WINDOW_LOG), (libzstd.ZstdError,)
+    except (OSError, AttributeError) as e:
+        raise Unsupported(
+            "this tar is compressed with zstd, which nothing here can read",
+            why=f"zstd came with Python 3.14; before that it needs a module or libzstd.so.1: {e}",
+            next="pip install backports.zstd    (or: zstd -dc FILE | kist import - NAME)",
+        ) from e
 
 
 class _ZstandardObject(Protocol):
