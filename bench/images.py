@@ -65,13 +65,13 @@ def members(limit_bytes: int) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
 
 
 def archive(path: Path, limit_bytes: int, layers: int) -> tuple[int, int]:
-    """Save an image of so many layers; (entries, bytes of compressed layers)."""
+    """Save an image of so many layers, each with a part of the trees; (entries, bytes of compressed layers)."""
     outs = [io.BytesIO() for _ in range(layers)]
     tars = [tarfile.open(fileobj=out, mode="w") for out in outs]  # noqa: SIM115
-    count = 0
+    count = total = 0
     for info, data in members(limit_bytes):
-        target = tars[0 if info.isdir() or info.name.startswith("bin/") else count % layers]
-        target.addfile(info, io.BytesIO(data))
+        tars[min(total * layers // limit_bytes, layers - 1)].addfile(info, io.BytesIO(data))
+        total += len(data)
         count += 1
     with tempfile.TemporaryDirectory(prefix="kist-bench-") as name, BlobStore(f"{name}/data") as blobs:
         diff_ids, blob_layers = [], []

@@ -67,17 +67,22 @@ class _Builder:
         self._lowers = lowers
         self._copies = copies
         self._owners = owners
+        self._head = b""  # of the last path
+        self._directory = walker.open_real(b"")  # stays open: nobody else asks the walker
         self.notes = Notes()
 
     def _parent(self, path: bytes) -> tuple[int, bytes]:
         head, _, leaf = path.rpartition(b"/")
-        return self._walker.open_real(head).fd, leaf
+        if head != self._head:
+            self._directory, self._head = self._walker.open_real(head), head
+        return self._directory.fd, leaf
 
     def directory(self, path: bytes) -> None:
         parent, leaf = self._parent(path)
         os.mkdir(leaf, 0o700, dir_fd=parent)
 
     def finish(self, path: bytes, inode: Inode, mode: int) -> None:
+        """When nothing is put anywhere any more."""
         try:
             fd = self._walker.open_real(path).fd
             set_metadata(fd, _Shown(inode, mode), _allowed(inode, self._owners), self._owners)
