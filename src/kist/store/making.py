@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from kist.codec import dumps
 from kist.errors import CorruptStore
@@ -40,14 +40,14 @@ class Making:
     @contextmanager
     def unpacking(self) -> Iterator[tuple[int, int]]:
         """(where contents wait, the root of the directory `chain` that is being made), open."""
-        self.directory("chain")
-        stage = os.open(self.directory("stage"), OPEN_DIRECTORY)
-        root = os.open(self.directory("chain/root"), OPEN_DIRECTORY)
-        try:
-            yield stage, root
-        finally:
-            os.close(stage)
-            os.close(root)
+        for name in ("chain", "chain/root", "stage"):
+            self.directory(name)
+        with ExitStack() as opened:
+            found = []
+            for name in ("stage", "chain/root"):
+                found.append(os.open(f"{self.path}/{name}", OPEN_DIRECTORY))
+                opened.callback(os.close, found[-1])
+            yield found[0], found[1]
 
     def note(self, skipped: Sequence[Skipped]) -> None:
         """Keep with the chain what it lacks."""
