@@ -281,16 +281,18 @@ static long user_namespace(struct state *s, const struct step *step) {
 
 struct unix_address { unsigned short family; char path[108]; };
 
-/* Stream, packets or datagrams: what the other side has. "@name" is an abstract one. */
+/* Stream, packets or datagrams: what the other side has. "@name" is an abstract one, which the kernel looks up with its
+ * kind: another one is not there, where a path's is of the wrong type. */
 static long connect_to(const char *path) {
     struct unix_address address = {1 /* AF_UNIX */, {0}};
     ulong n = length(path);
     if (n >= sizeof address.path) return -ENAMETOOLONG;
     memcpy(address.path, path, n);
+    long wrong = *path == '@' ? -ECONNREFUSED : -EPROTOTYPE;
     if (*path == '@') address.path[0] = 0;
     static const int kinds[] = {1 /* SOCK_STREAM */, 5 /* SOCK_SEQPACKET */, 2 /* SOCK_DGRAM */};
-    long r = -EPROTOTYPE;
-    for (int i = 0; r == -EPROTOTYPE && i < 3; i++) {
+    long r = wrong;
+    for (int i = 0; r == wrong && i < 3; i++) {
         int fd = (int)sys(socket, 1, kinds[i] | 02000000 /* CLOEXEC */, 0);
         if (fd < 0) return fd;
         r = sys(connect, fd, &address, 2 + n);

@@ -52,7 +52,7 @@ class Notifications:
     def __init__(self, container: Container) -> None:
         import socket
 
-        self.container = container
+        self.process = os.pidfd_open(container.pid)  # now: a short one may be gone when we come to wait for it
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         parent = os.open(directory(container.path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:  # an address has room for 107 bytes, a path may be longer
@@ -63,11 +63,14 @@ class Notifications:
 
     def pass_on(self) -> None:
         """Until the container says READY=1, or has ended."""
-        with self.socket, self._caller() as caller:
-            for message in self._messages():
-                caller.send(message)
-                if b"READY=1" in message.split(b"\n"):
-                    return
+        try:
+            with self.socket, self._caller() as caller:
+                for message in self._messages():
+                    caller.send(message)
+                    if b"READY=1" in message.split(b"\n"):
+                        return
+        finally:
+            os.close(self.process)
 
     def _caller(self) -> socket.socket:
         import socket
@@ -80,15 +83,8 @@ class Notifications:
     def _messages(self) -> Iterator[bytes]:
         import select
 
-        try:
-            process = os.pidfd_open(self.container.pid)
-        except (ProcessLookupError, ValueError):
-            return
-        try:
-            poll = select.poll()
-            poll.register(self.socket, select.POLLIN)
-            poll.register(process, select.POLLIN)
-            while any(fd == self.socket.fileno() for fd, _ in poll.poll()):
-                yield self.socket.recv(4096)
-        finally:
-            os.close(process)
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        poll.register(self.process, select.POLLIN)
+        while any(fd == self.socket.fileno() for fd, _ in poll.poll()):
+            yield self.socket.recv(4096)
