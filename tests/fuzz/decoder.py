@@ -15,21 +15,27 @@ class Unavailable(Exception):
     """No compiler with sanitizers here."""
 
 
+def compiled(directory: str, name: str, *sources: str) -> str:
+    """A program with sanitizers; its path. Raises Unavailable."""
+    program = f"{directory}/{name}"
+    argv = ["gcc", *FLAGS.split(), "-o", program]
+    try:
+        empty = subprocess.run(
+            [*argv, "-x", "c", "-"], input="int main(void) { return 0; }", text=True, capture_output=True
+        )
+    except FileNotFoundError as e:
+        raise Unavailable("there is no gcc") from e
+    if empty.returncode:
+        raise Unavailable(f"gcc has no sanitizers: {empty.stderr[-200:]}")
+    subprocess.run([*argv, *sources], check=True)
+    return program
+
+
 class Decoder:
     """Raises Unavailable. What the sanitizers say goes to standard error, and then nothing is answered any more."""
 
     def __init__(self, directory: str) -> None:
-        program = f"{directory}/decoder"
-        argv = ["gcc", *FLAGS.split(), "-o", program, f"{HERE}/plan.c", f"{LAUNCHER}/decode.c"]
-        try:
-            empty = subprocess.run(
-                [*argv[:-2], "-x", "c", "-"], input="int main(void) { return 0; }", text=True, capture_output=True
-            )
-        except FileNotFoundError as e:
-            raise Unavailable("there is no gcc") from e
-        if empty.returncode:
-            raise Unavailable(f"gcc has no sanitizers: {empty.stderr[-200:]}")
-        subprocess.run(argv, check=True)
+        program = compiled(directory, "decoder", f"{HERE}/plan.c", f"{LAUNCHER}/decode.c")
         environment = os.environ | {"ASAN_OPTIONS": "detect_leaks=0"}
         self._process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
 

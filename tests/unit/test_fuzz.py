@@ -6,6 +6,7 @@ The same inputs each time, made here. KIST_LONG=1: a hundred times as many.
 import json
 import os
 import random
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,8 @@ import pytest
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../fuzz"))
 
 from configs import EXEC, HOSTS, SIMPLE, config
-from decoder import Decoder, Unavailable
+from decoder import HERE, LAUNCHER, Decoder, Unavailable
+from decoder import compiled as compiled_c
 from facts import ROOT_V1
 from fates import compiled, fate
 
@@ -154,6 +156,17 @@ def test_the_decoder_reads_nothing_outside_of_a_plan(decoder: Decoder, tmp_path:
 @pytest.mark.parametrize("data", [b"", b"KISTPLAN", b"\xff" * 24, b"KISTPLAN" + bytes(16)])
 def test_what_is_no_plan_is_refused(decoder: Decoder, data: bytes) -> None:
     assert decoder.verdict(data) in {EBADMSG, EPROTO}
+
+
+def test_what_the_front_reads(tmp_path: Path) -> None:
+    """Sanitizers and front.c's own demands end it otherwise. Many are accepted: not all fail at the first byte."""
+    try:
+        program = compiled_c(str(tmp_path), "front", f"{HERE}/front.c", f"{LAUNCHER}/front_read.c")
+    except Unavailable as e:
+        pytest.skip(str(e))
+    rounds = 200_000 * MANY
+    done = subprocess.run([program, str(rounds)], capture_output=True, text=True, check=True)
+    assert rounds // 4 < int(done.stdout) < rounds
 
 
 def test_a_plan_has_no_more_steps_than_the_launcher_takes(decoder: Decoder) -> None:
