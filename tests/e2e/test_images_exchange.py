@@ -14,9 +14,10 @@ import pytest
 from containers import inside, kist, needs_root
 from images import ARCHITECTURE, busybox_layer, digest_of, member, put_image, tar_of
 from kist.codec import dumps
-from kist.spec.image import INDEX, ContainerConfig
+from kist.spec.image import CONFIG, INDEX, MANIFEST, ContainerConfig, Index, Manifest, Platform
 from kist.store.blobs import BlobStore
 from kist.store.images import Image, ImageStore
+from kist.value import replace
 
 Switch = Callable[[str], None]
 
@@ -140,6 +141,24 @@ def test_a_dir_of_several_platforms(image: Image, switch: Switch, tmp_path: Path
     done = kist("load", "-i", str(tmp_path / "back"))
     assert done.stdout == f"Loaded image ID: {image.id}\n", done.stderr
     assert ImageStore().get(image.id).digest == index.digest
+
+
+@pytest.mark.parametrize("format", ["docker-archive", "oci-dir", "dir"])
+def test_an_index_with_an_attestation(image: Image, switch: Switch, tmp_path: Path, format: str) -> None:
+    """As docker buildx writes it: a manifest for no platform, whose layer is a statement."""
+    with BlobStore() as blobs:
+        statement = blobs.put(b'{"_type": "https://in-toto.io/Statement/v0.1"}', "application/vnd.in-toto+json")
+        note = blobs.put(dumps(Manifest(2, blobs.put(b"{}", CONFIG), (statement,), MANIFEST)).encode(), MANIFEST)
+        unknown = Platform("unknown", "unknown")
+        root = replace(ImageStore().root(image.manifest), platform=Platform(ARCHITECTURE, "linux"))
+        index = blobs.put(dumps(Index(2, (root, replace(note, platform=unknown)), INDEX)).encode(), INDEX)
+        assert ImageStore().add("built", index).id == image.id
+        assert kist("save", "--format", format, "-o", str(tmp_path / "saved"), "built").returncode == 0
+    switch("second")
+    done = kist("load", "-q", "-i", str(tmp_path / "saved"))
+    assert done.stdout == f"{image.id}\n", done.stderr
+    assert ImageStore().get(image.id).digest == index.digest
+    assert inside(image.id) == "hello\n"
 
 
 def test_skopeo_reads_the_store_itself(image: Image) -> None:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import os
 
-from kist.codec import decode, loads
+from kist.codec import loads
 from kist.errors import InvalidInput
 from kist.spec.image import INDEX, INDEXES, MANIFEST, MANIFESTS, Descriptor, Index, check_digest
 from kist.spec.manifests import MANIFEST_BYTES_MAX, parse_manifest
 from kist.store.blobs import BlobStore
 from kist.store.data import StoreErrors
-from kist.store.documents import read_manifest
 from kist.store.loading import add_all, parse_index
 from kist.store.tree import OPEN_DIRECTORY
 
@@ -83,14 +82,14 @@ def _copy_all(blobs: BlobStore, directory: int, descriptor: Descriptor, place: P
 
 
 def _copy_below(blobs: BlobStore, directory: int, descriptor: Descriptor, place: Place) -> None:
-    if descriptor.media_type in INDEXES:
-        index = decode(Index, loads(blobs.read(descriptor, MANIFEST_BYTES_MAX), descriptor.digest))
-        for child in index.manifests:
+    """Not only of images: an index may hold what was noted about them, such as buildx's attestations."""
+    parsed = parse_manifest(descriptor.media_type, blobs.read(descriptor, MANIFEST_BYTES_MAX))
+    if isinstance(parsed, Index):
+        for child in parsed.manifests:
             if child.media_type in MANIFESTS:
                 _copy_all(blobs, directory, child, place)
-    elif descriptor.media_type in MANIFESTS:
-        manifest = read_manifest(blobs, descriptor)
-        for part in (manifest.config, *manifest.layers):
+    else:
+        for part in (parsed.config, *parsed.layers):
             _copy(blobs, directory, part, place)
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import os
 
-from kist.codec import decode, dumps, loads
+from kist.codec import dumps
 from kist.errors import InvalidInput, KistError
-from kist.spec.image import INDEX, INDEXES, MANIFESTS, Descriptor, Index, SavedImage
+from kist.spec.image import INDEX, INDEXES, MANIFESTS, Descriptor, Index, Manifest, SavedImage
+from kist.spec.manifests import MANIFEST_BYTES_MAX, parse_manifest
 from kist.store.blobs import BlobStore
 from kist.store.data import StoreErrors
 from kist.store.directory import VERSION, in_dir, in_layout
@@ -33,7 +34,6 @@ ARCHIVES = ("docker-archive", "oci-archive")
 DIRECTORIES = ("oci-dir", "dir")
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _READ_BYTES = 1 << 20
-_INDEX_BYTES_MAX = 4 << 20
 
 
 class _Part(Value):
@@ -181,17 +181,24 @@ def _whole_root(blobs: BlobStore, root: Descriptor, manifest: str) -> Descriptor
 
 
 def _children(blobs: BlobStore, index: Descriptor) -> tuple[Descriptor, ...]:
-    return decode(Index, loads(blobs.read(index, _INDEX_BYTES_MAX), index.digest)).manifests
+    parsed = _parsed(blobs, index)
+    assert isinstance(parsed, Index)
+    return parsed.manifests
+
+
+def _parsed(blobs: BlobStore, descriptor: Descriptor) -> Index | Manifest:
+    return parse_manifest(descriptor.media_type, blobs.read(descriptor, MANIFEST_BYTES_MAX))
 
 
 def _walk(blobs: BlobStore, root: Descriptor, needed: dict[str, Descriptor]) -> Iterator[Descriptor]:
-    """The manifests of images below `root`; all blobs are put into `needed`."""
+    """The manifests below `root`, of images and of what was noted about them; all blobs are put into `needed`."""
     needed[in_layout(root)] = root
     if root.media_type in INDEXES:
         for child in _children(blobs, root):
             yield from _walk(blobs, child, needed)
     elif root.media_type in MANIFESTS:
-        document = read_manifest(blobs, root)
+        document = _parsed(blobs, root)
+        assert isinstance(document, Manifest)
         for part in (document.config, *document.layers):
             needed[in_layout(part)] = part
         yield root
