@@ -26,8 +26,6 @@ static void empty_cgroup(const char *path) {
     if (path_in(name, path, "freezer.state")) freeze(name, 0);
 }
 
-struct entry { ulong inode, offset; unsigned short size; unsigned char type; char name[]; };
-
 /* Remove a cgroup and those that the container made below it, deepest first; 0 when all are gone. */
 static long remove_cgroup_tree(const char *path, int depth) {
     long r = sys(unlinkat, AT_FDCWD, path, 0x200 /* AT_REMOVEDIR */);

@@ -67,6 +67,7 @@ long decode_plan(struct plan *plan, const char *bytes, ulong size) {
         at += (ulong)used;
     }
     plan->bytes = bytes;
+    plan->size = size;
     plan->steps = steps;
     return at == size ? 0 : -EBADMSG;
 }

@@ -79,7 +79,11 @@ __attribute__((noreturn)) void fail(struct state *s, long error) {
         leave(125);
     }
     kill_children(s);
+    attend_end();
+    ended_write();
+    ended_forget();
     undo_all(s);
+    become_after(s);
     if (s->on_failure) explain(s, error);
     tell(s, &failure.kind, sizeof failure / 4);
     leave(125);
@@ -149,5 +153,6 @@ __attribute__((noreturn, used)) void start(ulong *stack) {
     undo_all(s);
     uint done = SAYS_DONE;
     tell(s, &done, 1);
+    become_after(s);
     leave(s->on_failure ? (int)s->exit_code : 0);
 }

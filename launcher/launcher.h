@@ -6,6 +6,7 @@
 
 #define MAX_STEPS 8192
 #define MAX_RELAYS 4
+#define RELAY_ROOM 65536
 #define MAX_STRINGS 16384
 #define ARGUMENTS(kind) const struct kind *a = (const struct kind *)step->arguments
 
@@ -15,7 +16,7 @@ enum order { ORDER_SIGNAL = 1, ORDER_KILL, ORDER_FREEZE, ORDER_THAW };
 
 struct step { uint op, actor; struct argument arguments[MAX_ARGUMENTS]; };
 
-struct plan { const char *bytes; uint steps; uint offset[MAX_STEPS]; };
+struct plan { const char *bytes; ulong size; uint steps; uint offset[MAX_STEPS]; };
 
 /* What a process of ours says before it ends, with the kernel's own words where it gave some. */
 struct failure { uint kind, step, error, argument; char words[112]; };
@@ -33,14 +34,21 @@ struct state {
     int stage_pid;
     uint step, argument;    /* the step under way, and which of its arguments is to blame */
     char words[112];
+    uint detached;          /* the caller is let go of: its end is not ours */
     uint ready, started;    /* what the first process has said: all but the last step done; about to become the command */
     uint exit_code;
     char home[4096];        /* "HOME=...", for the command; "" when it is not ours to say */
-    struct channel { int from, to; uint start, end; char data[8192]; } relays[MAX_RELAYS];
+    struct channel {        /* to -1: nowhere; log: which stream of the log it is, 0 none; slow: writing to it may block */
+        int from, to;
+        uint log, slow, start, end;
+        char *data;
+    } relays[MAX_RELAYS];
     uint relay_count;
     uint undo_count;
     uint undo[MAX_STEPS];
 };
+
+struct entry { ulong inode, offset; unsigned short size; unsigned char type; char name[]; }; /* of getdents64(2) */
 
 long decode_plan(struct plan *plan, const char *bytes, ulong size);
 void decode_step(const struct plan *plan, uint index, struct step *step);
@@ -57,13 +65,37 @@ void undo_all(struct state *s);
 void undo_network(struct state *s, const struct step *step);
 void freeze(const char *file, int on);
 
+/* A container that is kept: attend.c, log.c, ended.c. All do nothing where the plan has no Attend. */
+struct end { uint code, signaled, timed_out, max_rss_kib; ulong wall_ns, user_us, system_us; };
+long attend(struct state *s, const struct step *step);
+void attend_start(struct state *s);
+uint attend_poll(const struct state *s, struct pollfd *fds); /* how many it has filled; up to ATTEND_FDS */
+void attend_serve(struct state *s, const struct pollfd *fds);
+void attend_end(void);
+void become_after(const struct state *s);
+#define ATTEND_FDS 19
+long log_begin(const char *prefix, ulong limit, ulong keep);
+void log_take(uint stream, const char *data, ulong size);
+void log_end(void);
+long ended_begin(const char *path);
+void ended_know(const struct end *end);
+void ended_report(const char *label, const char *text, ulong n);
+long ended_write(void);
+void ended_forget(void);
+int ended_known(void);
+
 long prepare_exec(struct state *s, const struct step *step);
 long become_command(struct state *s, const struct step *step);
 long list_strings(const struct argument *list, char **out, ulong room);
 long expand(const struct state *s, const char *text, char *to, ulong room);
 long write_path(const char *path, const char *data, ulong size);
+const char *split_path(const char *path, char directory[4096]); /* returns the name in it */
 int path_in(char *to, const char *directory, const char *name); /* 0 when longer than 4096 bytes */
 
+long bound_socket(const char *directory, const char *name, int kind, int mode);
+void exec_clean(char **argv, char **envp);
+long null_stdio(void);
+void say_started(struct state *s);
 long send_fd(int socket, int fd);
 long receive_fd(struct state *s);
 long hear(struct state *s, uint *words, uint count); /* from peer; a failure told is returned as ours */

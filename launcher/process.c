@@ -51,9 +51,19 @@ long hear(struct state *s, uint *words, uint count) {
     return n;
 }
 
-static void default_signals(void) {
-    struct { ulong handler, flags, restorer, mask; } standard = {0, 0, 0, 0};
-    for (int n = 1; n <= 64; n++) sys(rt_sigaction, n, &standard, 0, 8);
+static void set_signals(ulong handler) {
+    struct { ulong handler, flags, restorer, mask; } action = {handler, 0, 0, 0};
+    for (int n = 1; n <= 64; n++) sys(rt_sigaction, n, &action, 0, 8);
+}
+
+/* Become another program, with nothing of ours but fds 0, 1, 2; returns if that cannot be. */
+void exec_clean(char **argv, char **envp) {
+    ulong none = 0;
+    set_signals(1 /* SIG_IGN */); /* what is pending is forgotten: SIGPIPE, from telling a caller that has gone */
+    set_signals(0);
+    sys(rt_sigprocmask, 2, &none, 0, 8);
+    sys(close_range, 3, ~0U, 0);
+    sys(execve, argv[0], argv, envp);
 }
 
 /* A child from here on. The new process's own name for itself comes later. */
@@ -69,7 +79,7 @@ static void be_child(struct state *s, uint actor, int peer) {
     s->on_failure = 0;
     s->peer = peer;
     s->undo_count = 0;
-    default_signals();
+    set_signals(0);
 }
 
 static long from_stage(struct state *s, struct clone_args *args) {
@@ -180,7 +190,7 @@ static long run_program(struct program *program, ulong timeout_ms) {
     if (child == -ENOSYS) child = sys(clone, CLONE_PIDFD | SIGCHLD, 0, &pidfd, 0, 0); /* a filter says so */
     if (child == 0) {
         ulong none = 0;
-        default_signals();
+        set_signals(0);
         sys(rt_sigprocmask, 2, &none, 0, 8);
         sys(dup3, program->input, 0, 0);
         redirect(program->output[0], 1);
@@ -302,23 +312,32 @@ static long connect_to(const char *path) {
     return r;
 }
 
-/* A datagram socket that anybody may write to. The directory may have a longer name than a socket's address can hold. */
-static long listen_at(struct state *s, const struct step *step) {
-    ARGUMENTS(listen);
+/* The directory may have a longer name than a socket's address can hold. */
+long bound_socket(const char *directory, const char *name, int kind, int mode) {
     struct unix_address address = {1, "/proc/self/fd/"};
-    int dir = (int)open_at(AT_FDCWD, a->directory.s, O_PATH | O_DIRECTORY, 0);
+    int dir = (int)open_at(AT_FDCWD, *directory ? directory : ".", O_PATH | O_DIRECTORY, 0);
     if (dir < 0) return dir;
-    ulong n = length(address.path), size = length(a->name.s);
+    ulong n = length(address.path), size = length(name);
     n += decimal(address.path + n, (ulong)dir);
     address.path[n++] = '/';
     if (n + size >= sizeof address.path) { shut(dir); return -ENAMETOOLONG; }
-    memcpy(address.path + n, a->name.s, size);
-    int fd = (int)sys(socket, 1, 2 | 02000000, 0);
+    memcpy(address.path + n, name, size);
+    int fd = (int)sys(socket, 1, kind | 02000000, 0);
+    uint mask = (uint)sys(umask, 0777); /* nobody's before it has its mode */
     long r = fd < 0 ? fd : sys(bind, fd, &address, 2 + n + size);
-    if (r == 0) r = sys(fchmodat, dir, a->name.s, 0777);
+    sys(umask, mask);
+    if (r == 0) r = sys(fchmodat, dir, name, mode);
     shut(dir);
-    if (r < 0) shut(fd); else s->slots[a->slot.n] = fd;
-    return r;
+    if (r < 0) shut(fd);
+    return r < 0 ? r : fd;
+}
+
+/* A datagram socket that anybody may write to. */
+static long listen_at(struct state *s, const struct step *step) {
+    ARGUMENTS(listen);
+    long r = bound_socket(a->directory.s, a->name.s, 2, 0777);
+    if (r >= 0) s->slots[a->slot.n] = (int)r;
+    return r < 0 ? r : 0;
 }
 
 /* sd_notify(3): pass on what the container says until it says that it is ready, or has ended. */

@@ -163,7 +163,6 @@ static long copy_other(int from, int to, const char *name, const struct statx *s
     return r < 0 ? r : sys(fchownat, to, name, st->stx_uid, st->stx_gid, AT_SYMLINK_NOFOLLOW);
 }
 
-struct entry { ulong inode, offset; unsigned short size; unsigned char type; char name[]; };
 
 /* What lies in the directory `from` (an O_PATH fd will do) into `to`, at most 64 directories deep. */
 static long copy_entries(int from, int to, int depth) {
@@ -530,7 +529,7 @@ static long open_pty(struct state *s, const struct step *step) {
     if (a->rows.n || a->columns.n) r = sys(ioctl, master, TIOCSWINSZ, &size);
     if (r == 0 && a->uid.n) r = sys(fchown, slave, a->uid.n, -1);
     struct termios modes, ours;
-    if (r == 0 && !a->socket.n && sys(ioctl, 1, TCGETS, &ours) < 0 && sys(ioctl, slave, TCGETS, &modes) == 0) {
+    if (r == 0 && !a->socket.n && !s->detached && sys(ioctl, 1, TCGETS, &ours) < 0 && sys(ioctl, slave, TCGETS, &modes) == 0) {
         modes.c_oflag &= ~(uint)ONLCR;
         r = sys(ioctl, slave, TCSETS, &modes);
     }

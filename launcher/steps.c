@@ -10,6 +10,16 @@ int path_in(char *to, const char *directory, const char *name) {
     return 1;
 }
 
+const char *split_path(const char *path, char directory[4096]) {
+    ulong n = length(path), cut = n;
+    while (cut && path[cut - 1] != '/') cut--;
+    ulong size = cut > 1 ? cut - 1 : cut;
+    if (size > 4095) size = 0;
+    memcpy(directory, path, size);
+    directory[size] = 0;
+    return path + cut;
+}
+
 long list_strings(const struct argument *list, char **out, ulong room) {
     if (list->n >= room) return -E2BIG;
     const char *at = list->s;
@@ -137,6 +147,24 @@ static long new_pipe(struct state *s, const struct step *step) {
     return 0;
 }
 
+static long add_relay(struct state *s, const struct step *step) {
+    ARGUMENTS(relay);
+    static char rooms[MAX_RELAYS][RELAY_ROOM], logged[RELAY_ROOM];
+    if (a->source.n == SLOT_PTY && s->slots[SLOT_PTY] < 0) {
+        long r = receive_fd(s);
+        if (r < 0) return r;
+        s->slots[SLOT_PTY] = (int)r;
+    }
+    if (s->relay_count == MAX_RELAYS) return -E2BIG;
+    struct channel *relay = &s->relays[s->relay_count];
+    relay->from = s->slots[a->source.n];
+    relay->to = s->slots[a->target.n];
+    relay->log = a->source.n == SLOT_OUT_READ || a->source.n == SLOT_PTY ? 1 : a->source.n == SLOT_ERR_READ ? 2 : 0;
+    relay->data = relay->to < 0 ? logged : rooms[s->relay_count]; /* what is only logged does not stay */
+    s->relay_count++;
+    return 0;
+}
+
 /* Below our own procfs, past whatever the container has mounted on its own (CVE-2019-16884, CVE-2025-52881). */
 static long write_proc(struct state *s, const struct step *step) {
     ARGUMENTS(write_proc);
@@ -208,13 +236,14 @@ static long set_seccomp(struct state *s, const struct step *step) {
     return 0;
 }
 
-static long report_file(struct state *s, const char *path) {
+static long report_file(struct state *s, const char *label, const char *path) {
     struct { uint kind, step; char data[4000]; } message = {SAYS_REPORT, s->step, {0}};
-    if (s->reports < 0) return 0;
     int fd = (int)open_at(AT_FDCWD, path, O_RDONLY, 0);
     long n = fd < 0 ? 0 : sys(read, fd, message.data, sizeof message.data);
     shut(fd);
-    sys(write, s->reports, &message, 8 + (n < 0 ? 0 : n));
+    if (n < 0) n = 0;
+    if (s->reports >= 0) sys(write, s->reports, &message, 8 + n);
+    ended_report(label, message.data, (ulong)n);
     return 0;
 }
 
@@ -375,20 +404,13 @@ long take_step(struct state *s, const struct step *step) {
     case OP_CGROUP_JOIN: return cgroup_join(a[0].s);
     case OP_CGROUP_DEVICES: return cgroup_devices(step);
     case OP_PIPE: return new_pipe(s, step);
-    case OP_RELAY:
-        if (a[0].n == SLOT_PTY && s->slots[SLOT_PTY] < 0) {
-            r = receive_fd(s);
-            if (r < 0) return r;
-            s->slots[SLOT_PTY] = (int)r;
-        }
-        if (s->relay_count == MAX_RELAYS) return -E2BIG;
-        s->relays[s->relay_count].from = s->slots[a[0].n];
-        s->relays[s->relay_count++].to = s->slots[a[1].n];
-        return 0;
+    case OP_RELAY: return add_relay(s, step);
+    case OP_ATTEND: return attend(s, step);
+    case OP_RECORD_END: return ended_write();
     case OP_SUPERVISE: return supervise(s, step);
     case OP_AWAIT_READY: return await_ready(s, (uint)a[0].n);
     case OP_LEAVE: s->undo_count = 0; return 0;
-    case OP_REPORT_FILE: return report_file(s, a[1].s);
+    case OP_REPORT_FILE: return report_file(s, a[0].s, a[1].s);
     case OP_WARN: return warn(step);
     case OP_MOUNT: s->argument = 2; return sys(mount, a[1].s, a[2].s, a[0].s, a[3].n, a[4].s);
     case OP_SETHOSTNAME: return sys(sethostname, a[0].s, a[0].n);

@@ -1,9 +1,9 @@
 /* Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit. */
 #ifndef KIST_STEPS_H
 #define KIST_STEPS_H
-#define PLAN_TABLE 0xbffb68d776373e8cUL
+#define PLAN_TABLE 0x6bc2ae8b716824bcUL
 #define MAX_ARGUMENTS 10
-#define OP_COUNT 91
+#define OP_COUNT 94
 
 struct argument { unsigned long n; const char *s; };  /* a number or slot; else length or count, and bytes */
 
@@ -97,6 +97,8 @@ enum op {
     OP_NETLINK = 85,
     OP_CGROUP_OWN = 86,
     OP_NEW_TREE = 90,
+    OP_ATTEND = 91,
+    OP_RECORD_END = 93,
 };
 extern const char *const op_signature[OP_COUNT];
 #define OP_SIGNATURES \
@@ -187,6 +189,8 @@ extern const char *const op_signature[OP_COUNT];
     [OP_NETLINK] = "nblfsfnn", \
     [OP_CGROUP_OWN] = "sn", \
     [OP_NEW_TREE] = "sslnff", \
+    [OP_ATTEND] = "snnssllnsn", \
+    [OP_RECORD_END] = "", \
 
 
 struct mkdir { struct argument path, mode, keep; };
@@ -263,4 +267,5 @@ struct open_namespace { struct argument kind, slot; };
 struct netlink { struct argument protocol, messages, commands, namespace, link, target, target_at, at_end; };
 struct cgroup_own { struct argument path, uid; };
 struct new_tree { struct argument fstype, source, options, attributes, slot, id_map; };
+struct attend { struct argument logs, log_bytes, log_count, socket, ended, after, health, health_ms, name, detached; };
 #endif

@@ -227,10 +227,22 @@ static void end_relay(struct state *s, struct channel *relay) {
     relay->from = relay->to = -1;
 }
 
+/* Where writing could block: what is certainly taken at once, if anything. */
+static long put(const struct channel *relay) {
+    ulong n = relay->end - relay->start;
+    if (relay->slow) {
+        struct pollfd ready = {relay->to, POLLOUT, 0};
+        struct __kernel_timespec now = {0, 0};
+        if (sys(ppoll, &ready, 1, &now, 0, 8) == 0) return -EAGAIN;
+        if (n > 4096) n = 4096; /* PIPE_BUF */
+    }
+    return sys(write, relay->to, relay->data + relay->start, n);
+}
+
 /* Move what can be moved without waiting. */
 static void run_relay(struct state *s, struct watch *w, struct channel *relay, int readable, int writable) {
     if (readable && relay->start == relay->end) {
-        long n = sys(read, relay->from, relay->data, sizeof relay->data);
+        long n = sys(read, relay->from, relay->data, RELAY_ROOM);
         if (n == -EAGAIN || n == -EINTR) return;
         if (n == -EIO && relay->from == 0 && s->on_failure && relay->to != s->slots[SLOT_PTY]) {
             stop_and_go(s, w); /* a background process that wants to read the terminal: SIGTTIN, which we block */
@@ -240,19 +252,26 @@ static void run_relay(struct state *s, struct watch *w, struct channel *relay, i
             end_relay(s, relay);
             return;
         }
+        if (relay->log) log_take(relay->log, relay->data, (ulong)n);
         relay->start = 0;
-        relay->end = (uint)n;
+        relay->end = relay->to < 0 ? 0 : (uint)n;
     }
     if (relay->start < relay->end && (readable || writable)) {
-        long n = sys(write, relay->to, relay->data + relay->start, relay->end - relay->start);
+        long n = put(relay);
         if (n > 0) relay->start += (uint)n;
         else if (n != -EAGAIN && n != -EINTR) end_relay(s, relay);
     }
 }
 
+void say_started(struct state *s) {
+    uint words[] = {SAYS_STARTED, (uint)s->init_pid, (uint)sys(getpid)};
+    tell(s, words, 3);
+    if (s->detached) sys(madvise, s->plan.bytes, s->plan.size, 4 /* MADV_DONTNEED */); /* little of it is read again */
+}
+
 /* One round; 1 when the command has ended, or in the final rounds (`drain`) when nothing is left to copy. */
 static long watch_once(struct state *s, struct watch *w, int drain) {
-    struct pollfd fds[4 + MAX_RELAYS] = {{s->init_fd, POLLIN, 0}, {s->orders, POLLIN, 0}, {s->peer, POLLIN, 0}, {w->signals, POLLIN, 0}};
+    struct pollfd fds[4 + MAX_RELAYS + ATTEND_FDS] = {{s->init_fd, POLLIN, 0}, {s->orders, POLLIN, 0}, {s->peer, POLLIN, 0}, {w->signals, POLLIN, 0}};
     uint count = 4;
     for (uint i = 0; i < s->relay_count; i++, count++) {
         struct channel *relay = &s->relays[i];
@@ -262,6 +281,7 @@ static long watch_once(struct state *s, struct watch *w, int drain) {
         if (drain && relay->from == 0) fds[count].fd = -1;
     }
     if (drain) fds[0].fd = fds[2].fd = -1;
+    else count += attend_poll(s, fds + count);
     struct __kernel_timespec left = {0, 0}, *limit = drain ? &left : 0;
     if (drain > 1) left.tv_nsec = 100000000; /* a full terminal: wait a little for it */
     if (w->deadline && !drain) {
@@ -280,10 +300,11 @@ static long watch_once(struct state *s, struct watch *w, int drain) {
     for (uint i = 0; ready > 0 && i < s->relay_count; i++)
         if (fds[4 + i].revents) run_relay(s, w, &s->relays[i], fds[4 + i].events == POLLIN, fds[4 + i].events == POLLOUT);
     if (drain) return 0;
+    if (count > 4 + s->relay_count) attend_serve(s, fds + 4 + s->relay_count);
     if (fds[1].revents && !obey(s, w)) {
         shut(s->orders);
         s->orders = -1;
-        pass_on(s, w, SIGKILL, 0);
+        if (!s->detached) pass_on(s, w, SIGKILL, 0);
     }
     if (fds[3].revents) take_signal(s, w);
     if (fds[2].revents) {
@@ -292,8 +313,7 @@ static long watch_once(struct state *s, struct watch *w, int drain) {
         if (n < 0 && n != -ECHILD) return n;
         if (n == 4 && words[0] == SAYS_STARTED) s->started = 1;
         if (n < 0) { /* closed: it went through exec, or it died */
-            uint started[] = {SAYS_STARTED, (uint)s->init_pid};
-            if (s->started) tell(s, started, 2);
+            if (s->started) say_started(s);
             shut(s->peer);
             s->peer = -1;
         }
@@ -327,12 +347,15 @@ static void record_end(struct state *s, struct watch *w, ulong began) {
                     (uint)wall, (uint)(wall >> 32), (uint)user, (uint)(user >> 32),
                     (uint)system, (uint)(system >> 32), (uint)usage.maxrss_kib, s->started};
     tell(s, words, 12);
+    struct end told = {s->exit_code, words[2], w->timed_out, words[10], wall, user, system};
+    ended_know(&told);
     if (w->timed_out && s->on_failure) sys(write, 2, w->plan->timeout_text.s, w->plan->timeout_text.n);
 }
 
 /* In the caller's place we get the caller's signals, all but those it ignores; else orders come through the pipe. */
 static void watch_signals(struct state *s, struct watch *w) {
     ulong wanted = SIGBIT(SIGWINCH);
+    if (s->detached) wanted = SIGBIT(SIGTERM) | SIGBIT(SIGINT) | SIGBIT(SIGHUP) | SIGBIT(SIGQUIT);
     if (s->on_failure) {
         wanted = ~(SIGBIT(SIGCHLD) | SIGBIT(SIGPIPE) | SIGBIT(SIGURG) | SIGBIT(SIGCONT) | SIGBIT(SIGTTIN) | SIGBIT(SIGTTOU));
         for (uint n = 1; n <= 31; n++) {
@@ -343,14 +366,23 @@ static void watch_signals(struct state *s, struct watch *w) {
     w->signals = (int)sys(signalfd4, -1, &wanted, 8, O_CLOEXEC | O_NONBLOCK);
 }
 
-/* Our own opening of a terminal, so that a full one (Ctrl-S) does not keep us from everything else. */
-static int reopen(int fd, int flags) {
+static int is_pipe(int fd) {
+    struct statx st;
+    return sys(statx, fd, "", AT_EMPTY_PATH, STATX_TYPE, &st) == 0 && (st.stx_mode & S_IFMT) == S_IFIFO;
+}
+
+/* Our own opening of a terminal or pipe of the caller's, so that a full one (Ctrl-S) does not keep us from everything
+ * else. A file's position must stay the caller's, and a socket cannot be opened. */
+static void reopen(struct channel *relay) {
     char path[] = "/proc/self/fd/0";
     struct termios modes;
-    if (sys(ioctl, fd, TCGETS, &modes) < 0) return fd; /* a file's position must stay the caller's */
-    path[14] = (char)('0' + fd);
-    int own = fd < 0 || fd > 2 ? -1 : (int)open_at(AT_FDCWD, path, flags | O_NOCTTY | O_NONBLOCK, 0);
-    return own < 0 ? fd : own;
+    if (relay->to < 0 || relay->to > 2) return;
+    path[14] = (char)('0' + relay->to);
+    long own = -1;
+    if (sys(ioctl, relay->to, TCGETS, &modes) == 0 || is_pipe(relay->to))
+        own = open_at(AT_FDCWD, path, O_WRONLY | O_NOCTTY | O_NONBLOCK, 0);
+    if (own >= 0) relay->to = (int)own;
+    relay->slow = own < 0;
 }
 
 long supervise(struct state *s, const struct step *step) {
@@ -362,7 +394,8 @@ long supervise(struct state *s, const struct step *step) {
     w.deadline = a->timeout_ms.n ? began + a->timeout_ms.n * 1000000UL : 0;
     static const uint theirs[] = {SLOT_IN_READ, SLOT_OUT_WRITE, SLOT_ERR_WRITE};
     for (uint i = 0; i < 3; i++) { shut(s->slots[theirs[i]]); s->slots[theirs[i]] = -1; } /* the command has its copy */
-    for (uint i = 0; i < s->relay_count; i++) s->relays[i].to = reopen(s->relays[i].to, O_WRONLY);
+    for (uint i = 0; i < s->relay_count; i++) reopen(&s->relays[i]);
+    attend_start(s);
     watch_signals(s, &w);
     int pty = s->slots[SLOT_PTY];
     if (pty >= 0) copy_window(pty);
@@ -380,6 +413,7 @@ long supervise(struct state *s, const struct step *step) {
         drain(s, &w);
     }
     if (w.terminal) sys(ioctl, 0, TCSETSW, &w.saved);
+    attend_end();
     if (end < 0) return end;
     record_end(s, &w, began);
     return 0;
@@ -396,7 +430,6 @@ long await_ready(struct state *s, uint running) {
     if (n != -ECHILD || !s->started) return n;
     shut(s->peer);
     s->peer = -1;
-    uint started[] = {SAYS_STARTED, (uint)s->init_pid};
-    tell(s, started, 2);
+    say_started(s);
     return 0;
 }

@@ -26,7 +26,11 @@ def leftovers(run_dir: Path) -> list[str]:
             comm = (process / "comm").read_text().strip()
         except OSError:
             continue
-        if f"KIST_RUN_DIR={run_dir}".encode() in environ and process.name != str(os.getpid()) and comm == "kist":
+        if (
+            f"KIST_RUN_DIR={run_dir}".encode() in environ
+            and process.name != str(os.getpid())
+            and comm.startswith("kist")
+        ):
             found.append(f"process {process.name}")
     return found
 

@@ -15,6 +15,7 @@ from kist.errors import KistError, StepFailed
 from kist.plan.encode import encode
 from kist.plan.steps import (
     ACTORS,
+    Attend,
     Exec,
     FindCommand,
     Hook,
@@ -29,7 +30,7 @@ from kist.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import NoReturn
 
     from kist.plan.steps import Plan
@@ -81,15 +82,20 @@ def open_program() -> int:
 class Launcher:
     """One container under way. Not over until `wait` has returned; `close` kills what still runs.
 
-    `keep`: fds that stay open until the end, such as locks; they are not given away here.
+    `keep`: fds that stay open until the end, such as locks; they are not given away here. `detached`: the plan's
+    Attend step lets it live on by itself: wait with `started`, then `let_go`. `environment`: of what Attend starts.
     """
 
     def __init__(
-        self, plan: Plan, program: int, stdio: tuple[int, int, int] = (0, 1, 2), keep: Sequence[int] = ()
-    ) -> None:
+        self, plan: Plan, program: int, stdio: tuple[int, int, int] = (0, 1, 2), keep: Sequence[int] = (), *,
+        detached: bool = False, environment: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
         self.plan = plan
         self.pid = 0
         self.init_pid = 0
+        self.supervisor_pid = 0
+        attend = next((entry.step for entry in plan if isinstance(entry.step, Attend)), None)
+        assert detached == bool(attend and attend.detached)
         self._failure: KistError | None = None
         self._fields: tuple[int, ...] = ()
         self._reports: dict[str, str] = {}
@@ -100,7 +106,8 @@ class Launcher:
             opened += os.pipe2(os.O_CLOEXEC | os.O_DIRECT)  # our end, their reports
             plan_fd, orders, self._orders, self._heard, reports = opened
             fcntl.fcntl(reports, _F_SETPIPE_SZ, 1 << 18)  # a packet takes a page: all reports fit without a reader
-            self.pid = _spawn(program, stdio, (plan_fd, orders, reports, *keep))
+            name = attend.name if attend else "kist-launcher"
+            self.pid = _spawn(program, stdio, name, (plan_fd, orders, reports, *keep), environment or {})
         except BaseException:
             for fd in opened:
                 os.close(fd)
@@ -122,7 +129,7 @@ class Launcher:
             return False
         kind = int.from_bytes(data[:4], "little")
         if kind == STARTED:
-            self.init_pid = int.from_bytes(data[4:8], "little")
+            self.init_pid, self.supervisor_pid = unpack("<II", data[4:12])
         elif kind == FAILED:
             index, error, argument = unpack("<III", data[4:16])
             self._failure = explain(self.plan, index, error, argument, _words(data[16:]))
@@ -134,15 +141,35 @@ class Launcher:
             self._reports[step.label] = data[8:].decode(errors="replace")
         return True
 
+    def started(self) -> tuple[int, int]:
+        """Wait until the command runs: its process's number on the host, and its supervisor's.
+
+        Raises what went wrong: then everything is undone.
+        """
+        while not self.init_pid:
+            if not self.receive():
+                self.end()
+                raise KistError("the launcher ended without a word", code="launcher-killed")
+        return self.init_pid, self.supervisor_pid
+
+    def let_go(self) -> None:
+        """Of a detached one that has started: it lives on, and is no child of ours."""
+        assert self.supervisor_pid not in (0, self.pid)
+        os.waitpid(self.pid, 0)
+        self._forget()
+
+    def _forget(self) -> None:
+        self.pid = 0
+        os.close(self._heard)
+        os.close(self._orders)
+
     def end(self) -> None:
         """Until everything is gone or, for a container that lives on, in place. Raises what went wrong."""
         if self.pid:
             while self.receive():
                 pass
             _, self._status = os.waitpid(self.pid, 0)
-            self.pid = 0
-            os.close(self._heard)
-            os.close(self._orders)
+            self._forget()
         if self._failure:
             raise self._failure
         if self._status:
@@ -166,14 +193,16 @@ class Launcher:
                 pass
 
 
-def _spawn(program: int, stdio: tuple[int, int, int], given: Sequence[int]) -> int:
+def _spawn(
+    program: int, stdio: tuple[int, int, int], name: str, given: Sequence[int], environment: Mapping[str, str]
+) -> int:
     # High copies first, so that no dup2 overwrites a source that is still needed. dup2 to itself clears close-on-exec.
     copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in stdio]
     try:
         actions = [(os.POSIX_SPAWN_DUP2, copy, number) for number, copy in enumerate(copies)]
         actions += [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in given]
-        argv = ["kist-launcher", *map(str, given)]
-        return os.posix_spawn(f"/proc/self/fd/{program}", argv, {}, file_actions=actions)
+        argv = [name, *map(str, given)]
+        return os.posix_spawn(f"/proc/self/fd/{program}", argv, environment, file_actions=actions)
     finally:
         for copy in copies:
             os.close(copy)

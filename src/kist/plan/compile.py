@@ -21,6 +21,7 @@ from kist.plan.steps import (
     INIT,
     STAGE,
     Adopt,
+    Attend,
     Await,
     AwaitNotification,
     AwaitReady,
@@ -40,6 +41,7 @@ from kist.plan.steps import (
     MountPropagation,
     Open,
     Pipe,
+    RecordEnd,
     Relay,
     Remove,
     Seal,
@@ -147,6 +149,7 @@ class _Compiler:
             raise Unsupported("$.linux.intelRdt: this host has no resctrl file system", next="leave it out")
         for path in setting.removals:
             self.host("exec", Remove(path), "kist's own record of the container")
+        self._attend()
         for entry in self.cgroup.before:
             if setting.keep_cgroup and isinstance(entry.step, CgroupMake):
                 self.host(entry.group, Mkdir(entry.step.path, keep=1), entry.why)
@@ -167,6 +170,17 @@ class _Compiler:
             tuple(b.plan), self.cgroup.paths, self.cgroup.leaf, self.cgroup.before, self.cgroup.freezer,
             (*self.cgroup.not_enforced, *b.not_enforced), tuple(b.notes),
         )  # fmt: skip
+
+    def _attend(self) -> None:
+        """First of all: from here on no other process is between the supervisor and the container."""
+        attend, id = self.setting.attend, self.setting.id
+        if attend is None:
+            return
+        step = Attend(
+            attend.logs, attend.log_bytes, attend.log_count, attend.socket, attend.ended, attend.after, attend.health,
+            attend.health_ms, f"kist {id[:12]}", int(self.setting.stdio.detached),
+        )  # fmt: skip
+        self.host("exec", step, "it outlives the command that started it" if step.detached else "it is kept")
 
     def _delegate(self) -> None:
         """Source: OCI config-linux.md, "Cgroup ownership"."""
@@ -194,8 +208,9 @@ class _Compiler:
             self.host("exec", Connect(setting.notify_socket, self.notify[1]), "who wants to know")
         if setting.start_fifo:
             self.host("exec", Open(setting.start_fifo, _O_RDWR_CLOEXEC, Slots.START), "how it will be started")
-        for fd in setting.stdio.relays if not self.terminal else ():
-            self.host("exec", Pipe(*_PIPES[fd]), f"fd {fd} is the caller's terminal: it is copied, not handed over")
+        why = "shared with its supervisor" if setting.attend else "the caller's terminal: it is copied, not handed over"
+        for fd in setting.piped if not self.terminal else ():
+            self.host("exec", Pipe(*_PIPES[fd]), f"fd {fd} is {why}")
 
     def _processes(self) -> None:
         b = self.b
@@ -361,8 +376,9 @@ class _Compiler:
     def _relays(self) -> None:
         stdio = self.setting.stdio
         if self.terminal and not stdio.console_socket:
-            self.host("exec", Relay(Slots.PTY, Slots.STDOUT), "what it prints")
-            if stdio.stdin == "pass":
+            to = Slots.NONE if stdio.detached else Slots.STDOUT
+            self.host("exec", Relay(Slots.PTY, to), "what it prints")
+            if stdio.stdin == "pass" and not stdio.detached:
                 self.host("exec", Relay(Slots.STDIN, Slots.PTY), "what is typed")
         elif not self.terminal:
             ends = {
@@ -370,8 +386,12 @@ class _Compiler:
                 1: (Slots.OUT_READ, Slots.STDOUT),
                 2: (Slots.ERR_READ, Slots.STDERR),
             }
-            for fd in stdio.relays:
-                self.host("exec", Relay(*ends[fd]), f"copies fd {fd}")
+            for fd in self.setting.piped:
+                source, to = ends[fd]
+                if not stdio.detached:
+                    self.host("exec", Relay(source, to), f"copies fd {fd}")
+                elif fd:
+                    self.host("exec", Relay(source, Slots.NONE), f"fd {fd} is logged")
 
     def _after(self) -> None:
         setting = self.setting
@@ -400,6 +420,8 @@ class _Compiler:
         step: Step = Supervise(setting.timeout_ms, setting.timeout_text, self.cgroup.freezer, int(setting.reaper))
         self.host("exec", step, "until the command ends")
         self.b.plan += self.cgroup.after
+        if setting.attend:
+            self.host("exec", RecordEnd(), "what `kist ps` and a restart go by")
         if setting.oom_text and self.cgroup.oom_counter:
             path, key = self.cgroup.oom_counter
             self.host("cgroup", Warn(path, key, setting.oom_text), "memory ran out: say so")

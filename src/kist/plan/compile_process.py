@@ -113,8 +113,8 @@ class ProcessCompiler:
         slots = {0: Slots.IN_READ, 1: Slots.OUT_WRITE, 2: Slots.ERR_WRITE}
         if stdio.stdin == "null":
             b.init("exec", Dup(Slots.NULL, 0), "nothing to read")
-        for fd in stdio.relays:
-            b.init("exec", Dup(slots[fd], fd), "our pipe in place of the caller's terminal")
+        for fd in b.setting.piped:
+            b.init("exec", Dup(slots[fd], fd), "our pipe in place of what the caller has")
         if user.uid and not b.single_id:
             b.init(
                 "exec",

@@ -34,8 +34,24 @@ class Stdio(Value):
     stdin: str = "pass"  # "pass", "null"
     relays: tuple[int, ...] = ()
     console_socket: str = ""  # with a terminal: who gets its master side; "" is the supervisor
+    detached: bool = False  # no fd of the caller's: pipes (or a terminal) that the supervisor holds; needs Attend
     own_files: bool = False  # not only pipes but also files and sockets become the user's (runc does that)
     inherited_fds: int = 0  # fds 3, 4, ... that the command gets
+
+
+class Attend(Value):
+    """What the supervisor does for a container that is kept, besides supervising: with mode RUN. See steps.Attend.
+
+    With Stdio.detached nobody else looks after it; else what it prints goes to the caller's fds 1 and 2 as well."""
+
+    logs: str  # path prefix of the log's files: logs + ".1", ".2", ...; the highest is written to
+    log_bytes: int  # of one file
+    log_count: int  # how many are kept
+    socket: str  # where `attach` connects
+    ended: str  # a file: how the command ended
+    after: tuple[str, ...] = ()  # what the supervisor becomes when everything is undone
+    health: tuple[str, ...] = ()  # started again health_ms after it has ended
+    health_ms: int = 0
 
 
 # How long the launcher stays.
@@ -52,6 +68,7 @@ class Setting(Value):
     mode: str = RUN
     bundle: str = ""  # relative sources and the root path begin here
     stdio: Stdio = Stdio()
+    attend: Attend | None = None
     removals: tuple[str, ...] = ()  # what else is to be removed at the end, last one first
     state_file: str = ""  # gets `state` when the process is there
     state: str = ""  # a JSON object; "$init_pid" in it is replaced
@@ -92,3 +109,10 @@ class Setting(Value):
     all_hierarchies: bool = False  # cgroup v1: a place in each, so that limits can be set later, too
     allow_unenforced: bool = False
     clamp: bool = False  # rlimits and capabilities beyond what this host can give: less, and a note; else an error
+
+    @property
+    def piped(self) -> tuple[int, ...]:
+        """Without a terminal: those of fds 0, 1, 2 that are pipes between the command and its supervisor."""
+        if self.stdio.detached:
+            return (0, 1, 2) if self.stdio.stdin == "pass" else (1, 2)
+        return tuple(sorted({*self.stdio.relays, *((1, 2) if self.attend else ())}))

@@ -1,0 +1,210 @@
+/* What the command prints, in files: a record a line, as Kubernetes has it (CRI), with a prefix of always 40 bytes:
+ *
+ *     2026-11-26T11:37:29.123456789Z stdout F a line       F: the rest of a line; P: a part of one, without its end
+ *     2026-11-26T11:37:29.123456789Z stderr L 4096         so many bytes of the stream could not be written
+ *
+ * Files are PREFIX.1, PREFIX.2, ...; the highest is written to. Nobody waits for the disk: what it has no room for is
+ * counted, and the count is written as soon as there is room. */
+#include "launcher.h"
+
+#define HEAD 40
+#define ROOM (RELAY_ROOM + HEAD + 1)
+
+static struct {
+    int fd;                       /* -1: none */
+    const char *prefix;
+    ulong limit, keep, number;    /* bytes of a file; how many files; the one that is written to */
+    ulong size, used, text;       /* of the file up to its last whole record; of the buffer; of the text in it */
+    ulong lost[3];                /* by stream */
+    ulong second;                 /* that `head` says */
+    char head[HEAD];
+} log = {.fd = -1};
+static char buffer[ROOM];
+
+static void two(char *to, ulong n) {
+    to[0] = (char)('0' + n / 10);
+    to[1] = (char)('0' + n % 10);
+}
+
+/* Source: Howard Hinnant, "chrono-compatible low-level date algorithms": years begin in March, eras have 400 of them. */
+static void write_date(char *to, ulong days) {
+    days += 719468;
+    ulong era = days / 146097, day = days % 146097;
+    ulong year = (day - day / 1460 + day / 36524 - day / 146096) / 365;
+    day -= 365 * year + year / 4 - year / 100;
+    ulong month = (5 * day + 2) / 153;
+    day -= (153 * month + 2) / 5;
+    month = month < 10 ? month + 3 : month - 9;
+    year += era * 400 + (month <= 2);
+    two(to, year / 100);
+    two(to + 2, year % 100);
+    to[4] = to[7] = '-';
+    two(to + 5, month);
+    two(to + 8, day + 1);
+}
+
+static void write_head(uint stream) {
+    struct __kernel_timespec t;
+    static const char names[3][9] = {"", " stdout ", " stderr "};
+    sys(clock_gettime, 0 /* CLOCK_REALTIME */, &t);
+    ulong second = (ulong)t.tv_sec, ns = (ulong)t.tv_nsec;
+    if (second != log.second) {
+        write_date(log.head, second / 86400);
+        log.head[10] = 'T';
+        two(log.head + 11, second % 86400 / 3600);
+        two(log.head + 14, second % 3600 / 60);
+        two(log.head + 17, second % 60);
+        log.head[13] = log.head[16] = ':';
+        log.head[19] = '.';
+        log.head[29] = 'Z';
+        log.head[39] = ' ';
+        log.second = second;
+    }
+    for (int i = 28; i > 19; i--, ns /= 10) log.head[i] = (char)('0' + ns % 10);
+    memcpy(log.head + 30, names[stream], 8);
+}
+
+static int file_name(char path[4096], ulong number) {
+    ulong n = length(log.prefix);
+    if (n + 24 > 4096) return 0;
+    memcpy(path, log.prefix, n);
+    path[n] = '.';
+    decimal(path + n + 1, number);
+    return 1;
+}
+
+static long open_file(ulong number) {
+    char path[4096];
+    if (!file_name(path, number)) return -ENAMETOOLONG;
+    return sys(openat, AT_FDCWD, path, O_RDWR | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+}
+
+/* First the oldest goes: it may be what the new one's room is taken from. */
+static long next_file(void) {
+    char path[4096];
+    if (log.number >= log.keep && file_name(path, log.number + 1 - log.keep)) sys(unlinkat, AT_FDCWD, path, 0);
+    long fd = open_file(log.number + 1);
+    if (fd < 0) return fd;
+    shut(log.fd);
+    log.fd = (int)fd;
+    log.number++;
+    log.size = 0;
+    return 0;
+}
+
+/* All records of the buffer, or none. */
+static void flush(uint stream) {
+    ulong done = 0;
+    while (done < log.used) {
+        long n = sys(write, log.fd, buffer + done, log.used - done);
+        if (n <= 0 && n != -EINTR) break;
+        if (n > 0) done += (ulong)n;
+    }
+    if (done == log.used) {
+        log.size += done;
+    } else {
+        if (done) sys(ftruncate, log.fd, log.size);
+        log.lost[stream] += log.text;
+    }
+    log.used = log.text = 0;
+}
+
+/* Room for a record of so many bytes; 0: it is lost. */
+static int make_room(uint stream, ulong bytes) {
+    int full = log.size + log.used && log.size + log.used + bytes > log.limit;
+    if (log.used + bytes > ROOM || (full && log.used)) flush(stream);
+    return !(full && log.size && log.size + bytes > log.limit) || next_file() == 0;
+}
+
+static void put(char tag, const char *text, ulong n) {
+    char *to = buffer + log.used;
+    memcpy(to, log.head, HEAD);
+    to[HEAD - 2] = tag;
+    memcpy(to + HEAD, text, n);
+    to[HEAD + n] = '\n';
+    log.used += HEAD + n + 1;
+}
+
+/* How much was lost: written together with what follows, or lost again. */
+static void confess(uint stream) {
+    char number[21];
+    ulong lost = log.lost[stream];
+    if (!lost) return;
+    ulong n = decimal(number, lost);
+    if (!make_room(stream, HEAD + n + 1)) return;
+    put('L', number, n);
+    log.text = lost;
+    log.lost[stream] = 0;
+}
+
+void log_take(uint stream, const char *data, ulong size) {
+    if (log.fd < 0 || !stream) return;
+    write_head(stream);
+    confess(stream);
+    for (const char *end = data + size; data < end;) {
+        const char *at = data;
+        while (at < end && *at != '\n') at++;
+        ulong n = (ulong)(at - data), whole = at < end;
+        int room = !log.lost[stream] && make_room(stream, HEAD + n + 1);
+        if (!room || log.lost[stream]) { /* once something is lost, all up to the next time */
+            log.lost[stream] += n + whole;
+        } else {
+            put(whole ? 'F' : 'P', data, n);
+            log.text += n + whole;
+        }
+        data = at + whole;
+    }
+    flush(stream);
+}
+
+void log_end(void) {
+    for (uint stream = 1; stream < 3 && log.fd >= 0; stream++) {
+        write_head(stream);
+        confess(stream);
+        flush(stream);
+    }
+    shut(log.fd);
+    log.fd = -1;
+}
+
+/* The highest number that is there. */
+static ulong last_number(void) {
+    char directory[4096], entries[2048];
+    ulong highest = 0;
+    const char *base = split_path(log.prefix, directory);
+    ulong size = length(base);
+    int fd = (int)open_at(AT_FDCWD, directory, O_RDONLY | O_DIRECTORY, 0);
+    for (long n; fd >= 0 && (n = sys(getdents64, fd, entries, sizeof entries)) > 0;)
+        for (long at = 0; at < n; at += ((struct entry *)(entries + at))->size) {
+            const char *name = ((struct entry *)(entries + at))->name;
+            if (!starts_with(name, base) || name[size] != '.' || length(name + size + 1) > 18) continue;
+            ulong number = 0;
+            for (name += size + 1; *name >= '0' && *name <= '9'; name++) number = number * 10 + (ulong)(*name - '0');
+            if (!*name && number > highest) highest = number;
+        }
+    shut(fd);
+    return highest;
+}
+
+/* A supervisor that was killed while it wrote has left a part of a record. */
+static long whole_records(void) {
+    struct statx st;
+    long r = sys(statx, log.fd, "", AT_EMPTY_PATH, STATX_SIZE, &st);
+    if (r < 0) return r;
+    ulong from = st.stx_size > ROOM ? st.stx_size - ROOM : 0;
+    long n = sys(pread64, log.fd, buffer, ROOM, from);
+    if (n < 0) return n;
+    while (n > 0 && buffer[n - 1] != '\n') n--;
+    log.size = from + (ulong)n;
+    return log.size < st.stx_size ? sys(ftruncate, log.fd, log.size) : 0;
+}
+
+long log_begin(const char *prefix, ulong limit, ulong keep) {
+    log.prefix = prefix;
+    log.limit = limit;
+    log.keep = keep ? keep : 1;
+    log.number = last_number();
+    if (!log.number) return next_file();
+    log.fd = (int)open_file(log.number);
+    return log.fd < 0 ? log.fd : whole_records();
+}
