@@ -7,8 +7,6 @@ fresh cgroup has no limit.
 
 from __future__ import annotations
 
-import math
-
 from kist.errors import InvalidInput
 from kist.plan.facts import HostFacts
 from kist.plan.words import members
@@ -43,6 +41,8 @@ def v2_cpu_weight(shares: int) -> int:
         return 1
     if shares >= 262144:
         return 10000
+    import math  # a file of its own to load: 0.4 ms of each start
+
     bits = math.log2(shares)
     return math.ceil(10 ** ((bits * bits + 125 * bits) / 612 - 7 / 34))
 
