@@ -25,7 +25,7 @@ from kist.plan.compile import compile_container
 from kist.plan.compile_exec import compile_exec
 from kist.plan.encode import decode, encode
 from kist.plan.render import text as told
-from kist.plan.setting import CREATE, RUN, Files, Setting, Stdio
+from kist.plan.setting import CREATE, RUN, Attend, Files, Setting, Stdio
 from kist.spec import runtime as oci
 
 TYPE_CHECKING = False
@@ -39,12 +39,13 @@ _MEMORY_BYTES, _SLOW_S = 1 << 30, 10.0
 def setting(mode: str) -> Setting:
     """As engine.runtime.create and execute fill it."""
     path = "/run/kist-oci/c"
+    attend = Attend("/data/log", 1 << 20, 5, f"{path}/attach", "/data/ended", ("/bin/after", "c"), ("/bin/health",), 9)
     return Setting(
         id="c", files=Files(path="/bundle/rootfs") if mode != EXEC else Files(), mode=RUN if mode == EXEC else mode,
         bundle="/bundle", stdio=Stdio(own_files=True), removals=(path,), state_file=f"{path}/state.json",
         state='{"pid":$init_pid}', hook_state='{"status":"creating","pid":$init_pid}', pid_file="/run/pid",
         start_fifo=f"{path}/start" if mode == CREATE else "", exclusive_cgroup=False, default_devices=True,
-        find_home=True, all_hierarchies=True,
+        find_home=True, all_hierarchies=True, attend=attend if mode == RUN else None,
     )  # fmt: skip
 
 

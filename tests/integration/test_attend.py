@@ -1,5 +1,7 @@
 """Containers that are kept: log, attaching, the record of the end, health, and the supervisor's own life and death."""
 
+from __future__ import annotations
+
 import json
 import os
 import random
@@ -16,11 +18,15 @@ from struct import pack
 import pytest
 
 from kist.engine.prepare import Prepared, Source, setting_for
-from kist.kernel.launcher import Launcher, open_program
+from kist.kernel.launcher import Launcher, become, open_program
 from kist.kernel.probe import probe
 from kist.plan.request import RunRequest
 from kist.plan.setting import Attend, Stdio
 from kist.value import replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kist.plan.steps import Plan
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 RECORD = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z (stdout|stderr) ([FPL]) ([^\n]*)\n")
@@ -65,23 +71,26 @@ class Box:
         self.launcher: Launcher | None = None
         self.pid = self.supervisor = 0
 
-    def start(
-        self, *command: str, tty: bool = False, stdin: bool = False, environment: dict[str, str] | None = None,
-        attend: dict[str, object] | None = None, timeout_s: float | None = None, memory: int | None = None,
-        logs: Path | None = None,
-    ) -> None:  # fmt: skip
+    def compiled(
+        self, command: tuple[str, ...], stdio: Stdio, *, tty: bool = False, attend: dict[str, object] | None = None,
+        timeout_s: float | None = None, memory: int | None = None, logs: Path | None = None,
+    ) -> Plan:  # fmt: skip
         for path in (self.run, self.run / "scratch"):
             path.mkdir()
         facts, request = probe(), RunRequest(image="host", command=command, tty=tty, timeout_s=timeout_s,
                                              memory_bytes=memory)  # fmt: skip
         source = Source(request, facts, str(self.run / "scratch"))
         removals = (str(self.run), *[str(self.run / name) for name in ("scratch", "attach")])
-        stdio = Stdio(stdin="pass" if stdin else "null", detached=True)
-        setting = setting_for(request, os.urandom(32).hex(), source, stdio, removals, attached=False)
+        setting = setting_for(request, os.urandom(32).hex(), source, stdio, removals, attached=not stdio.detached)
         told = Attend(str(logs or self.data / "log"), 20 << 20, 5, str(self.run / "attach"), str(self.data / "ended"))
         setting = replace(setting, attend=replace(told, **(attend or {})))
-        plan = Prepared(source.request, facts, setting, source).compiled.plan
-        program = open_program()
+        return Prepared(source.request, facts, setting, source).compiled.plan
+
+    def start(
+        self, *command: str, stdin: bool = False, environment: dict[str, str] | None = None, **how: object
+    ) -> None:  # fmt: skip
+        stdio = Stdio(stdin="pass" if stdin else "null", detached=True)
+        plan, program = self.compiled(command, stdio, **how), open_program()  # type: ignore[arg-type]
         try:
             self.launcher = Launcher(plan, program, detached=True, environment=environment)
         finally:
@@ -89,6 +98,18 @@ class Box:
         self.pid, self.supervisor = self.launcher.started()
         self.launcher.let_go()
         self.launcher = None
+
+    def start_here(self, *command: str, stdio: tuple[int, int, int], relays: tuple[int, ...] = ()) -> None:
+        """In the foreground: the process that would wait for it becomes its supervisor, on its own fds."""
+        plan = self.compiled(command, Stdio(stdin="null", relays=relays))
+        self.supervisor = os.fork()
+        if self.supervisor == 0:
+            try:
+                for fd, given in enumerate(stdio):
+                    os.dup2(given, fd)
+                become(plan, open_program(), (), ("/bin/false",))
+            finally:
+                os._exit(99)
 
     def attach(self) -> socket.socket:
         client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -299,6 +320,53 @@ def test_terminal(box: Box) -> None:
         client.send(b"dword\n")
         assert box.end()["code"] == 3
     assert box.said == b"sized\r\nword\r\ngot word\r\n"
+
+
+# --- in the foreground
+
+
+def test_foreground_output_goes_to_the_caller_and_the_log(box: Box, tmp_path: Path) -> None:
+    with open(tmp_path / "out", "wb+") as out, open(tmp_path / "err", "wb+") as err, open("/dev/null", "rb") as null:
+        out.write(b"before\n")
+        out.flush()
+        command = ("sh", "-c", "seq 1 50000; echo wrong >&2; printf end; exit 5")
+        box.start_here(*command, stdio=(null.fileno(), out.fileno(), err.fileno()))
+        _, status = os.waitpid(box.supervisor, 0)
+        assert os.waitstatus_to_exitcode(status) == 5
+    printed = b"".join([b"%d\n" % n for n in range(1, 50_001)]) + b"end"
+    assert (tmp_path / "out").read_bytes() == b"before\n" + printed
+    assert (tmp_path / "err").read_bytes() == b"wrong\n"
+    assert box.end()["code"] == 5
+    log = b"".join([path.read_bytes() for path in box.logs])
+    assert unpacked(log)[0] == {"stdout": printed, "stderr": b"wrong\n"}
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_a_slow_caller_pushes_back_and_blocks_nobody(box: Box, kind: str) -> None:
+    """The command waits for who reads its output, as without a log; signals and those who attach get through."""
+    ours, theirs = os.pipe() if kind == "pipe" else [end.detach() for end in socket.socketpair()]
+    with open("/dev/null", "rb") as null:
+        code = (
+            "trap 'exit 7' TERM; echo started >&2; head -c 3000000 /dev/zero | tr '\\0' x; while :; do sleep 0.02; done"
+        )
+        box.start_here("sh", "-c", code, stdio=(null.fileno(), theirs, null.fileno()))
+    os.close(theirs)
+    until(lambda: box.logs and box.said)
+    size = 0
+    while size != (size := box.logs[0].stat().st_size):
+        time.sleep(0.2)
+    assert len(box.said) < 1_500_000
+    with box.attach() as client:
+        client.send(b"w" + pack("HH", 1, 1))
+    data = b""
+    while len(data) < 3_000_000:
+        data += os.read(ours, 1 << 16)
+    os.kill(box.supervisor, signal.SIGTERM)
+    _, status = os.waitpid(box.supervisor, 0)
+    os.close(ours)
+    assert os.waitstatus_to_exitcode(status) == 7 and data == b"x" * 3_000_000
+    box.end()
+    assert box.said == data
 
 
 # --- the end
