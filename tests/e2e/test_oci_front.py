@@ -7,12 +7,13 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bundles import KIST_OCI, Runtime, kist_only, oci, wait_for
-from containers import needs_root
+from containers import ROOT, needs_root
 
 __all__ = ["oci"]
 pytestmark = kist_only
@@ -173,6 +174,34 @@ def test_an_environment_is_not_believed(oci: Runtime):
     done = subprocess.run([KIST_OCI, "--help"], env=env, cwd=trap, capture_output=True, text=True)
     assert (done.returncode, done.stdout[:5]) == (0, "NAME:")
     assert subprocess.run([KIST_OCI, "--version"], env={}, cwd="/", capture_output=True).returncode == 0
+
+
+def test_many_words(oci: Runtime):
+    words = ("delete", *["ID"] * 1500)
+    assert told(oci, KIST_OCI, oci.new_id(), *words) == told(oci, PYTHON_PART, oci.new_id(), *words)
+
+
+@pytest.fixture
+def runtime_directory(tmp_path: Path) -> Iterator[Path]:
+    """What XDG_RUNTIME_DIR names: of root's it must be one of a session."""
+    path = Path(f"/run/user/kist-test-{os.getpid()}") if ROOT else tmp_path / "run"
+    existed = path.parent.is_dir()
+    path.mkdir(parents=True)
+    yield path
+    shutil.rmtree(path)
+    if not existed:
+        path.parent.rmdir()
+
+
+def test_where_containers_are_by_default(oci: Runtime, runtime_directory: Path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime_directory))
+    alone = shutil.copy(KIST_OCI, oci.directory / "alone")
+    id, bundle = oci.new_id(), oci.bundle("true")
+    subprocess.run([PYTHON_PART, "create", "-b", bundle, id], stdin=subprocess.DEVNULL, check=True)
+    assert (runtime_directory / "kist-oci" / id).is_dir()
+    assert subprocess.run([alone, "state", id], stdout=subprocess.DEVNULL).returncode == 0
+    assert subprocess.run([alone, "delete", id]).returncode == 0
+    assert not (runtime_directory / "kist-oci" / id).exists()
 
 
 def test_the_state_is_python_s_to_the_byte(oci: Runtime):
