@@ -13,7 +13,7 @@
 #define RUN_ROOT "/run/kist-oci"
 
 struct container {
-    int directory;          /* ROOT/ID */
+    int root, directory;    /* ROOT, ROOT/ID */
     struct ordinary ordinary;
     int pid, pidfd;         /* of the first process; pidfd -1: it has ended */
     int waits;              /* for `start` */
@@ -75,9 +75,8 @@ static int find_process(struct container *c) {
 }
 
 static int open_container(struct container *c, const struct call *call) {
-    int root = (int)open_at(AT_FDCWD, call->root, O_PATH | O_DIRECTORY, 0);
-    c->directory = root < 0 ? root : (int)open_at(root, call->id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
-    shut(root);
+    c->root = (int)open_at(AT_FDCWD, call->root, O_PATH | O_DIRECTORY, 0);
+    c->directory = c->root < 0 ? c->root : (int)open_at(c->root, call->id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
     if (c->directory < 0) return 0;
     long n = read_file(c->directory, "ordinary", c->text, sizeof c->text, 0);
     return n > 0 && read_ordinary(&c->ordinary, c->text, (ulong)n) && takes(&c->ordinary, call->verb) && find_process(c);
@@ -115,10 +114,10 @@ static int kill_(struct container *c, int signal) {
     return sys(pidfd_send_signal, c->pidfd, signal, 0, 0) == 0;
 }
 
-/* Whether the directory holds nothing but what is removed here. */
 static const char *const FILES[] = {"exec.fifo", "config.json", "state.json", "ordinary", "record"};
 struct entry { ulong inode, offset; unsigned short size; unsigned char type; char name[]; };
 
+/* Whether the directory holds nothing but what is removed here. */
 static int holds_only_files(int directory) {
     char entries[2048] __attribute__((aligned(8)));
     for (long n; (n = sys(getdents64, directory, entries, sizeof entries)) != 0;) {
@@ -162,9 +161,7 @@ static int delete(struct container *c, const struct call *call) {
         long r = sys(unlinkat, c->directory, FILES[i], 0);
         if (r != 0 && r != -ENOENT) return 0;
     }
-    int root = (int)open_at(AT_FDCWD, call->root, O_PATH | O_DIRECTORY, 0);
-    long r = root < 0 ? root : sys(unlinkat, root, call->id, AT_REMOVEDIR);
-    return r == 0;
+    return sys(unlinkat, c->root, call->id, AT_REMOVEDIR) == 0;
 }
 
 /* Where containers are when the command line does not say: as messages.default_root. */
