@@ -259,7 +259,10 @@ static void run_relay(struct state *s, struct watch *w, struct channel *relay, i
     if (relay->start < relay->end && (readable || writable)) {
         long n = put(relay);
         if (n > 0) relay->start += (uint)n;
-        else if (n != -EAGAIN && n != -EINTR) end_relay(s, relay);
+        else if (n != -EAGAIN && n != -EINTR) {
+            if (relay->log && relay->from != s->slots[SLOT_PTY]) shut(relay->from); /* nobody reads: the command is to know */
+            end_relay(s, relay);
+        }
     }
 }
 
