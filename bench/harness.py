@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import resource
 import shutil
 import statistics
 import subprocess
@@ -58,6 +59,12 @@ def interleave(cases: Mapping[str, Case], rounds: int, *, warmup: int = 2) -> di
     return times
 
 
+def cpu_ms() -> float:
+    """Processor time of all children that ended, in milliseconds."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (usage.ru_utime + usage.ru_stime) * 1000
+
+
 def percentile(values: Sequence[float], percent: int) -> float:
     return statistics.quantiles(values, n=100, method="inclusive")[percent - 1] if len(values) > 1 else values[0]
 
@@ -84,7 +91,8 @@ def report(question: str, times: Mapping[str, Sequence[float]], versions: Mappin
     print(f"{'':<34}{'median ms':>10}{'p95 ms':>10}{base + ' / this':>26}")
     for name, row in rows.items():
         print(f"{name:<34}{row['median_ms']:>10.2f}{row['p95_ms']:>10.2f}{row['ratio']:>26.2f}")
-    host = {"kernel": platform.release(), "cpus": os.cpu_count(), "python": platform.python_version()}
+    host = {"kernel": platform.release(), "cpus": os.cpu_count(), "python": platform.python_version(),
+            "load": round(os.getloadavg()[1], 1)}  # fmt: skip
     print(json.dumps({"question": question, "rows": rows, "versions": dict(versions), "host": host}))
 
 
