@@ -195,18 +195,19 @@ def measure(engines: dict[str, Engine], path: Path, rounds: int) -> tuple[Times,
 
 
 def pulls(engines: dict[str, Engine], host: str, path: Path, directory: Path, rounds: int) -> Times:
-    """Milliseconds of a pull into an empty store, beside curl of the largest blob and a flush to the disk."""
+    """Milliseconds of a pull into an empty store, beside curl of its blobs and a flush to the disk."""
     name, kist = f"{host}/bench:1", engines["kist, erofs"]
     kist.push(path, name)
-    blob = max((directory / "registry").rglob("data"), key=lambda file: file.stat().st_size)
-    url = f"http://{host}/v2/bench/blobs/sha256:{blob.parent.name}"
+    blobs = [file.parent.name for file in (directory / "registry").rglob("data") if file.stat().st_size >> 20]
+    urls = [f"http://{host}/v2/bench/blobs/sha256:{digest}" for digest in blobs]
+    outputs = [argument for url in urls for argument in ("-o", str(directory / "blob"), url)]
 
     def curl() -> None:
-        harness.command("curl", "-sf", "-o", str(directory / "blob"), url)()
+        harness.command("curl", "-sf", *outputs)()
         harness.command("sync", str(directory / "blob"))()
 
     cases: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
-        "curl and sync, one blob": (lambda: (directory / "blob").unlink(missing_ok=True), curl),
+        "curl and sync, the blobs": (lambda: (directory / "blob").unlink(missing_ok=True), curl),
         "kist, blobs alone": (kist.empty, lambda: kist.fetch(name)),
     }
     for other, engine in engines.items():
