@@ -5,7 +5,8 @@ import os
 import pytest
 
 from containers import inside, kist
-from kist.engine.run import _Container, _states
+from kist.engine.making import make
+from kist.engine.state import StateDirectory, run_directory
 from kist.errors import StepFailed
 from kist.faces.cli.request import run_request, this_process
 from kist.kernel.launcher import Launcher, open_program
@@ -33,7 +34,7 @@ def test_no_working_directory_leads_out(number):
 def plan_with_a_leak(rootfs, path: str, *, to: str):
     """The plan of a launcher that forgot about a directory of the host, opened just before the root was left."""
     request = run_request({"rootfs": [str(rootfs)]}, ("sh", "-c", "pwd; ls"), this_process(), captured=True)
-    container = _Container(request, Stdio(), _states(request), False)
+    container = make(request, Stdio(), StateDirectory(run_directory(os.environ)), attached=False)
     plan = list(container.compiled.plan)
     pivot = next(i for i, entry in enumerate(plan) if isinstance(entry.step, PivotRoot))
     plan.insert(pivot, Entry(Open(path, os.O_RDONLY | os.O_DIRECTORY, Slots.START), INIT, "rootfs", "a leak"))

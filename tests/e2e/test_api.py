@@ -22,7 +22,21 @@ def test_result():
 
 def test_every_flag_is_a_keyword():
     flags = {flag.keyword for _, group in RUN_GROUPS for flag in group}
-    terminal = {"interactive", "tty", "attach", "sig_proxy", "detach_keys", "rm", "cidfile", "label_file", "quiet"}
+    terminal = {
+        "interactive",
+        "tty",
+        "attach",
+        "sig_proxy",
+        "detach_keys",
+        "rm",
+        "cidfile",
+        "label_file",
+        "detach",
+        "restart",
+        "log_driver",
+        "log_opt",
+        "quiet",
+    }
     own = {"argv", "image", "input", "check", "output_limit"}
     assert set(inspect.signature(kist.run).parameters) == flags - terminal | own
 

@@ -14,18 +14,18 @@ from pathlib import Path
 import pytest
 
 from containers import KIST, leftovers
-from kist.engine.run import _Container, _states
-from kist.engine.state import StateDirectory
+from kist.engine.making import Making, make
+from kist.engine.state import StateDirectory, run_directory
 from kist.faces.cli.request import run_request, this_process
 from kist.kernel.launcher import Launcher, open_program
 from kist.plan.setting import Stdio
 from kist.plan.steps import ACTORS, HOST, Await, Entry, Open, Slots
 
 
-def container(rootfs: Path) -> _Container:
+def container(rootfs: Path) -> Making:
     given = {"rootfs": [str(rootfs)], "memory": ["64m"], "pids-limit": ["50"], "allow-unenforced": ["true"]}
     request = run_request(given, ("sleep", "600"), this_process(), captured=True)
-    return _Container(request, Stdio(), _states(request), True)
+    return make(request, Stdio(), StateDirectory(run_directory(os.environ)), attached=True)
 
 
 def children(pid: int) -> list[int]:

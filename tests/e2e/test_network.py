@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from containers import KIST, needs_root
-from kist.engine.run import _Container, _states
+from kist.engine.making import Making, make
 from kist.engine.state import StateDirectory
 from kist.faces.cli.request import run_request, this_process
 from kist.kernel.launcher import Launcher, open_program
@@ -334,10 +334,10 @@ def test_killed_at_every_step_of_the_network(machine: Machine, rootfs: Path, run
     os.mkfifo(fifo)
     machine.run("--network", "bridge", "host", "true")
 
-    def container() -> _Container:
+    def container() -> Making:
         given = {"rootfs": [str(rootfs)], "network": ["bridge"], "publish": ["8080:80"], "allow-unenforced": ["true"]}
         request = run_request(given, ("sleep", "600"), this_process(), captured=True)
-        return _Container(request, Stdio(), _states(request), True)
+        return make(request, Stdio(), StateDirectory(str(run_dir)), attached=True)
 
     def steps() -> list[int]:
         made = container()

@@ -24,13 +24,15 @@ __main__.run(["run", *{argv!r}])
 STANDARD = {"__future__", "_json", "_struct", "errno", "fcntl", "math", "struct"}
 OURS = {
     "kist", "kist.codec", "kist.errors", "kist.value",
-    "kist.engine", "kist.engine.host_image", "kist.engine.identity", "kist.engine.prepare", "kist.engine.run",
+    "kist.engine", "kist.engine.host_image", "kist.engine.identity", "kist.engine.making", "kist.engine.prepare",
+    "kist.engine.run",
     "kist.engine.state",
     "kist.faces", "kist.faces.cli", "kist.faces.cli.__main__", "kist.faces.cli.command", "kist.faces.cli.failed",
     "kist.faces.cli.flags", "kist.faces.cli.parse", "kist.faces.cli.request", "kist.faces.cli.run",
-    "kist.faces.cli.verbs",
+    "kist.faces.cli.verbs", "kist.faces.cli.with_image",
     "kist.kernel", "kist.kernel.launcher", "kist.kernel.probe", "kist.kernel.subids",
-    "kist.plan", "kist.plan._syscalls", "kist.plan._table", "kist.plan.builder", "kist.plan.cgroup",
+    "kist.plan", "kist.plan._syscalls", "kist.plan._table", "kist.plan.background", "kist.plan.builder",
+    "kist.plan.cgroup",
     "kist.plan.cgroup_devices", "kist.plan.cgroup_limits", "kist.plan.compile", "kist.plan.compile_process",
     "kist.plan.compile_root", "kist.plan.config", "kist.plan.encode", "kist.plan.facts", "kist.plan.flags",
     "kist.plan.mount_options", "kist.plan.mount_values", "kist.plan.request", "kist.plan.seccomp",
@@ -77,13 +79,13 @@ def test_run_imports_no_more_than_it_needs(tmp_path) -> None:
 
 
 def test_rarer_flags_import_what_they_need(tmp_path) -> None:
-    assert "ipaddress" in imported(tmp_path, "--dns", "192.0.2.1", "host", "true")
+    assert "ipaddress" in imported(tmp_path, "--dns", "192.0.2.1", "--rm", "host", "true")
 
 
 def test_an_image_needs_no_more_of_the_standard_library(tmp_path) -> None:
     store = ImageStore(str(tmp_path / "data"))
     with BlobStore(store.data_dir) as blobs:
         store.add("box", put_image(blobs, [tar_of(member("f", b"f"))]))
-    found = imported(tmp_path, "box", "/bin/true")
+    found = imported(tmp_path, "--rm", "box", "/bin/true")
     assert not found - OURS - STANDARD - IMAGES
     assert "kist.store.records" in found

@@ -67,8 +67,8 @@ def test_unknown_verbs(verb: str, hint: str, capsys: pytest.CaptureFixture[str])
 
 
 def test_dockers_other_verbs_come_later(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["ps"]) == 125
-    assert "kist ps: comes later" in capsys.readouterr().err
+    assert cli.run(["compose"]) == 125
+    assert "kist compose: comes later" in capsys.readouterr().err
 
 
 def test_a_bug_is_short_and_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

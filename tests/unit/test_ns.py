@@ -7,10 +7,11 @@ import pytest
 
 from kist.codec import loads
 from kist.engine import ns
+from kist.engine.containers import Config, Container, Containers
 from kist.engine.ns import ISOLATES, Comparison, Namespace, compare, find_pid
-from kist.engine.state import Record, StateDirectory
 from kist.errors import InvalidInput, NotFound
 from kist.faces.cli import __main__ as cli
+from kist.plan.request import RunRequest
 
 
 def test_own_namespaces_are_the_kernels() -> None:
@@ -42,13 +43,13 @@ def test_a_process_that_is_not_there() -> None:
 
 @pytest.fixture
 def records(monkeypatch: pytest.MonkeyPatch) -> None:
-    def find(self: StateDirectory, name: str) -> Record:
+    def find(self: Containers, name: str) -> Container:
         if name in ("web", "99"):
-            return Record(id="99")
+            return Container(Config("99", "web", 0, RunRequest()), "", self.states)
         raise NotFound(f"no container {name}")
 
-    monkeypatch.setattr(StateDirectory, "find", find)
-    monkeypatch.setattr(StateDirectory, "pid", lambda self, id: 4321)
+    monkeypatch.setattr(Containers, "find", find)
+    monkeypatch.setattr(Container, "pid", 4321)
 
 
 @pytest.mark.usefixtures("records")

@@ -20,6 +20,7 @@ from kist.plan.request import (
     DeviceRule,
     MountRequest,
     Publish,
+    Restart,
     RunRequest,
     SecurityOpt,
     Ulimit,
@@ -47,6 +48,7 @@ def test_something_to_run_is_needed() -> None:
 
 EVERY_FLAG = """
 --name web --rm -l a=1 -l a=2 --annotation b=3 --cidfile id --pull never --platform linux/aarch64/V8 -q
+-d --restart on-failure:2 --log-driver none --log-opt max-size=1m --log-opt max-file=2
 -i -t -a STDOUT --sig-proxy=false --detach-keys ctrl-a --entrypoint sh -e A=1 -w /w/ -u 1:2 --group-add 7 --umask 027
 --init --ulimit nofile=1:2 --oom-score-adj -5 --stop-signal TERM --stop-timeout 3 --timeout 1m
 -v ./a:/b:ro --mount type=bind,src=/c,dst=/d --tmpfs /t:size=1m --read-only --shm-size 2m --storage-opt size=3m
@@ -77,6 +79,9 @@ def test_every_flag_reaches_its_field() -> None:
         pull="never",
         platform="linux/arm64/v8",
         quiet=True,
+        restart=Restart("on-failure", 2),
+        log_driver="none",
+        log_opt={"max-size": 1 << 20, "max-file": 2},
         interactive=True,
         tty=True,
         attach=("stdout",),

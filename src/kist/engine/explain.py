@@ -28,7 +28,7 @@ def explain(request: RunRequest, format: str, step: int | None, colour: bool, wi
         request = source.request
         stdio = Stdio(stdin="pass" if request.interactive else "null")
         removals = (path, f"{path}/record", f"{path}/scratch")
-        cables = _cables(request, facts)
+        cables = cables_of(request, facts, ID)
         setting = setting_for(request, ID, source, stdio, removals, attached=True, cables=cables)
         plan = Prepared(request, facts, setting, source).compiled.plan
     finally:
@@ -40,7 +40,8 @@ def explain(request: RunRequest, format: str, step: int | None, colour: bool, wi
     return render.script(plan) if format == "script" else render.text(plan, width=width, colour=colour)
 
 
-def _cables(request: RunRequest, facts: HostFacts) -> tuple[Cable, ...]:
+def cables_of(request: RunRequest, facts: HostFacts, id: str) -> tuple[Cable, ...]:
+    """As they would be: nothing is taken. Raises what taking them would raise."""
     if request.network in ("none", "host"):
         if request.publish or request.publish_all:
             from kist.network.publish import check_published
@@ -52,4 +53,4 @@ def _cables(request: RunRequest, facts: HostFacts) -> tuple[Cable, ...]:
 
     states = StateDirectory(run_directory(os.environ))
     states.prepare()
-    return attach(states, request, facts, ID, pretend=True).cables
+    return attach(states, request, facts, id, pretend=True).cables

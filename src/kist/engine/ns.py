@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 
-from kist.engine.state import StateDirectory, run_directory
-from kist.errors import InvalidInput, NotFound, Refused
+from kist.engine.containers import Containers
+from kist.errors import Conflict, InvalidInput, NotFound, Refused
 from kist.value import Value
 
 # In the order in which `kist explain` tells them. Source: namespaces(7).
@@ -58,10 +58,9 @@ def find_pid(container_or_pid: str) -> int:
 
     Raises NotFound, InvalidInput.
     """
-    states = StateDirectory(run_directory(os.environ))
     try:
-        return states.pid(states.find(container_or_pid).id)
-    except NotFound:
+        return Containers().find(container_or_pid).pid
+    except (NotFound, Conflict):
         if not (container_or_pid.isascii() and container_or_pid.isdigit()):
             raise
     if len(container_or_pid) > 10 or int(container_or_pid) == 0:

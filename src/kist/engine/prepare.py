@@ -7,7 +7,7 @@ import stat
 
 from kist.engine import host_image
 from kist.engine.identity import RootReader, resolve
-from kist.errors import InvalidInput, NotFound
+from kist.errors import InvalidInput, NotFound, Unsupported
 from kist.plan.compile import compile_container
 from kist.plan.compile_process import DEFAULT_PATH
 from kist.plan.config import Found, HostDevice, container_config, needs_userns
@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kist.engine.making import Keeping
     from kist.plan.compile import Compiled
     from kist.plan.compile_cable import Cable
     from kist.plan.facts import HostFacts
@@ -36,8 +37,9 @@ def scratch_for(request: RunRequest, facts: HostFacts, own: str) -> str:
 class Source:
     """Where the root file system comes from. `request` is what was asked for, with what the image adds to it."""
 
-    def __init__(self, request: RunRequest, facts: HostFacts, scratch: str) -> None:
+    def __init__(self, request: RunRequest, facts: HostFacts, scratch: str, kept: Keeping | None = None) -> None:
         self._lease: ImageLease | None = None
+        self._image = kept.image if kept else ""
         self.request = request
         self.path = DEFAULT_PATH
         self.files: Files
@@ -49,6 +51,13 @@ class Source:
 
             kind = "erofs" if self.files.erofs else filesystem_of((*self.files.lowers, "/usr")[0])
             self.files = replace(self.files, filesystem=kind)
+        if kept:
+            from kist.kernel.probe import filesystem_of
+            from kist.value import replace
+
+            upper = f"{kept.directory}/rw"
+            kind = filesystem_of(upper) if self.files.filesystem else ""
+            self.files = replace(self.files, upper=upper, upper_filesystem=kind)
 
     def _open(self, facts: HostFacts, scratch: str) -> None:
         request = self.request
@@ -59,7 +68,7 @@ class Source:
         else:
             from kist.store.images import ImageStore
 
-            self._lease = ImageStore().lease(request.image)
+            self._lease = ImageStore().lease(self._image or request.image)
             try:
                 self._open_image(self._lease, facts, scratch)
             except BaseException:
@@ -82,12 +91,19 @@ class Source:
 
         check_wanted(self.request, lease.config)
         check_platform(lease.config, facts.arch, _emulators())
-        self.request = request = with_image(self.request, lease.config)
+        if not self._image:
+            self.request = with_image(self.request, lease.config)
+        request = self.request
         what = lease.mountable
         volumes = () if request.read_only else tuple((path, 0o755) for path in request.image_volumes)
         self.files = Files(lowers=what.lowers, erofs=what.erofs, devices=what.devices, scratch=scratch,
                            directories=volumes)  # fmt: skip
         self.read = lambda path: lease.read(path.removeprefix("/etc/"))
+
+    @property
+    def image(self) -> str:
+        """The digest of the image's manifest; "" for another source."""
+        return self._lease.manifest if self._lease else ""
 
     @property
     def lease(self) -> int:
@@ -125,13 +141,16 @@ class Prepared:
 
 def setting_for(
     request: RunRequest, id: str, source: Source, stdio: Stdio, removals: tuple[str, ...], *, attached: bool,
-    cables: tuple[Cable, ...] = (),
+    cables: tuple[Cable, ...] = (), kept: Keeping | None = None,
 ) -> Setting:  # fmt: skip
-    """How `kist run` runs it, besides what the OCI config says."""
+    """How `kist run` runs it, besides what the OCI config says. Raises Unsupported."""
     from kist.value import replace
 
     size = request.storage_opt_size_bytes
-    if size is None and request.memory_bytes:
+    if kept and size is not None:
+        why = "what is kept lies on the disk, and its file system counts no directories"
+        raise Unsupported("--storage-opt size= limits only what is gone with the container", why=why, next="--rm")
+    if size is None and request.memory_bytes and not kept:
         size = request.memory_bytes // 2  # "no space left" before the memory limit kills
     without = request.without
     name = request.hostname or id[:12]
@@ -144,6 +163,7 @@ def setting_for(
         bundle="/",
         cables=cables,
         stdio=stdio,
+        attend=kept.attend if kept else None,
         removals=removals,
         state_file=f"{removals[0]}/state" if removals else "",
         state='{"pid":$init_pid}',

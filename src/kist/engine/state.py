@@ -13,7 +13,8 @@ import fcntl
 import os
 
 from kist.codec import decode_text, dumps
-from kist.errors import InvalidInput, NotFound, Refused
+from kist.errors import Conflict, InvalidInput, NotFound, Refused
+from kist.plan.request import RunRequest
 from kist.value import Value
 
 TYPE_CHECKING = False
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
     V = TypeVar("V", bound=Value)
 
 _NEW = ".new-"  # being made: not a container yet
+_NAME = ".name-"  # a symlink to the id of the container that has this name
 
 
 class Record(Value):
-    """`cgroups`: absolute directories, all that the plan may have made."""
+    """`cgroups`: absolute directories, all that the plan may have made. `request`: what runs, with what the image adds;
+    None in the record of a container that is kept. `restarting`: nothing runs, its restart policy waits."""
 
     id: str
     name: str = ""
@@ -37,6 +40,10 @@ class Record(Value):
     labels: Mapping[str, str] = {}
     cgroups: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
+    freezer: str = ""
+    namespaces: int = 0  # clone flags of those that are its own
+    request: RunRequest | None = None
+    restarting: bool = False
 
 
 class Running(Value):
@@ -96,6 +103,35 @@ class StateDirectory:
             raise
         return State(making, fd)
 
+    def claim(self, name: str, id: str) -> str:
+        """A name for as long as the container runs: the path of a symlink to be removed with it. Raises Conflict."""
+        link = f"{self.base}/{_NAME}{name}"
+        for _ in range(3):
+            try:
+                os.symlink(id, link)
+                return link
+            except FileExistsError:
+                if holder := self.named(name):
+                    raise Conflict(
+                        f"the name {name!r} is taken", why=f"the container {holder[:12]} runs", next="another --name"
+                    ) from None
+                self._forget(link)
+        raise Conflict(f"the name {name!r} is taken", why="others want it, too", next="another --name")
+
+    def named(self, name: str) -> str:
+        """The id of the running container that claimed this name; "": there is none."""
+        try:
+            id = os.readlink(f"{self.base}/{_NAME}{name}")
+        except OSError:
+            return ""
+        return id if self.holds(id) else ""
+
+    def _forget(self, link: str) -> None:
+        try:
+            os.unlink(link)
+        except FileNotFoundError:
+            pass
+
     def holds(self, id: str) -> bool:
         """Whether a container has, or is getting, a directory here that somebody still needs."""
         if os.path.lexists(f"{self.base}/{id}"):
@@ -111,6 +147,20 @@ class StateDirectory:
         finally:
             os.close(fd)
         return os.path.lexists(f"{self.base}/{id}")
+
+    def is_locked(self, id: str) -> bool:
+        """Whether somebody looks after a container of that id: it runs, or is just being started."""
+        try:
+            fd = os.open(f"{self.base}/{id}", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
 
     def ids(self) -> list[str]:
         try:
@@ -128,23 +178,6 @@ class StateDirectory:
     def read(self, id: str) -> Record:
         return _load(Record, f"{self.base}/{id}/record")
 
-    def find(self, name_or_id: str) -> Record:
-        """By name, id, or the beginning of an id that only one has. Raises NotFound with the nearest name."""
-        from kist.errors import Conflict
-
-        found = list(self.records())
-        exact = [r for r in found if name_or_id in (r.name, r.id)]
-        prefix = [r for r in found if name_or_id and r.id.startswith(name_or_id)]
-        matches = exact or prefix
-        if len(matches) > 1:
-            raise Conflict(f"{name_or_id!r} may mean {len(matches)} containers", next="write more of the id")
-        if not matches:
-            from kist.plan.words import nearest
-
-            near = nearest(name_or_id, [r.name for r in found if r.name])
-            raise NotFound(f"no container {name_or_id!r}", next=f"did you mean {near!r}?" if near else "")
-        return matches[0]
-
     def pid(self, id: str) -> int:
         """The first process. Raises NotFound before there is one."""
         return _load(Running, f"{self.base}/{id}/state").pid
@@ -153,6 +186,8 @@ class StateDirectory:
         """Remove what killed runs left: their directories are not locked any more."""
         for name in os.listdir(self.base):
             path = f"{self.base}/{name}"
+            if name.startswith(_NAME) and not self.named(name.removeprefix(_NAME)):
+                self._forget(path)
             if name.startswith(".") and not name.startswith(_NEW):
                 continue  # what containers share
             try:
@@ -237,7 +272,7 @@ def _is_young(fd: int) -> bool:
 
 
 def _remove(path: str) -> None:
-    for name in ("record", "state", "state.kist"):
+    for name in ("record", "state", "state.kist", "attach", "health"):
         try:
             os.unlink(f"{path}/{name}")
         except FileNotFoundError:

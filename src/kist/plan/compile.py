@@ -90,6 +90,7 @@ class Compiled(Value):
     cgroup_leaf: str = ""  # where the calling process must go first: see CgroupPlan.leaf
     cgroup_steps: Plan = ()  # of the plan, those that make the cgroup
     freezer: str = ""
+    namespaces: int = 0  # clone flags of those that its processes are in, besides the host's
     not_enforced: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -168,7 +169,7 @@ class _Compiler:
         self._after()
         return Compiled(
             tuple(b.plan), self.cgroup.paths, self.cgroup.leaf, self.cgroup.before, self.cgroup.freezer,
-            (*self.cgroup.not_enforced, *b.not_enforced), tuple(b.notes),
+            b.new | sum(flag for flag, _ in b.joined), (*self.cgroup.not_enforced, *b.not_enforced), tuple(b.notes),
         )  # fmt: skip
 
     def _attend(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kist.errors import InvalidInput, Refused
+from kist.errors import InvalidInput, Refused, Unsupported
 from kist.plan import flags as f
 from kist.plan import mount_options
 from kist.plan.builder import host_id, id_map_text
@@ -83,6 +83,7 @@ class RootCompiler:
         self.trees: dict[int, int] = {}  # index of a mount -> slot of what was opened on the host
         self.inner: dict[int, int] = {}  # index of a mount whose source lies in the root itself -> its id map's slot
         self.lower_trees: dict[str, int] = {}  # directory below the overlay -> slot of its id-mapped mount
+        self.upper_tree = Slots.NONE  # id-mapped mount of files.upper
         self.node_slot = Slots.NONE  # of a file system with device nodes of the host's making
         self.nodes: dict[str, str] = {}  # path inside -> name there
         self._maps: dict[tuple[str, str], int] = {}  # user namespaces that exist for their maps
@@ -116,6 +117,8 @@ class RootCompiler:
             self._open_erofs()
         if self.files.path or not (b.makes(f.CLONE_NEWUSER) and b.host_root):
             return
+        if self.files.upper:
+            self._open_upper()
         if not b.facts.overlay_id_mapped(self.files.filesystem):
             why = f"{self.files.filesystem or 'this file system'} cannot be id-mapped by this kernel"
             b.notes.append(f"root's files are nobody's inside: {why}")
@@ -125,6 +128,19 @@ class RootCompiler:
                 id_map = self._map(id_map_text(b.mappings("uid")), id_map_text(b.mappings("gid")))
                 step = OpenTree(path, 0, self.lower_trees[path], id_map)
                 b.host("rootfs", step, "root's files belong to the container's root")
+
+    def _open_upper(self) -> None:
+        """What is kept belongs to the host's ids, whatever they are inside. Raises Unsupported."""
+        if not self.b.facts.overlay_id_mapped(self.files.upper_filesystem):
+            kind = self.files.upper_filesystem or "the file system of the data directory"
+            raise Unsupported(
+                "with --userns private, what this container writes can't be kept",
+                why=f"this kernel cannot id-map {kind}",
+                next="--rm, or set KIST_DATA_DIR to a directory on ext4, xfs or btrfs",
+            )
+        self.upper_tree = self.b.slot()
+        id_map = self._map(id_map_text(self.b.mappings("uid")), id_map_text(self.b.mappings("gid")))
+        self.b.host("rootfs", OpenTree(self.files.upper, 0, self.upper_tree, id_map), "what it writes is kept there")
 
     def _open_erofs(self) -> None:
         """Only the host side may mount it; there it can be given other ids, too."""
@@ -203,16 +219,17 @@ class RootCompiler:
         if self.files.path:
             self._plain_root()
             return
-        scratch, upper = self.files.scratch, self.files.size_bytes
-        data = "mode=0755" + (f",size={upper}" if upper else "")
+        scratch, size = self.files.scratch, self.files.size_bytes
+        data = "mode=0755" + (f",size={size}" if size else "")
         flags = 0 if self.lowers else f.MS_NODEV | f.MS_NOSUID
-        b.init("rootfs", Mount("tmpfs", "tmpfs", scratch, flags, data), "what the container writes: gone with it")
+        why = "where the root is put together" if self.files.upper else "what the container writes: gone with it"
+        b.init("rootfs", Mount("tmpfs", "tmpfs", scratch, flags, data), why)
         root = f"{scratch}/root"
         self._overlay(self.lowers, "root", root, 0)
         b.init("rootfs", OpenRoot(root), "the new root")
-        for index, (source, target) in enumerate(self.files.trees):
+        for source, target in self.files.trees:
             b.init("rootfs", MkdirAt(target), "where it shows")
-            self._overlay((source,), f"tree{index}", root + target, f.MS_NOSUID | f.MS_NODEV)
+            self._overlay((source,), target[1:].replace("/", "-"), root + target, f.MS_NOSUID | f.MS_NODEV)
         for path, content in self.files.symlinks:
             b.init("rootfs", SymlinkAt(content, path), "as on this machine")
         for path, mode in self.files.directories:
@@ -232,7 +249,8 @@ class RootCompiler:
 
     def _overlay(self, lowers: Sequence[str], name: str, target: str, flags: int) -> None:
         b, scratch = self.b, self.files.scratch
-        upper, work = f"{scratch}/{name}.upper", f"{scratch}/{name}.work"
+        where = self._kept(name) or f"{scratch}/{name}"
+        upper, work = f"{where}.upper", f"{where}.work"
         own = [target] if name == "root" else []
         if not lowers:
             lowers = (f"{scratch}/empty",)
@@ -254,6 +272,18 @@ class RootCompiler:
             )  # fmt: skip
         b.init("rootfs", Mount("overlay", "overlay", target, flags, data),
                "reads come from below, writes go to the layer on top")  # fmt: skip
+
+    def _kept(self, name: str) -> str:
+        """Where the writable layer of this overlay is kept, without the words for its two directories."""
+        if not self.files.upper:
+            return ""
+        base = self.files.upper
+        if self.upper_tree:
+            base = f"{self.files.scratch}/kept"
+            if name == "root":
+                self.b.init("rootfs", Mkdir(base, 0o755, 1), "for the id-mapped view")
+                self.b.init("rootfs", MoveTree(self.upper_tree, base), "what it writes is kept there")
+        return f"{base}/{name}"
 
     def _lower(self, path: str, mapped: str) -> str:
         if path not in self.lower_trees:

@@ -114,6 +114,13 @@ PROTECTIONS: Mapping[str, str] = {
 }
 
 
+class Restart(Value):
+    """--restart: what happens when the command has ended. Source: docker run, "Restart policies"."""
+
+    policy: str = "no"  # "no", "on-failure", "always", "unless-stopped"
+    most: int = 0  # on-failure: as often as this; 0: as often as it takes
+
+
 class RunRequest(Value):
     """Exactly one of image and rootfs is set. Values are checked in themselves, not against the host: the compiler
     does that with HostFacts."""
@@ -128,6 +135,10 @@ class RunRequest(Value):
     labels: Mapping[str, str] = {}  # with those of --label-file
     annotations: Mapping[str, str] = {}
     cidfile: str = ""  # absolute
+    detach: bool = False
+    restart: Restart = Restart()
+    log_driver: str = "local"  # "local": kept for `kist logs`; "none"
+    log_opt: Mapping[str, int] = {}  # "max-size" of one file in bytes (20 MiB), "max-file": how many (5)
     pull: str = "missing"  # "always", "missing", "never"
     platform: str = ""  # of the image, linux/arm/v7; "": what there is, or this machine's
     quiet: bool = False  # while the image is pulled

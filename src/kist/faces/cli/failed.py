@@ -1,6 +1,8 @@
 """What the launcher becomes when a step fails while it has this process's place: says what went wrong.
 
-python -m kist.faces.cli.failed PLAN-FD STEP ERRNO ARGUMENT WORDS
+python -m kist.faces.cli.failed [CONTAINER-ID] PLAN-FD STEP ERRNO ARGUMENT WORDS
+
+With the id of a container that is kept, its record says so, too.
 """
 
 from __future__ import annotations
@@ -18,10 +20,17 @@ def explainer() -> list[str]:
 
 
 def main() -> int:
+    words = sys.argv[1:]
+    id = words.pop(0) if len(words[0]) == 64 else ""
     try:
-        error: KistError = explain_failure(sys.argv[1:])
+        error: KistError = explain_failure(words)
     except KistError as e:
         error = e
+    if id:
+        from kist.engine.containers import Containers
+        from kist.engine.start import failed
+
+        failed(Containers().find(id), error)
     print(f"kist: {error}", file=sys.stderr)
     return error.exit_code
 

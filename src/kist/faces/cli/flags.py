@@ -7,6 +7,7 @@ are Docker's where Docker has the flag.
 from __future__ import annotations
 
 from kist.faces.cli.command import Flag
+from kist.plan import background as g
 from kist.plan import mount_values as m
 from kist.plan import values as v
 from kist.plan import words as w
@@ -53,6 +54,15 @@ RUN_GROUPS: tuple[Group, ...] = (
             _one("pull", "WHEN", "Pull the image: always, missing or never", w.choice("always", "missing", "never")),
             _one("platform", "OS/ARCH[/VARIANT]", "Of the image: one that this machine runs, or emulates", v.platform),
             _bool("quiet", "Pull without telling how far it is", "q"),
+        ),
+    ),
+    (
+        "Background",
+        (
+            _bool("detach", "Let it run by itself, and print its id", "d"),
+            _one("restart", "POLICY", "Start it again: no, on-failure[:MOST], always or unless-stopped", g.restart),
+            _one("log-driver", "NAME", "local keeps what it says for 'kist logs'; none does not", g.log_driver),
+            _map("log-opt", "KEY=VALUE", "max-size=20m, max-file=5", g.log_option),
         ),
     ),
     (
@@ -187,7 +197,6 @@ LATER: Mapping[str, str] = {
         ("link", "link-local-ip"),
         "a network has names and addresses: --network, --network-alias, --ip",
     ),
-    **dict.fromkeys(("detach", "log-driver", "log-opt", "restart"), "containers in the background come later"),
     **dict.fromkeys(("volumes-from", "volume-driver"), "named volumes come later"),
     **dict.fromkeys(
         ("health-cmd", "health-interval", "health-retries", "health-start-interval", "health-start-period",
@@ -204,4 +213,4 @@ LATER: Mapping[str, str] = {
     "runtime": "kist is the runtime",
     "use-api-socket": "there is no daemon",
 }  # fmt: skip
-LATER_SHORT: Mapping[str, str] = {"d": "detach"}
+LATER_SHORT: Mapping[str, str] = {}

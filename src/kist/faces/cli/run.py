@@ -1,6 +1,6 @@
 """`kist run`."""
 
-from kist.errors import NotFound
+from kist.errors import InvalidInput, KistError
 from kist.faces.cli.command import Command
 from kist.faces.cli.flags import RUN_GROUPS, RUN_NOTES
 from kist.faces.cli.parse import parse
@@ -16,6 +16,7 @@ COMMAND = Command(
     examples=(
         ("kist run --rm -it host sh", "a shell in a container made from this machine's own programs"),
         ("kist run --rm --memory 64m --pids-limit 20 host python3 -c 'print(1)'", "with limits"),
+        ("kist run -d --name web -p 8080:80 nginx", "in the background: see kist ps, logs, stop"),
         ("kist run --rm --rootfs ./alpine -v ./src:/src:ro ls /src", "from a directory, with another one inside"),
     ),
     command_follows=True,
@@ -29,27 +30,33 @@ def read_request(argv: list[str]) -> RunRequest:
 
 def main(argv: list[str]) -> int:
     request = read_request(argv)
+    from kist.faces.cli.with_image import with_image
+
+    if request.detach:
+        return with_image(request, lambda: _run_detached(request))
     from kist.engine.run import run_attached
     from kist.faces.cli.failed import explainer
 
-    if request.pull == "always" and not request.rootfs and request.image != "host":
-        _obtain(request, None)
+    with_image(request, lambda: run_attached(request, explainer()))
+    return 0
+
+
+def _run_detached(request: RunRequest) -> int:
+    from kist.engine.containers import Containers
+    from kist.engine.create import create
+    from kist.engine.start import start
+
+    if request.attach:
+        raise InvalidInput("it contradicts --detach", path="--attach", next="write one or the other")
+    containers = Containers()
+    container = create(request, containers)
     try:
-        run_attached(request, explainer())
-    except NotFound as e:
-        if request.pull != "missing" or e.code != "no-image":
-            raise
-        _obtain(request, e)
-    run_attached(request, explainer())
+        start(containers, container)
+    except KistError:
+        if request.rm:
+            from kist.engine.remove import remove
 
-
-def _obtain(request: RunRequest, missing: NotFound | None) -> None:
-    import sys
-
-    from kist.engine.obtain import obtain
-    from kist.faces.cli.registry_flags import transfers
-
-    if missing and not request.quiet:
-        print(f"The image {request.image} is not here: pulling it", file=sys.stderr)
-    with transfers(sys.stderr, quiet=request.quiet) as progress:
-        obtain(request.image, missing, progress, progress.preparing, request.platform)
+            remove(containers, container)
+        raise
+    print(container.id)
+    return 0

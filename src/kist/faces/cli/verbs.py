@@ -15,6 +15,17 @@ if TYPE_CHECKING:
 # `COMMAND` and `main(argv) -> exit status`.
 VERBS = {
     "run": "Run a command in a new container",
+    "create": "Make a container without starting it",
+    "start": "Start containers",
+    "stop": "Ask containers to end, and kill those that do not",
+    "restart": "Stop containers and start them again",
+    "kill": "Send a signal to containers",
+    "rm": "Remove containers",
+    "ps": "List the containers",
+    "pause": "Let containers stand still",
+    "unpause": "Let paused containers go on",
+    "wait": "Wait until containers have ended",
+    "rename": "Give a container another name",
     "explain": "Show the kernel steps that run would take",
     "ns": "Compare a process's namespaces with the host's",
     "doctor": "Say what this host allows, what is missing and how to fix it",
@@ -50,6 +61,7 @@ VERBS = {
 }
 # Verbs of two words begin with one of these.
 GROUPS = {
+    "container": "Manage containers: the same verbs as without this word",
     "image": "Look into images and manage them",
     "network": "Connect containers",
     "store": "Look after what is stored",
@@ -62,14 +74,16 @@ _ALIASES = {
     "image ls": "images", "image list": "images",
     "network list": "network ls", "network remove": "network rm",
     "image umount": "image unmount",
+    **{f"container {verb}": verb for verb in ("run", "create", "start", "stop", "restart", "kill", "rm", "pause",
+                                              "unpause", "wait", "rename")},
+    "container ls": "ps", "container list": "ps", "container ps": "ps", "container remove": "rm",
     "image pull": "pull", "image push": "push", "image rm": "rmi", "image remove": "rmi", "image tag": "tag",
 }  # fmt: skip
 # Docker's verbs that kist does not have yet.
 # fmt: off
 _LATER = frozenset((
-    "attach", "build", "commit", "compose", "container", "cp", "create", "exec", "export", "info", "inspect",
-    "kill", "logs", "network connect", "network disconnect", "pause", "ps", "restart", "rm", "start",
-    "stop", "top", "unpause", "volume", "wait",
+    "attach", "build", "commit", "compose", "cp", "exec", "export", "info", "inspect", "logs", "network connect",
+    "network disconnect", "top", "volume",
 ))
 # fmt: on
 

@@ -55,7 +55,7 @@ def run(argv: list[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except OSError as e:
-        from kist.engine.run import os_error
+        from kist.engine.making import os_error
 
         session.log.error(session.words(os_error("kist-oci", e)))
         return FAILED

@@ -1,0 +1,55 @@
+"""`kist create`: everything about a container is written down and checked, and nothing runs."""
+
+from __future__ import annotations
+
+import os
+
+from kist.engine.containers import Config, Containers
+from kist.engine.making import check_cidfile, own_stdio, write_cidfile
+from kist.engine.prepare import Prepared, Source, scratch_for, setting_for
+from kist.errors import InvalidInput
+from kist.kernel.probe import probe
+from kist.plan.setting import Stdio
+from kist.value import replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kist.engine.containers import Container
+    from kist.plan.facts import HostFacts
+    from kist.plan.request import RunRequest
+
+
+def create(request: RunRequest, containers: Containers) -> Container:
+    """Keep a container. The image is not pulled here.
+
+    Raises what `start` would raise before its first step: a container that this host can't run is not made. Conflict
+    for a name that is taken.
+    """
+    import time
+
+    if request.rm and request.restart.policy != "no":
+        raise InvalidInput("it contradicts --rm", path="--restart", next="write one or the other")
+    check_cidfile(request.cidfile)
+    containers.prepare()
+    id = os.urandom(32).hex()
+    facts = probe()
+    source = Source(request, facts, scratch_for(request, facts, f"{containers.states.base}/{id}/scratch"))
+    try:
+        check(source, facts, id)
+        config = Config(id, request.name, time.time_ns(), replace(source.request, pull="never"), source.image)
+        container = containers.add(config)
+    finally:
+        source.close()
+    if request.cidfile:
+        write_cidfile(request.cidfile, id)
+    return container
+
+
+def check(source: Source, facts: HostFacts, id: str) -> None:
+    """Compile it, on paper. Raises InvalidInput, NotFound, Refused, Unsupported."""
+    from kist.engine.explain import cables_of
+
+    request = source.request
+    stdio = own_stdio(request, detached=True) if request.tty else Stdio(stdin="null")
+    cables = cables_of(request, facts, id)
+    Prepared(request, facts, setting_for(request, id, source, stdio, (), attached=True, cables=cables), source)

@@ -1,0 +1,191 @@
+"""A container between its directories and its launcher: what `kist run`, `start` and `kist.run()` have in common."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from kist.engine.prepare import Prepared, Source, scratch_for, setting_for
+from kist.engine.state import Record, StateDirectory
+from kist.errors import Conflict, InvalidInput, KistError, Refused
+from kist.kernel.probe import probe
+from kist.plan.request import RunRequest
+from kist.plan.setting import Attend, Stdio
+from kist.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kist.network.attach import Attachment
+    from kist.plan.facts import HostFacts
+
+
+class Keeping(Value):
+    """For a container that is kept: its directory, its image's digest, and what its supervisor does besides."""
+
+    id: str
+    name: str
+    directory: str
+    image: str
+    attend: Attend
+
+
+class Making:
+    """One container on its way. Until it comes to a launcher, `close(remove=True)` leaves nothing of it.
+
+    `kept`: what it writes is kept, and `request` has what the image adds already; else all of it goes with its end.
+    Raises KistError, OSError: then nothing is left.
+    """
+
+    def __init__(
+        self, request: RunRequest, stdio: Stdio, states: StateDirectory, *, attached: bool, kept: Keeping | None = None
+    ) -> None:
+        id = kept.id if kept else os.urandom(32).hex()
+        path = f"{states.base}/{id}"
+        facts = probe()
+        self.id, self.states, self.kept = id, states, kept
+        self.attachment: Attachment | None = None
+        self._name = ""
+        self.source = Source(request, facts, scratch_for(request, facts, f"{path}/scratch"), kept)
+        try:
+            self.state = states.reserve(id)
+        except BaseException:
+            self.source.close()
+            raise
+        try:
+            self._prepare(facts, stdio, path, attached)
+        except BaseException:
+            self.close(remove=True)
+            raise
+
+    def _prepare(self, facts: HostFacts, stdio: Stdio, path: str, attached: bool) -> None:
+        request, kept = self.source.request, self.kept
+        self._attach(request, facts)
+        if request.name and not kept:
+            self._name = self.states.claim(request.name, self.id)
+        names = ("attach", "health") if kept else ()
+        removals = (path, f"{path}/record", f"{path}/scratch", *[f"{path}/{name}" for name in names])
+        removals += (self._name,) if self._name else ()
+        cables, networks = (self.attachment.cables, self.attachment.networks) if self.attachment else ((), ())
+        setting = setting_for(request, self.id, self.source, stdio, removals, attached=attached, cables=cables,
+                              kept=kept)  # fmt: skip
+        self.prepared = Prepared(request, facts, setting, self.source)
+        self.compiled = self.prepared.compiled
+        if self.compiled.cgroup_leaf:
+            from kist.kernel.cgroup import enter
+
+            enter(self.compiled.cgroup_leaf)
+        self.state.publish(Record(
+            id=self.id, name=kept.name if kept else request.name, created_ns=_now_ns(), networks=networks,
+            cgroups=self.compiled.cgroup_paths, freezer=self.compiled.freezer,
+            namespaces=self.compiled.namespaces, request=None if kept else request,
+        ))  # fmt: skip
+
+    def _attach(self, request: RunRequest, facts: HostFacts) -> None:
+        if request.network not in ("none", "host"):
+            from kist.network.attach import attach
+
+            self.attachment = attach(self.states, request, facts, self.id)
+        elif request.publish or request.publish_all:
+            from kist.network.publish import check_published
+
+            check_published(request)
+
+    @property
+    def kept_fds(self) -> tuple[int, ...]:
+        lease = (self.source.lease,) if self.source.lease >= 0 else ()
+        return (self.state.fd, *lease, *(self.attachment.fds if self.attachment else ()))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (*(self.attachment.notes if self.attachment else ()), *self.compiled.notes)
+
+    def close(self, *, remove: bool) -> None:
+        """Let go of what the launcher has by now; or, when it never came to one, remove it."""
+        if remove:
+            self.state.remove()
+            if self._name:
+                os.unlink(self._name)
+        self.state.close()
+        self.source.close()
+        if self.attachment:
+            self.attachment.close()
+            if remove:
+                from kist.network.attach import bury
+
+                bury(self.states)
+
+
+def make(
+    request: RunRequest, stdio: Stdio, states: StateDirectory, *, attached: bool, kept: Keeping | None = None
+) -> Making:
+    """The same, with the errors of the system as ours."""
+    try:
+        states.prepare()
+        states.sweep()
+        return Making(request, stdio, states, attached=attached, kept=kept)
+    except OSError as e:
+        raise os_error("cannot prepare the container", e) from e
+
+
+def open_missing_stdio() -> None:
+    """Fds 0, 1, 2 that the caller has closed become /dev/null: else the next files that are opened get them."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open("/dev/null", os.O_RDWR)
+
+
+def own_stdio(request: RunRequest, *, detached: bool = False) -> Stdio:
+    """What the command gets of fds 0, 1, 2, or, `detached`, of its supervisor. Raises InvalidInput."""
+    reads = request.interactive or "stdin" in request.attach
+    stdin = "pass" if reads else "null"
+    if detached:
+        return Stdio(stdin=stdin, detached=True)
+    if request.tty and request.interactive and not os.isatty(0):
+        raise InvalidInput("standard input is no terminal", path="--tty", next="leave out -t")
+    relays = () if request.tty else tuple(fd for fd in range(3) if os.isatty(fd) and (fd or reads))
+    return Stdio(stdin=stdin, relays=relays)
+
+
+def say_notes(making: Making, request: RunRequest) -> None:
+    """On standard error, what the user should know before it starts."""
+    for note in making.notes:
+        _say(f"kist: {note}")
+    if making.compiled.not_enforced and request.allow_unenforced:
+        _say(f"kist: not enforced: {', '.join(making.compiled.not_enforced)}")
+
+
+def _say(text: str) -> None:
+    os.write(2, f"{text}\n".encode())
+
+
+def write_cidfile(path: str, id: str) -> None:
+    """--cidfile. Raises KistError."""
+    try:
+        with open(path, "x", encoding="ascii") as file:
+            file.write(id)
+    except OSError as e:
+        raise os_error("cannot write --cidfile", e) from e
+
+
+def check_cidfile(path: str) -> None:
+    """Raises Conflict, before anything is made."""
+    if path and os.path.lexists(path):
+        raise Conflict(f"{path} exists", why="--cidfile never overwrites", next="remove it, or choose another")
+
+
+def os_error(what: str, e: OSError) -> KistError:
+    """An error of the system's as one of ours."""
+    where = f" {e.filename}" if e.filename else ""
+    if e.errno in (errno.ENOSPC, errno.EDQUOT):
+        return KistError(f"{what}: no space left{where}", next="free some space, or set KIST_RUN_DIR", code="disk-full")
+    if e.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return Refused(f"{what}: {e.strerror}{where}", next="set KIST_RUN_DIR to a directory of yours")
+    return KistError(f"{what}: {e.strerror or e}{where}", code="system")
+
+
+def _now_ns() -> int:
+    import time
+
+    return time.time_ns()

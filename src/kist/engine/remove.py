@@ -1,0 +1,29 @@
+"""`kist rm`: nothing of a container is left, whatever state it is in."""
+
+from __future__ import annotations
+
+from kist.engine.containers import Container, Containers
+from kist.engine.stop import kill, mark, stop
+from kist.errors import Conflict, NotFound
+
+
+def remove(containers: Containers, container: Container, *, force: bool = False) -> None:
+    """Raises Conflict when it runs, unless `force`: then it is killed. NotFound when somebody was faster."""
+    container.path  # noqa: B018  # raises for one that is gone by itself
+    if container.status in ("running", "paused", "restarting") and not force:
+        paused = "paused" if container.status == "paused" else "running"
+        raise Conflict(f"{container.name} is {paused}", next=f"kist stop {container.name}, or kist rm -f",
+                       code="running")  # fmt: skip
+    if force:
+        mark(container)
+        try:
+            kill(container)
+        except (Conflict, NotFound):
+            pass  # it does not run
+        stop(container, 0, 9)
+    with containers.locked(container):
+        if container.states.is_locked(container.id):
+            raise Conflict(f"{container.name} was just started", next="kist rm -f", code="running")
+        containers.states.prepare()
+        containers.states.sweep()  # what its supervisor left, if that was killed
+        containers.remove(container)

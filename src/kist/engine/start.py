@@ -1,0 +1,145 @@
+"""`kist start`: a container that is kept begins to run, looked after by its supervisor alone, or by this process."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from kist.engine.containers import Container, Containers, Ended, Started
+from kist.engine.create import create
+from kist.engine.making import Keeping, Making, make, os_error, own_stdio, say_notes
+from kist.errors import Conflict, KistError
+from kist.kernel.launcher import Launcher, become, open_program
+from kist.plan.setting import Attend
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+    from kist.plan.setting import Stdio
+
+# What the supervisor's own helpers need to find the same containers.
+_ENVIRONMENT = ("KIST_DATA_DIR", "KIST_RUN_DIR", "XDG_DATA_HOME", "XDG_RUNTIME_DIR", "HOME", "PATH", "PYTHONPATH",
+                "LANG")  # fmt: skip
+LOG_BYTES, LOG_FILES = 20 << 20, 5
+LOG_OF_NONE_BYTES = 1 << 20  # with --log-driver none, for those who are attached
+
+
+def start(containers: Containers, container: Container, *, restarts: int = 0) -> None:
+    """Make it run, in the background. One that runs is fine.
+
+    Raises what a step raises (StepFailed with exit_code 126, 127), Conflict (removed meanwhile, being removed).
+    """
+    with containers.locked(container):
+        if container.running:
+            return
+        making = begin(containers, container, own_stdio(container.config.request, detached=True), restarts=restarts)
+        try:
+            launch(making)
+        except KistError as e:
+            failed(container, e)
+            raise
+
+
+def launch(making: Making) -> None:
+    """Hand it over to a launcher, which goes on alone."""
+    launcher = None
+    try:
+        null, program = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), open_program()
+        try:
+            environment = {key: os.environ[key] for key in _ENVIRONMENT if key in os.environ}
+            launcher = Launcher(making.compiled.plan, program, (null, null, null), making.kept_fds, detached=True,
+                                environment=environment)  # fmt: skip
+        finally:
+            os.close(null)
+            os.close(program)
+        making.close(remove=False)
+        launcher.started()
+        launcher.let_go()
+    except BaseException as e:
+        if launcher is None:
+            making.close(remove=True)
+        else:
+            launcher.close()
+        if isinstance(e, OSError):
+            raise os_error("cannot start the container", e) from e
+        raise
+
+
+def run_kept(request: object, stdio: Stdio, explainer: Sequence[str]) -> NoReturn:
+    """`kist run` without --rm: created, and started in the foreground by this process, which does not come back."""
+    from kist.plan.request import RunRequest
+
+    assert isinstance(request, RunRequest)
+    containers = Containers()
+    container = create(request, containers)
+    run_in_foreground(containers, container, stdio, explainer)
+
+
+def run_in_foreground(containers: Containers, container: Container, stdio: Stdio, explainer: Sequence[str]) -> NoReturn:
+    """This process becomes the supervisor of a container that is kept, on fds 0, 1, 2."""
+    lock = containers.locked(container)
+    with lock:
+        if container.running:
+            raise Conflict(f"{container.name} runs already", next=f"kist attach {container.name}", code="running")
+        making = begin(containers, container, stdio)
+        try:
+            say_notes(making, container.config.request)
+            become(making.compiled.plan, open_program(), making.kept_fds, (*explainer, container.id))
+        except BaseException as e:
+            making.close(remove=True)
+            if isinstance(e, KistError):
+                failed(container, e)
+            raise
+
+
+def begin(containers: Containers, container: Container, stdio: Stdio, *, restarts: int = 0) -> Making:
+    """With the container locked: its files say that it was started, and all is ready for a launcher."""
+    import time
+
+    attached = not stdio.detached
+    kept = keeping(container, detached=not attached)
+    making = make(container.config.request, stdio, containers.states, attached=True, kept=kept)
+    try:
+        container.forget("ended")
+        container.forget("stopped")
+        container.write("started", Started(time.time_ns(), restarts))
+    except BaseException:
+        making.close(remove=True)
+        raise
+    return making
+
+
+def failed(container: Container, e: KistError) -> None:
+    """It was not started after all: what is to be said about it, and its exit status."""
+    import time
+
+    try:
+        container.write("ended", Ended(e.exit_code, ended_ns=time.time_ns(), error=e.what))
+        container.forget("started")
+    except KistError:
+        pass  # no space even for that: the error under way says why it does not run
+
+
+def keeping(container: Container, *, detached: bool) -> Keeping:
+    """What its supervisor does besides supervising."""
+    config, path = container.config, container.path
+    request = config.request
+    run = f"{container.states.base}/{config.id}"
+    quiet = request.log_driver == "none"
+    attend = Attend(
+        logs=f"{run}/log" if quiet else f"{path}/log",
+        log_bytes=LOG_OF_NONE_BYTES if quiet else request.log_opt.get("max-size", LOG_BYTES),
+        log_count=2 if quiet else request.log_opt.get("max-file", LOG_FILES),
+        socket=f"{run}/attach",
+        ended=f"{path}/ended",
+        after=after(config.id) if detached and (request.restart.policy != "no" or request.rm) else (),
+    )
+    return Keeping(config.id, config.name, path, config.image, attend)
+
+
+def after(id: str) -> tuple[str, ...]:
+    """What a supervisor becomes at the end when there is something left to do: see after.py."""
+    isolated = "-I" if sys.flags.isolated else "-P"  # never a module of the working directory
+    return (sys.executable, isolated, "-m", "kist.engine.after", id)

@@ -1,0 +1,23 @@
+"""`kist restart`."""
+
+from kist.faces.cli.command import Command
+from kist.faces.cli.parse import parse
+from kist.faces.cli.stop import TIME, value
+
+COMMAND = Command(
+    name="restart",
+    usage=("[FLAG...] CONTAINER [CONTAINER...]",),
+    summary="Stop containers, and start them again",
+    groups=(("Flags", (TIME,)),),
+    least=1,
+    most=1 << 16,
+)
+
+
+def main(argv: list[str]) -> int:
+    parsed = parse(COMMAND, argv)
+    seconds = value(TIME, parsed.last("timeout"))
+    from kist.engine.stop import restart
+    from kist.faces.cli.each import each
+
+    return each(parsed.arguments, lambda containers, container: restart(containers, container, seconds))

@@ -1,0 +1,55 @@
+"""`kist rm`."""
+
+from __future__ import annotations
+
+from kist.errors import NotFound
+from kist.faces.cli.command import Command, Flag
+from kist.faces.cli.parse import parse
+from kist.plan import words
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kist.engine.containers import Container, Containers
+
+COMMAND = Command(
+    name="rm",
+    usage=("[FLAG...] CONTAINER [CONTAINER...]",),
+    summary="Remove containers, with all that they wrote",
+    groups=(
+        ("Flags", (Flag("force", "bool", "", "Kill those that run; a missing one is fine", words.boolean, "f"),)),
+    ),
+    examples=(("kist rm -f $(kist ps -aq)", "all of them"),),
+    least=1,
+    most=1 << 16,
+)  # fmt: skip
+
+
+def main(argv: list[str]) -> int:
+    parsed = parse(COMMAND, argv)
+    force = words.boolean("--force", parsed.last("force", "false"))
+    from kist.engine.containers import Containers
+    from kist.engine.remove import remove
+    from kist.faces.cli.each import each
+
+    def act(containers: Containers, container: Container) -> None:
+        try:
+            remove(containers, container, force=force)
+        except NotFound:
+            if not force:
+                raise
+
+    names = parsed.arguments
+    if force:
+        names = tuple([name for name in names if _is_there(Containers(), name)])
+    return each(names, act)
+
+
+def _is_there(containers: Containers, name: str) -> bool:
+    try:
+        containers.find(name)
+    except NotFound as e:
+        import sys
+
+        print(f"kist: {e.what}", file=sys.stderr)
+        return False
+    return True

@@ -1,0 +1,51 @@
+"""`kist start`."""
+
+from kist.errors import InvalidInput
+from kist.faces.cli.command import Command, Flag
+from kist.faces.cli.parse import parse
+from kist.plan import words
+
+COMMAND = Command(
+    name="start",
+    usage=("CONTAINER [CONTAINER...]", "--attach [--interactive] CONTAINER"),
+    summary="Start containers that were created, or have ended",
+    groups=(
+        (
+            "Flags",
+            (
+                Flag("attach", "bool", "", "Stay with it: output, signals and exit status", words.boolean, "a"),
+                Flag("interactive", "bool", "", "Give it this command's input, too", words.boolean, "i"),
+            ),
+        ),
+    ),
+    examples=(("kist start -a build", "again, in the foreground"),),
+    least=1,
+    most=1 << 16,
+)
+
+
+def main(argv: list[str]) -> int:
+    parsed = parse(COMMAND, argv)
+    on = {name: words.boolean(f"--{name}", parsed.last(name, "false")) for name in ("attach", "interactive")}
+    if any(on.values()):
+        return _attached(parsed.arguments, interactive=on["interactive"])
+    from kist.engine.start import start
+    from kist.faces.cli.each import each
+
+    return each(parsed.arguments, start)
+
+
+def _attached(names: tuple[str, ...], *, interactive: bool) -> int:
+    if len(names) > 1:
+        raise InvalidInput("only one container can be attached to", path="kist start", next="name one, or leave out -a")
+    from kist.engine.containers import Containers
+    from kist.engine.making import open_missing_stdio, own_stdio
+    from kist.engine.start import run_in_foreground
+    from kist.faces.cli.failed import explainer
+    from kist.value import replace
+
+    open_missing_stdio()
+    containers = Containers()
+    container = containers.find(names[0])
+    request = replace(container.config.request, interactive=interactive and container.config.request.interactive)
+    run_in_foreground(containers, container, own_stdio(request), explainer())
