@@ -16,6 +16,7 @@ from kist.plan.encode import encode
 from kist.plan.steps import (
     ACTORS,
     Attend,
+    Chdir,
     Exec,
     FindCommand,
     Hook,
@@ -253,6 +254,10 @@ def explain(plan: Plan, index: int, error: int, argument: int, words: str = "") 
     if isinstance(step, Exec) and any(isinstance(e.step, FindCommand) for e in plan):  # it is there: its interpreter?
         text = f"exec {step.argv[0]}: {os.strerror(error).lower()}"
         return StepFailed(text, step=index, errno=error, exit_code=126, code="exec-failed")
+    if isinstance(step, Chdir) and error in (errnos.ENOENT, errnos.ENOTDIR, errnos.EACCES):
+        text = f"no working directory {step.path} in the container: {os.strerror(error)}"
+        exit_code = 127 if error == errnos.ENOENT else 126
+        return StepFailed(text, step=index, errno=error, exit_code=exit_code, code="no-workdir")
     if isinstance(step, Hook):
         return _hook_failed(plan, index, error, argument)
     if isinstance(step, Exec):

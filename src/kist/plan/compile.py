@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     from kist.plan.steps import Plan
     from kist.spec.runtime import Hook, IdMapping, Spec
 
-_PIPES = {
+PIPES = {
     0: (Slots.IN_READ, Slots.IN_WRITE),
     1: (Slots.OUT_READ, Slots.OUT_WRITE),
     2: (Slots.ERR_READ, Slots.ERR_WRITE),
@@ -211,7 +211,7 @@ class _Compiler:
             self.host("exec", Open(setting.start_fifo, _O_RDWR_CLOEXEC, Slots.START), "how it will be started")
         why = "shared with its supervisor" if setting.attend else "the caller's terminal: it is copied, not handed over"
         for fd in setting.piped if not self.terminal else ():
-            self.host("exec", Pipe(*_PIPES[fd]), f"fd {fd} is {why}")
+            self.host("exec", Pipe(*PIPES[fd]), f"fd {fd} is {why}")
 
     def _processes(self) -> None:
         b = self.b

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kist.errors import InvalidInput
 from kist.plan import flags as f
 from kist.plan.builder import Builder
-from kist.plan.compile import Compiled
+from kist.plan.compile import PIPES, Compiled
 from kist.plan.compile_process import ProcessCompiler
 from kist.plan.setting import DETACH, RUN
 from kist.plan.steps import (
@@ -18,11 +18,14 @@ from kist.plan.steps import (
     Connect,
     CreateFile,
     DieWithParent,
+    Dup,
     Entry,
     Leave,
     Open,
     OpenPidfd,
     OpenProc,
+    OwnNull,
+    Pipe,
     Relay,
     Seal,
     SendPidfd,
@@ -41,6 +44,12 @@ if TYPE_CHECKING:
     from kist.spec.runtime import Process, Spec
 
 _O_DIRECTORY = 0o2200000
+_O_RDWR = 0o2000002
+_ENDS = {
+    0: (Slots.STDIN, Slots.IN_WRITE),
+    1: (Slots.OUT_READ, Slots.STDOUT),
+    2: (Slots.ERR_READ, Slots.STDERR),
+}
 
 
 def compile_exec(
@@ -62,6 +71,11 @@ def compile_exec(
     b.host("namespaces", OpenPidfd(target_pid, Slots.TARGET), "the container, by a handle that no other process gets")
     if setting.stdio.console_socket:
         b.host("exec", Connect(setting.stdio.console_socket, Slots.CONSOLE), "who gets the terminal")
+    relays = () if process.terminal else setting.stdio.relays
+    for fd in relays:
+        b.host("exec", Pipe(*PIPES[fd]), f"fd {fd} is the caller's terminal: it is copied, not handed over")
+    if setting.stdio.stdin == "null" and not process.terminal:
+        b.host("exec", Open("/dev/null", _O_RDWR, Slots.NULL), "until the container's own takes its place")
     v2 = facts.cgroup.version == 2 and len(cgroups) == 1
     if v2:
         b.host("cgroup", Open(cgroups[0], _O_DIRECTORY, Slots.CGROUP), "its place")
@@ -84,9 +98,16 @@ def compile_exec(
     command.terminal(console=False)
     if setting.mode == RUN and process.terminal and not setting.stdio.console_socket:
         b.host("exec", Relay(Slots.PTY, Slots.STDOUT), "what it prints")
-        b.host("exec", Relay(Slots.STDIN, Slots.PTY), "what is typed")
+        if setting.stdio.stdin == "pass":
+            b.host("exec", Relay(Slots.STDIN, Slots.PTY), "what is typed")
+    for fd in relays:
+        b.host("exec", Relay(*_ENDS[fd]), f"copies fd {fd}")
     if command.labels():
         b.init("privileges", OpenProc(), "to write labels there")
+    if not setting.stdio.own_files:
+        for fd in (1, 2) if setting.mode == DETACH else ():
+            b.init("exec", Dup(Slots.NULL, fd), "nobody reads it")
+        b.init("exec", OwnNull(), "the host's is not its own")
     command.directory()
     command.limits()
     if process.exec_cpu_affinity and process.exec_cpu_affinity.final:

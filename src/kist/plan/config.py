@@ -105,6 +105,11 @@ def container_config(request: RunRequest, facts: HostFacts, found: Found, id: st
     return _Config(request, facts, found, id).spec()
 
 
+def exec_config(request: RunRequest, facts: HostFacts, found: Found, id: str) -> oci.Spec:
+    """What one more process of such a container has: the process itself and its filter. Raises InvalidInput."""
+    return _Config(request, facts, found, id).exec_spec()
+
+
 class _Config:
     def __init__(self, request: RunRequest, facts: HostFacts, found: Found, id: str) -> None:
         self.r, self.facts, self.found, self.id = request, facts, found, id
@@ -143,6 +148,10 @@ class _Config:
             annotations=dict(r.annotations),
             linux=linux,
         )
+
+    def exec_spec(self) -> oci.Spec:
+        process = self._process()
+        return oci.Spec(OCI_VERSION, oci.Root("/"), process=process, linux=oci.Linux(seccomp=self._seccomp()))
 
     # --- namespaces
 

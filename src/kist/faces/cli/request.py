@@ -101,24 +101,30 @@ def _value(flag: Flag, texts: Sequence[str]) -> object:
     return tuple(parsed) if flag.kind == "many" else parsed[-1]
 
 
+def environment(given: Mapping[str, Sequence[str]], caller: Caller) -> tuple[str, ...]:
+    """--env-file, and over it --env. Raises NotFound, InvalidInput."""
+    from_files = (values.env("--env-file", line, caller.environ) for line in _lines(given, caller, "env-file"))
+    entries = [entry for entry in from_files if "=" in entry]
+    entries += [values.env("--env", text, caller.environ) for text in given.get("env", ())]
+    return values.merge_env(words.plain("--env", entry) for entry in entries)
+
+
+def _lines(given: Mapping[str, Sequence[str]], caller: Caller, flag: str) -> Iterator[str]:
+    for path in given.get(flag, ()):
+        yield from values.key_value_lines(f"--{flag}", path, caller.read(f"--{flag}", path))
+
+
 def _from_caller(given: Mapping[str, Sequence[str]], caller: Caller) -> dict[str, object]:
     """The fields of flags without a `parse` of their own."""
-
-    def lines(flag: str) -> Iterator[str]:
-        for path in given.get(flag, ()):
-            yield from values.key_value_lines(f"--{flag}", path, caller.read(f"--{flag}", path))
 
     def path(flag: str, text: str) -> str:
         return mount_values.host_path(f"--{flag}", text, text, _base(text, caller))
 
     fields: dict[str, object] = {}
     if "env" in given or "env-file" in given:
-        from_files = (values.env("--env-file", line, caller.environ) for line in lines("env-file"))
-        entries = [entry for entry in from_files if "=" in entry]
-        entries += [values.env("--env", text, caller.environ) for text in given.get("env", ())]
-        fields["env"] = values.merge_env(words.plain("--env", entry) for entry in entries)
+        fields["env"] = environment(given, caller)
     if "label" in given or "label-file" in given:
-        pairs = [values.label("--label-file", line) for line in lines("label-file")]
+        pairs = [values.label("--label-file", line) for line in _lines(given, caller, "label-file")]
         fields["labels"] = dict(pairs + [values.label("--label", text) for text in given.get("label", ())])
     if "volume" in given:
         volumes = given["volume"]

@@ -22,6 +22,7 @@ VERBS = {
     "kill": "Send a signal to containers",
     "rm": "Remove containers",
     "ps": "List the containers",
+    "exec": "Run one more command in a container",
     "pause": "Let containers stand still",
     "unpause": "Let paused containers go on",
     "wait": "Wait until containers have ended",
@@ -67,7 +68,7 @@ GROUPS = {
     "store": "Look after what is stored",
     "system": "Look at the whole",
 }
-_MODULES = {"import": "import_", "search-local": "search_local"}
+_MODULES = {"exec": "exec_", "import": "import_", "search-local": "search_local"}
 # Docker's other spellings.
 _ALIASES = {
     "history": "image history", "image import": "import", "image load": "load", "image save": "save",
@@ -75,14 +76,14 @@ _ALIASES = {
     "network list": "network ls", "network remove": "network rm",
     "image umount": "image unmount",
     **{f"container {verb}": verb for verb in ("run", "create", "start", "stop", "restart", "kill", "rm", "pause",
-                                              "unpause", "wait", "rename")},
+                                              "unpause", "wait", "rename", "exec")},
     "container ls": "ps", "container list": "ps", "container ps": "ps", "container remove": "rm",
     "image pull": "pull", "image push": "push", "image rm": "rmi", "image remove": "rmi", "image tag": "tag",
 }  # fmt: skip
 # Docker's verbs that kist does not have yet.
 # fmt: off
 _LATER = frozenset((
-    "attach", "build", "commit", "compose", "cp", "exec", "export", "info", "inspect", "logs", "network connect",
+    "attach", "build", "commit", "compose", "cp", "export", "info", "inspect", "logs", "network connect",
     "network disconnect", "top", "volume",
 ))
 # fmt: on
