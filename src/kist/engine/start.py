@@ -7,6 +7,7 @@ import sys
 
 from kist.engine.containers import Container, Containers, Ended, Started
 from kist.engine.create import create
+from kist.engine.logs import log_prefix
 from kist.engine.making import Keeping, Making, make, os_error, own_stdio, say_notes
 from kist.errors import Conflict, KistError
 from kist.kernel.launcher import Launcher, become, open_program
@@ -129,7 +130,7 @@ def keeping(container: Container, *, detached: bool) -> Keeping:
     run = f"{container.states.base}/{config.id}"
     quiet = request.log_driver == "none"
     attend = Attend(
-        logs=f"{run}/log" if quiet else f"{path}/log",
+        logs=log_prefix(container),
         log_bytes=LOG_OF_NONE_BYTES if quiet else request.log_opt.get("max-size", LOG_BYTES),
         log_count=2 if quiet else request.log_opt.get("max-file", LOG_FILES),
         socket=f"{run}/attach",

@@ -23,6 +23,7 @@ VERBS = {
     "rm": "Remove containers",
     "ps": "List the containers",
     "exec": "Run one more command in a container",
+    "logs": "Show what a container printed",
     "pause": "Let containers stand still",
     "unpause": "Let paused containers go on",
     "wait": "Wait until containers have ended",
@@ -76,14 +77,14 @@ _ALIASES = {
     "network list": "network ls", "network remove": "network rm",
     "image umount": "image unmount",
     **{f"container {verb}": verb for verb in ("run", "create", "start", "stop", "restart", "kill", "rm", "pause",
-                                              "unpause", "wait", "rename", "exec")},
+                                              "unpause", "wait", "rename", "exec", "logs")},
     "container ls": "ps", "container list": "ps", "container ps": "ps", "container remove": "rm",
     "image pull": "pull", "image push": "push", "image rm": "rmi", "image remove": "rmi", "image tag": "tag",
 }  # fmt: skip
 # Docker's verbs that kist does not have yet.
 # fmt: off
 _LATER = frozenset((
-    "attach", "build", "commit", "compose", "cp", "export", "info", "inspect", "logs", "network connect",
+    "attach", "build", "commit", "compose", "cp", "export", "info", "inspect", "network connect",
     "network disconnect", "top", "volume",
 ))
 # fmt: on
