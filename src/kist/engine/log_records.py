@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _HEAD, _TIME, _KIND = 40, 30, slice(31, 39)
 _WHOLE = {b"stdout F": 1, b"stderr F": 2}
 _PARTS = {b"stdout P": 1, b"stderr P": 2}
+_OTHERS = (b"Z stdout P ", b"Z stdout L ", b"Z stderr ")  # without these it is all the same, and goes faster
 _LOST = {b"stdout L": "stdout", b"stderr L": "stderr"}
 
 
@@ -35,6 +36,25 @@ class Records:
 
     def texts(self, chunk: bytes) -> Iterator[tuple[int, bytes]]:
         """(1 for standard output or 2, bytes), as it was printed."""
+        if self._shown != Shown():
+            yield from self._any(chunk)
+            return
+        start, found = 0, dict.fromkeys(_OTHERS, -1)
+        while start < len(chunk):
+            for mark, at in found.items():
+                if at < start:
+                    at = chunk.find(mark, start)
+                    found[mark] = at if at >= 0 else len(chunk)
+            other = min(found.values())
+            begin = chunk.rfind(b"\n", start, other) + 1 or start if other < len(chunk) else other
+            if begin > start:  # nothing but whole lines of standard output
+                self._within[1] = False
+                texts = [line[_HEAD:] for line in chunk[start:begin].split(b"\n")]
+                yield 1, b"\n".join(texts)
+            start = chunk.find(b"\n", other) + 1 if other < len(chunk) else other
+            yield from self._any(chunk[begin:start])
+
+    def _any(self, chunk: bytes) -> Iterator[tuple[int, bytes]]:
         lines = chunk.split(b"\n")
         lines.pop()
         since, until = self._shown.since, self._shown.until

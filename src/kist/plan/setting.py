@@ -20,6 +20,8 @@ class Files(Value):
     devices: tuple[str, ...] = ()  # and its devices, files too
     filesystem: str = ""  # its type, of the image or where the lowers lie; asked only for root's user namespaces
     scratch: str = ""  # an empty host directory, for a tmpfs that only the container's mount namespace sees
+    upper_filesystem: str = ""  # its type; asked only for root's user namespaces
+    upper: str = ""  # a host directory that keeps what the container writes: upper and work in it; "": the tmpfs
     size_bytes: int | None = None  # of what the container writes
     trees: tuple[tuple[str, str], ...] = ()  # (host directory, where it shows), each with a throw-away layer of its own
     symlinks: tuple[tuple[str, str], ...] = ()  # (path, content)
