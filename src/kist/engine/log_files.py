@@ -12,7 +12,7 @@ from kist.errors import KistError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 CHUNK_BYTES = 1 << 20
 HEAD_BYTES = 40
@@ -120,13 +120,16 @@ class LogFiles:
 class Follower:
     """Opens what comes while somebody else reads, and says when the container has ended."""
 
-    def __init__(self, files: LogFiles, directory: str, lock: int) -> None:
-        """`lock`: an fd of the directory that the container's supervisor has locked. Raises OSError."""
+    def __init__(
+        self, files: LogFiles, directory: str, lock: int, on_news: Callable[[], None] | None = None
+    ) -> None:
+        """`lock`: an fd of the directory that the container's supervisor has locked. `on_news` is called from another
+        thread when files were made or written. Raises OSError."""
         from _thread import allocate_lock, start_new_thread
 
         from kist.kernel.inotify import watch
 
-        self._files, self._lock = files, lock
+        self._files, self._lock, self._on_news = files, lock, on_news
         self._news = watch(directory)
         self._heard, self._say = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._opening = allocate_lock()
@@ -163,6 +166,8 @@ class Follower:
                 select([self._news], [], [])
                 drain(self._news)
                 self.look()
+                if self._on_news:
+                    self._on_news()
                 self._tell()
         except (OSError, KistError) as e:
             self.problem = e

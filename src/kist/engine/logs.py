@@ -39,16 +39,20 @@ def logs(container: Container, request: LogRequest, write: Callable[[int, bytes]
     if container.config.request.log_driver == "none":
         raise Unsupported(f"{container.name} has no log", why="it was made with --log-driver none",
                           next="kist attach shows what it prints from then on", code="no-log")  # fmt: skip
-    copy_log(container, log_prefix(container), request, write)
+    files = LogFiles(log_prefix(container))
+    offset = files.start_of_last(request.tail) if request.tail is not None else 0
+    copy(container, files, offset, request, write)
 
 
-def copy_log(container: Container, prefix: str, request: LogRequest, write: Callable[[int, bytes], None]) -> None:
-    """The same, whatever its log driver."""
+def copy(
+    container: Container, files: LogFiles, offset: int, request: LogRequest, write: Callable[[int, bytes], None],
+    on_news: Callable[[], None] | None = None,
+) -> None:  # fmt: skip
+    """The same from an offset of the first file on, whatever the log driver; the files are closed after that."""
     lock = _lock_of(container) if request.follow else -1
-    files = LogFiles(prefix)
     try:
-        follower = Follower(files, os.path.dirname(prefix), lock) if lock >= 0 else None
-        offset = files.start_of_last(request.tail) if request.tail is not None else 0
+        directory = os.path.dirname(log_prefix(container))
+        follower = Follower(files, directory, lock, on_news) if lock >= 0 else None
         records = Records(request.shown)
         ended = False
         for chunk in files.read(offset):
@@ -66,6 +70,13 @@ def copy_log(container: Container, prefix: str, request: LogRequest, write: Call
                 follower.wait()
     finally:
         files.close()
+
+
+def write(stream: int, text: bytes) -> None:
+    """To fd 1 or 2."""
+    left = memoryview(text)
+    while left:
+        left = left[os.write(stream, left) :]
 
 
 def _lock_of(container: Container) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from kist.faces.cli.command import Command, Flag
 from kist.faces.cli.parse import parse
 from kist.plan import words as w
@@ -37,7 +35,7 @@ def main(argv: list[str]) -> int:
 
     from kist.engine.containers import Containers
     from kist.engine.log_records import Shown
-    from kist.engine.logs import LogRequest, logs
+    from kist.engine.logs import LogRequest, logs, write
     from kist.plan.moment import moment, stamp
 
     def on(name: str) -> bool:
@@ -59,9 +57,3 @@ def lines(flag: str, text: str) -> int | None:
     if count is None and text != "all":
         raise w.bad(flag, text, "it is not a number of lines", "a number, or all")
     return count if count is None or count >= 0 else None
-
-
-def write(stream: int, text: bytes) -> None:
-    left = memoryview(text)
-    while left:
-        left = left[os.write(stream, left) :]

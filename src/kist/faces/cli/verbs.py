@@ -22,6 +22,7 @@ VERBS = {
     "kill": "Send a signal to containers",
     "rm": "Remove containers",
     "ps": "List the containers",
+    "attach": "Connect a terminal to a container that runs",
     "exec": "Run one more command in a container",
     "logs": "Show what a container printed",
     "pause": "Let containers stand still",
@@ -77,14 +78,14 @@ _ALIASES = {
     "network list": "network ls", "network remove": "network rm",
     "image umount": "image unmount",
     **{f"container {verb}": verb for verb in ("run", "create", "start", "stop", "restart", "kill", "rm", "pause",
-                                              "unpause", "wait", "rename", "exec", "logs")},
+                                              "unpause", "wait", "rename", "exec", "logs", "attach")},
     "container ls": "ps", "container list": "ps", "container ps": "ps", "container remove": "rm",
     "image pull": "pull", "image push": "push", "image rm": "rmi", "image remove": "rmi", "image tag": "tag",
 }  # fmt: skip
 # Docker's verbs that kist does not have yet.
 # fmt: off
 _LATER = frozenset((
-    "attach", "build", "commit", "compose", "cp", "export", "info", "inspect", "network connect",
+    "build", "commit", "compose", "cp", "export", "info", "inspect", "network connect",
     "network disconnect", "top", "volume",
 ))
 # fmt: on

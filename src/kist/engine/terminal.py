@@ -1,0 +1,61 @@
+"""The caller's own terminal and signals, while what is typed is somebody else's."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Raw:
+    """The terminal behind an fd passes every key on, until the block ends. An fd that is none is left alone."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd if fd >= 0 and os.isatty(fd) else -1
+
+    def __enter__(self) -> None:
+        if self._fd >= 0:
+            import termios
+            import tty
+
+            self._modes = termios.tcgetattr(self._fd)
+            tty.setraw(self._fd, termios.TCSADRAIN)
+
+    def __exit__(self, *_: object) -> None:
+        if self._fd >= 0:
+            import termios
+
+            try:
+                termios.tcsetattr(self._fd, termios.TCSADRAIN, self._modes)
+            except termios.error:
+                pass  # the terminal is gone
+
+
+class signals:  # noqa: N801  # used as a verb
+    """Within the block, signals that would end this process are passed to `send`; SIGWINCH calls `resize`."""
+
+    def __init__(self, send: Callable[[int], None] | None, resize: Callable[[], None]) -> None:
+        self._send, self._resize = send, resize
+
+    def __enter__(self) -> None:
+        import signal as s
+
+        self._before = {s.SIGWINCH: s.signal(s.SIGWINCH, lambda *_: self._resize())}
+        send = self._send
+        for number in (s.SIGHUP, s.SIGINT, s.SIGQUIT, s.SIGTERM, s.SIGUSR1, s.SIGUSR2):
+            if send:
+                self._before[number] = s.signal(number, lambda number, _, send=send: send(number))
+            elif number != s.SIGINT:  # which raises KeyboardInterrupt already: the terminal is put in order
+                self._before[number] = s.signal(number, _leave)
+
+    def __exit__(self, *_: object) -> None:
+        import signal as s
+
+        for number, handler in self._before.items():
+            s.signal(number, handler)
+
+
+def _leave(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
