@@ -7,6 +7,11 @@ from kist.faces.cli.parse import parse
 from kist.plan import values as v
 from kist.plan import words as w
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kist.engine.attach import AttachRequest
+    from kist.plan.request import RunRequest
+
 COMMAND = Command(
     name="attach",
     usage=("[FLAG...] CONTAINER",),
@@ -41,6 +46,13 @@ def main(argv: list[str]) -> int:
         detach_keys=keys,
     )
     return left(attach(Containers().find(parsed.arguments[0]), request))
+
+
+def request_of(request: RunRequest) -> AttachRequest:
+    """As `run` was asked for."""
+    from kist.engine.attach import AttachRequest
+
+    return AttachRequest(sig_proxy=request.sig_proxy, detach_keys=request.detach_keys)
 
 
 def left(status: int | None) -> int:

@@ -34,11 +34,26 @@ def main(argv: list[str]) -> int:
 
     if request.detach:
         return with_image(request, lambda: _run_detached(request))
+    if request.tty and request.interactive and not request.rm:
+        return with_image(request, lambda: _run_detachable(request))
     from kist.engine.run import run_attached
     from kist.faces.cli.failed import explainer
 
     with_image(request, lambda: run_attached(request, explainer()))
     return 0
+
+
+def _run_detachable(request: RunRequest) -> int:
+    """A terminal that may be left with the container running on: a supervisor holds it, not this process."""
+    from kist.engine.attach import start_and_attach
+    from kist.engine.containers import Containers
+    from kist.engine.create import create
+    from kist.engine.making import own_stdio
+    from kist.faces.cli.attach import left, request_of
+
+    own_stdio(request)  # a terminal there must be one here
+    containers = Containers()
+    return left(start_and_attach(containers, create(request, containers), request_of(request)))
 
 
 def _run_detached(request: RunRequest) -> int:

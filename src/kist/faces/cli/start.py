@@ -47,5 +47,12 @@ def _attached(names: tuple[str, ...], *, interactive: bool) -> int:
     open_missing_stdio()
     containers = Containers()
     container = containers.find(names[0])
-    request = replace(container.config.request, interactive=interactive and container.config.request.interactive)
+    own = container.config.request
+    request = replace(own, interactive=interactive and own.interactive)
+    if own.tty:
+        from kist.engine.attach import start_and_attach
+        from kist.faces.cli.attach import left, request_of
+
+        own_stdio(request)
+        return left(start_and_attach(containers, container, replace(request_of(own), stdin=request.interactive)))
     run_in_foreground(containers, container, own_stdio(request), explainer())
