@@ -4,6 +4,7 @@
     DATA/containers/ID/started   when, and for which time, it was started last: written before it is
     DATA/containers/ID/ended     how it ended, written by its supervisor; removed before it is started again
     DATA/containers/ID/stopped   somebody stopped it: a restart policy leaves it alone
+    DATA/containers/ID/health    how it was lately, see health.py
     DATA/containers/ID/rw/       what it wrote over its image
     DATA/containers/ID/log.N     what it said, see engine/logs.py
     DATA/containers/.names/NAME  a symlink whose content is the ID
@@ -115,17 +116,18 @@ class Container:
 
     @property
     def started(self) -> Started | None:
-        return self._load(Started, "started")
+        return self.load(Started, "started")
 
     @property
     def ended(self) -> Ended | None:
         """How it ended, also for one that was lost; None while it runs and before it was started."""
-        found = self._load(Ended, "ended")
+        found = self.load(Ended, "ended")
         if found is None and not self.states.is_locked(self.id) and self.started:
-            return self._load(Ended, "ended") or Ended(LOST, error="its supervisor was killed, or the machine stopped")
+            return self.load(Ended, "ended") or Ended(LOST, error="its supervisor was killed, or the machine stopped")
         return found
 
-    def _load(self, cls: type[V], name: str) -> V | None:
+    def load(self, cls: type[V], name: str) -> V | None:
+        """One of its files; None when there is none, or it is damaged."""
         if not self.directory:
             return None
         try:

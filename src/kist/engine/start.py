@@ -7,6 +7,7 @@ import sys
 
 from kist.engine.containers import Container, Containers, Ended, Started
 from kist.engine.create import create
+from kist.engine.health import interval_ms
 from kist.engine.logs import log_prefix
 from kist.engine.making import Keeping, Making, make, os_error, own_stdio, say_notes
 from kist.errors import Conflict, KistError
@@ -135,6 +136,8 @@ def keeping(container: Container, *, detached: bool) -> Keeping:
         log_count=2 if quiet else request.log_opt.get("max-file", LOG_FILES),
         socket=f"{run}/attach",
         ended=f"{path}/ended",
+        health=_module("kist.engine.health", config.id),
+        health_ms=interval_ms(request),
         after=after(config.id) if detached and (request.restart.policy != "no" or request.rm) else (),
     )
     return Keeping(config.id, config.name, path, config.image, attend)
@@ -142,5 +145,9 @@ def keeping(container: Container, *, detached: bool) -> Keeping:
 
 def after(id: str) -> tuple[str, ...]:
     """What a supervisor becomes at the end when there is something left to do: see after.py."""
+    return _module("kist.engine.after", id)
+
+
+def _module(name: str, id: str) -> tuple[str, ...]:
     isolated = "-I" if sys.flags.isolated else "-P"  # never a module of the working directory
-    return (sys.executable, isolated, "-m", "kist.engine.after", id)
+    return (sys.executable, isolated, "-m", name, id)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from kist.plan.request import Restart
-from kist.plan.values import size_or_unset
-from kist.plan.words import DIGITS, bad
+from kist.plan.values import seconds, size_or_unset
+from kist.plan.words import DIGITS, bad, plain
 
 
 def restart(flag: str, text: str) -> Restart:
@@ -40,3 +40,16 @@ def log_option(flag: str, text: str) -> tuple[str, int]:
             raise bad(flag, text, "it is no number of files from 1 to 1000", f"{flag} max-file=5")
         return key, int(value)
     raise bad(flag, text, "it is no option of the log", f"{flag} max-size=20m or max-file=5")
+
+
+def health_command(flag: str, text: str) -> tuple[str, ...]:
+    """As docker has it, by the container's own shell."""
+    return ("/bin/sh", "-c", plain(flag, text)) if text else ()
+
+
+def health_time(flag: str, text: str) -> float | None:
+    """In seconds; 0 is docker's word for the default."""
+    value = seconds(flag, text)
+    if value and value < 0.001:
+        raise bad(flag, text, "nothing can be done in that time", f"at least {flag} 1ms, or 0 for the default")
+    return value or None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from kist.plan.request import RunRequest
-    from kist.spec.image import ImageConfig
+    from kist.spec.image import Healthcheck, ImageConfig
 
 # uname -m -> what images call it, and what else this processor runs.
 _ARCHITECTURES = {
@@ -53,12 +53,24 @@ def with_image(request: RunRequest, config: ImageConfig) -> RunRequest:
         changes["stop_signal"] = signal_number("the image's StopSignal", own.stop_signal)
     if request.stop_timeout_s is None:
         changes["stop_timeout_s"] = own.stop_timeout
+    if own.healthcheck and not request.no_healthcheck:
+        changes |= _health(request, own.healthcheck)
     if request.publish_all and own.exposed_ports:
         from kist.plan.values import expose
 
         found = [expose("the image's exposed ports", text) for text in own.exposed_ports]
         changes["expose"] = (*request.expose, *(port for port in found if port not in request.expose))
     return replace(request, **changes)
+
+
+def _health(request: RunRequest, own: Healthcheck) -> dict[str, object]:
+    """Field by field, as docker has it: what is asked for, else the image's."""
+    kind, *words = own.test or ("NONE",)
+    command = {"CMD": tuple(words), "CMD-SHELL": ("/bin/sh", "-c", *words[:1])}.get(kind, ())
+    seconds = {f"health_{name}_s": getattr(request, f"health_{name}_s") or (getattr(own, name) / 1e9 or None)
+               for name in ("interval", "timeout", "start_period", "start_interval")}  # fmt: skip
+    retries = request.health_retries or own.retries or None
+    return {"health_cmd": request.health_cmd or command, "health_retries": retries, **seconds}
 
 
 def _volumes(paths: Collection[str]) -> list[str]:

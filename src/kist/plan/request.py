@@ -139,6 +139,13 @@ class RunRequest(Value):
     restart: Restart = Restart()
     log_driver: str = "local"  # "local": kept for `kist logs`; "none"
     log_opt: Mapping[str, int] = {}  # "max-size" of one file in bytes (20 MiB), "max-file": how many (5)
+    health_cmd: tuple[str, ...] = ()  # a command line; empty: no health check
+    no_healthcheck: bool = False  # not even the image's
+    health_interval_s: float | None = None
+    health_timeout_s: float | None = None
+    health_start_period_s: float | None = None  # until then failures do not count
+    health_start_interval_s: float | None = None  # within the start period
+    health_retries: int | None = None  # so many failures in a row make it unhealthy
     pull: str = "missing"  # "always", "missing", "never"
     platform: str = ""  # of the image, linux/arm/v7; "": what there is, or this machine's
     quiet: bool = False  # while the image is pulled

@@ -68,9 +68,18 @@ def status_words(container: Container) -> str:
     if status in ("running", "paused"):
         since = started.at_ns if started else container.config.created_ns
         up = f"Up {ago(since / 1e9).removesuffix(' ago')}"
-        return up + (" (Paused)" if status == "paused" else "")
+        return up + (" (Paused)" if status == "paused" else _health_words(container))
     if status == "restarting":
         return f"Restarting ({ended.code if ended else 0}) {ago(ended.ended_ns / 1e9) if ended else ''}".rstrip()
     if status == "exited" and ended:
         return f"Exited ({ended.code})" + (f" {ago(ended.ended_ns / 1e9)}" if ended.ended_ns else "")
     return status.capitalize()
+
+
+def _health_words(container: Container) -> str:
+    if not container.config.request.health_cmd:
+        return ""
+    from kist.engine.health import STARTING, health_of
+
+    health = health_of(container)
+    return "" if not health else " (health: starting)" if health.status == STARTING else f" ({health.status})"

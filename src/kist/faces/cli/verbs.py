@@ -25,6 +25,7 @@ VERBS = {
     "attach": "Connect a terminal to a container that runs",
     "exec": "Run one more command in a container",
     "logs": "Show what a container printed",
+    "healthcheck run": "Check a container's health now",
     "pause": "Let containers stand still",
     "unpause": "Let paused containers go on",
     "wait": "Wait until containers have ended",
@@ -65,6 +66,7 @@ VERBS = {
 # Verbs of two words begin with one of these.
 GROUPS = {
     "container": "Manage containers: the same verbs as without this word",
+    "healthcheck": "Check the health of containers",
     "image": "Look into images and manage them",
     "network": "Connect containers",
     "store": "Look after what is stored",
