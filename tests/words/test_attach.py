@@ -1,0 +1,97 @@
+"""attach and start -a: streams, signals, exit status."""
+
+import hashlib
+import signal
+import subprocess
+import time
+
+
+def test_attach_shows_what_comes_and_gives_the_exit_status(cli, box):
+    cli.ok("run", "-d", "--name", "web", box, "sh", "-c", "echo before; sleep 1.5; echo out; echo err >&2; exit 6")
+    cli.until(lambda: "before" in cli("logs", "web").stdout)
+    done = cli("attach", "--no-stdin", "web")
+    assert (done.returncode, done.stderr) == (6, "err\n")
+    assert done.stdout.endswith("out\n")
+
+
+def test_attach_passes_input_on(cli, box):
+    cli.ok("run", "-d", "-i", "--name", "web", box, "sh", "-c", "read x; echo got $x; exit 3")
+    done = cli("attach", "web", input="hello\n")
+    assert (done.returncode, done.stdout) == (3, "got hello\n")
+
+
+def test_several_attach_at_once(cli, box):
+    cli.ok("run", "-d", "-i", "--name", "web", box, "sh", "-c", "read x; echo $x; read y; echo $y")
+    first = cli.popen("attach", "--no-stdin", "web", stdout=subprocess.PIPE)
+    second = cli.popen("attach", "web", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    time.sleep(1)
+    second.stdin.write("one\ntwo\n")
+    second.stdin.flush()
+    assert first.communicate(timeout=20)[0] == second.communicate(timeout=20)[0] == "one\ntwo\n"
+
+
+def test_attach_passes_signals_on(cli, box):
+    cli.ok("run", "-d", "--name", "web", box, "sh", "-c", "trap 'exit 9' TERM; echo up; while :; do sleep 0.1; done")
+    cli.until(lambda: "up" in cli("logs", "web").stdout)
+    process = cli.popen("attach", "--no-stdin", "web", stdout=subprocess.PIPE)
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 9
+    process.stdout.close()
+
+
+def test_attach_without_sig_proxy_leaves_it_running(cli, box):
+    cli.ok("run", "-d", "--name", "web", box, "sleep", "1000")
+    process = cli.popen("attach", "--no-stdin", "--sig-proxy=false", "web", stdout=subprocess.PIPE)
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) != 0
+    process.stdout.close()
+    assert cli.ok("ps", "-q")
+
+
+def test_attach_to_one_that_does_not_run_fails(cli, box):
+    cli.ok("create", "--name", "web", box, "true")
+    cli.fails("attach", "web")
+    cli.fails("attach", "nosuch")
+
+
+def test_start_attached(cli, box):
+    cli.ok("create", "--name", "web", box, "sh", "-c", "echo out; echo err >&2; exit 4")
+    done = cli("start", "-a", "web")
+    assert (done.returncode, done.stdout, done.stderr) == (4, "out\n", "err\n")
+
+
+def test_start_interactive(cli, box):
+    cli.ok("create", "-i", "--name", "web", box, "cat")
+    assert cli("start", "-a", "-i", "web", input="hello").stdout == "hello"
+
+
+def test_attach_passes_a_gigabyte_in(cli, box):
+    size = 1 << 30
+    cli.ok("create", "-i", "--name", "web", box, "sh", "-c", "sleep 1; sha256sum")
+    cli.ok("start", "web")
+    source = subprocess.Popen(["head", "-c", str(size), "/dev/zero"], stdout=subprocess.PIPE)
+    done = cli("attach", "web", stdin=source.stdout, timeout_s=120)
+    source.stdout.close()
+    source.wait()
+    expected = hashlib.sha256()
+    for _ in range(size >> 20):
+        expected.update(bytes(1 << 20))
+    assert done.stdout.split() == [expected.hexdigest(), "-"]
+
+
+def test_attach_passes_a_gigabyte_out(cli, box):
+    size = 1 << 30
+    cli.ok("create", "-i", "--name", "web", box, "sh", "-c", f"read x; yes abcdefghijklmnopqrstuvwxyz | head -c {size}")
+    with cli.popen("start", "-a", "-i", "web", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        digest, count = hashlib.sha256(), 0
+        while data := process.stdout.buffer.read1(1 << 20):
+            digest.update(data)
+            count += len(data)
+    expected = hashlib.sha256((b"abcdefghijklmnopqrstuvwxyz\n" * (size // 27 + 1))[:size])
+    assert count == size
+    assert digest.hexdigest() == expected.hexdigest()
+    assert process.returncode == 0
