@@ -31,8 +31,8 @@ def test_exec_env_comes_over_the_containers(cli, running, tmp_path):
 
 @pytest.mark.parametrize(
     ("user", "expected"),
-    [("ann", "1000 1000 /home"), ("1000", "1000 1000 /home"), ("1000:50", "1000 50 /home"), ("ann:staff", "1000 50 /home"),
-     ("33", "33 0 /"), ("33:33", "33 33 /"), ("0", "0 0 /root")],
+    [("ann", "1000 1000 /home"), ("1000", "1000 1000 /home"), ("1000:50", "1000 50 /home"),
+     ("ann:staff", "1000 50 /home"), ("33", "33 0 /"), ("33:33", "33 33 /"), ("0", "0 0 /root")],
 )  # fmt: skip
 def test_exec_user(cli, running, user, expected):
     script = "echo $(id -u) $(id -g) $HOME"

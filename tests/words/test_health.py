@@ -1,7 +1,6 @@
 """Health checks: flags, the image's, ps, healthcheck run."""
 
 
-
 def health(cli, name):
     lines = cli.ok("ps", "-a", "--format", "{{.Names}} {{.Status}}").splitlines()
     status = next(line for line in lines if line.startswith(f"{name} "))

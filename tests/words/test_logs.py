@@ -79,11 +79,11 @@ def test_logs_show_the_end_of_a_line_when_it_comes(cli, box):
 
 
 def test_logs_follow_loses_and_repeats_nothing_through_rotation(cli, box):
-    """400 MB in files of 10 MB of which two are kept, with a reader that stops now and then."""
+    """75 MB in files of 4 MB of which two are kept, with a reader that stops now and then."""
     if cli.name != "kist":
         pytest.skip("others lose lines here: a follower that is slower than the rotation")
-    script = "sleep 0.5; seq 4000000 | sed 's/$/ 0123456789012345678901234567890123456789012345678901234567890123/'"
-    cli.ok("run", "-d", "--name", "web", "--log-opt", "max-size=10m", "--log-opt", "max-file=2", box, "sh", "-c",
+    script = "sleep 0.5; seq 1000000 | sed 's/$/ 0123456789012345678901234567890123456789012345678901234567890123/'"
+    cli.ok("run", "-d", "--name", "web", "--log-opt", "max-size=4m", "--log-opt", "max-file=2", box, "sh", "-c",
            f"{script} | tr 0 a; sleep 0.5")  # fmt: skip
     reader = cli.popen("logs", "-f", "web", stdout=subprocess.PIPE)
     digest, expected, count = hashlib.sha256(), hashlib.sha256(), 0
@@ -92,7 +92,7 @@ def test_logs_follow_loses_and_repeats_nothing_through_rotation(cli, box):
         count += len(data)
         if count % 7 == 0:
             time.sleep(0.02)
-    for start in range(1, 4000001, 100000):
+    for start in range(1, 1000001, 100000):
         tail = " 0123456789012345678901234567890123456789012345678901234567890123\n"
         text = "".join([f"{i}{tail}" for i in range(start, start + 100000)])
         expected.update(text.replace("0", "a").encode())

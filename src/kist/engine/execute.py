@@ -5,8 +5,6 @@ What it may do is compiled anew from the container's request: nothing is asked o
 
 from __future__ import annotations
 
-import os
-
 from kist.engine.containers import is_frozen
 from kist.engine.identity import RootReader, resolve
 from kist.engine.making import own_stdio

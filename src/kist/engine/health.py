@@ -94,7 +94,9 @@ def check(container: Container) -> Health:
     """
     request = container.config.request
     if not request.health_cmd:
-        raise InvalidInput(f"{container.name} has no health check", next="kist run --health-cmd", code="no-health-check")
+        raise InvalidInput(
+            f"{container.name} has no health check", next="kist run --health-cmd", code="no-health-check"
+        )
     before = health_of(container)
     assert before is not None
     found = after_check(request, before, _run(container, request))
@@ -137,13 +139,9 @@ def _wait(launcher: Launcher, reads: int, seconds: float) -> tuple[int, str]:
     while select([reads], [], [], max(deadline - time.monotonic(), 0))[0]:
         data = os.read(reads, 1 << 16)
         if not data:
-            return launcher.wait().status, _text(kept)
+            return launcher.wait().status, kept.decode("utf-8", "replace")
         kept += data[: OUTPUT_BYTES - len(kept)]
     return TIMED_OUT, f"the health check took longer than {seconds:g} s"
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "replace")
 
 
 def main(argv: list[str]) -> int:

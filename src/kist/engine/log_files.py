@@ -120,9 +120,7 @@ class LogFiles:
 class Follower:
     """Opens what comes while somebody else reads, and says when the container has ended."""
 
-    def __init__(
-        self, files: LogFiles, directory: str, lock: int, on_news: Callable[[], None] | None = None
-    ) -> None:
+    def __init__(self, files: LogFiles, directory: str, lock: int, on_news: Callable[[], None] | None = None) -> None:
         """`lock`: an fd of the directory that the container's supervisor has locked. `on_news` is called from another
         thread when files were made or written. Raises OSError."""
         from _thread import allocate_lock, start_new_thread

@@ -41,10 +41,9 @@ class Records:
             return
         start, found = 0, dict.fromkeys(_OTHERS, -1)
         while start < len(chunk):
-            for mark, at in found.items():
-                if at < start:
-                    at = chunk.find(mark, start)
-                    found[mark] = at if at >= 0 else len(chunk)
+            for mark in [mark for mark, at in found.items() if at < start]:
+                at = chunk.find(mark, start)
+                found[mark] = at if at >= 0 else len(chunk)
             other = min(found.values())
             begin = chunk.rfind(b"\n", start, other) + 1 or start if other < len(chunk) else other
             if begin > start:  # nothing but whole lines of standard output

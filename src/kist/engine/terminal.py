@@ -33,7 +33,7 @@ class Raw:
                 pass  # the terminal is gone
 
 
-class signals:  # noqa: N801  # used as a verb
+class signals:  # used as a verb
     """Within the block, signals that would end this process are passed to `send`; SIGWINCH calls `resize`."""
 
     def __init__(self, send: Callable[[int], None] | None, resize: Callable[[], None]) -> None:
@@ -43,12 +43,15 @@ class signals:  # noqa: N801  # used as a verb
         import signal as s
 
         self._before = {s.SIGWINCH: s.signal(s.SIGWINCH, lambda *_: self._resize())}
-        send = self._send
         for number in (s.SIGHUP, s.SIGINT, s.SIGQUIT, s.SIGTERM, s.SIGUSR1, s.SIGUSR2):
-            if send:
-                self._before[number] = s.signal(number, lambda number, _, send=send: send(number))
+            if self._send:
+                self._before[number] = s.signal(number, self._pass)
             elif number != s.SIGINT:  # which raises KeyboardInterrupt already: the terminal is put in order
                 self._before[number] = s.signal(number, _leave)
+
+    def _pass(self, number: int, _: object) -> None:
+        if self._send:
+            self._send(number)
 
     def __exit__(self, *_: object) -> None:
         import signal as s

@@ -22,6 +22,7 @@ from kist.plan.steps import (
     Hook,
     Mount,
     MountAt,
+    OpenPidfd,
     ReportFile,
     Scheduler,
     Seccomp,
@@ -254,7 +255,8 @@ def explain(plan: Plan, index: int, error: int, argument: int, words: str = "") 
     if isinstance(step, Exec) and any(isinstance(e.step, FindCommand) for e in plan):  # it is there: its interpreter?
         text = f"exec {step.argv[0]}: {os.strerror(error).lower()}"
         return StepFailed(text, step=index, errno=error, exit_code=126, code="exec-failed")
-    if isinstance(step, Chdir) and error in (errnos.ENOENT, errnos.ENOTDIR, errnos.EACCES):
+    joins = any(isinstance(e.step, OpenPidfd) for e in plan)  # exec: docker makes a missing directory in run alone
+    if isinstance(step, Chdir) and joins and error in (errnos.ENOENT, errnos.ENOTDIR, errnos.EACCES):
         text = f"no working directory {step.path} in the container: {os.strerror(error)}"
         exit_code = 127 if error == errnos.ENOENT else 126
         return StepFailed(text, step=index, errno=error, exit_code=exit_code, code="no-workdir")

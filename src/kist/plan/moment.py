@@ -10,7 +10,7 @@ _WRITE = "a time such as 2026-11-26T11:37:29Z, seconds since 1970, or how long a
 
 def moment(flag: str, text: str, now_ns: int) -> int:
     """In nanoseconds since 1970. Dates without a zone are local, as in docker. Raises InvalidInput."""
-    whole, dot, fraction = text.partition(".")
+    whole, _, fraction = text.partition(".")
     if whole and DIGITS.issuperset(whole) and DIGITS.issuperset(fraction) and len(whole) <= 12:
         return int(whole) * 10**9 + int((fraction + "0" * 9)[:9])
     if len(text) >= 10 and text[4:5] == "-":

@@ -56,3 +56,4 @@ def _attached(names: tuple[str, ...], *, interactive: bool) -> int:
         own_stdio(request)
         return left(start_and_attach(containers, container, replace(request_of(own), stdin=request.interactive)))
     run_in_foreground(containers, container, own_stdio(request), explainer())
+    return 0
