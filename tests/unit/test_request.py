@@ -62,6 +62,8 @@ EVERY_FLAG = """
 --network host --ip 10.1.0.2 --ip6 fd00::2 --mac-address 02:00:00:00:00:01 --network-alias db
 -p 127.0.0.1:8000-8002:80/udp -P --expose 7
 -h box --domainname dom --add-host a:1.2.3.4 --dns 1.1.1.1 --dns-search b --dns-option ndots:1
+--health-cmd true --health-interval 1 --health-timeout 2 --health-retries 4 --health-start-period 5
+--health-start-interval 6 --no-healthcheck
 --allow-unenforced --without pidns,netns --without netns
 """
 
@@ -79,9 +81,17 @@ def test_every_flag_reaches_its_field() -> None:
         pull="never",
         platform="linux/arm64/v8",
         quiet=True,
+        detach=True,
         restart=Restart("on-failure", 2),
         log_driver="none",
         log_opt={"max-size": 1 << 20, "max-file": 2},
+        health_cmd=("/bin/sh", "-c", "true"),
+        no_healthcheck=True,
+        health_interval_s=1.0,
+        health_timeout_s=2.0,
+        health_start_period_s=5.0,
+        health_start_interval_s=6.0,
+        health_retries=4,
         interactive=True,
         tty=True,
         attach=("stdout",),
