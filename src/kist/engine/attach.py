@@ -74,8 +74,8 @@ class _Attached:
         with self._connect() as self._socket:
             self.resize()
             on_signal = self._pass_signal if self._request.sig_proxy else None
-            with signals(on_signal, self.resize), Raw(0 if self._reads and self._tty else -1):
-                return self._serve()
+            with signals(on_signal, self.resize) as wakes, Raw(0 if self._reads and self._tty else -1):
+                return self._serve(wakes)
 
     def _connect(self) -> socket:
         from socket import AF_UNIX, SOCK_SEQPACKET, socket
@@ -92,11 +92,11 @@ class _Attached:
             self._reads = False  # it has just ended: what it printed is still to be shown
         return made
 
-    def _serve(self) -> int | None:
+    def _serve(self, wakes: int) -> int | None:
         from _thread import start_new_thread
 
         start_new_thread(self._show, ())
-        self._type()
+        self._type(wakes)
         if self._keys.found:
             return None
         if self._problem:
@@ -121,18 +121,23 @@ class _Attached:
 
     # --- what is typed
 
-    def _type(self) -> None:
+    def _type(self, wakes: int) -> None:
         """Until the container has ended, or the detach keys were typed."""
         from select import POLLIN, poll
 
         ready = poll()
         ready.register(self._over, POLLIN)
+        ready.register(wakes, POLLIN)
         if self._reads:
             ready.register(0, POLLIN)
         while True:
             fds = [fd for fd, _ in ready.poll()]
             if self._over in fds:
                 return
+            if wakes in fds:
+                os.read(wakes, 1 << 12)  # their handlers have run
+            if 0 not in fds:
+                continue
             data = self._read()
             if data and self._send(b"d" + data) and not self._keys.found:
                 continue

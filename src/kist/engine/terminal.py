@@ -34,20 +34,26 @@ class Raw:
 
 
 class signals:  # used as a verb
-    """Within the block, signals that would end this process are passed to `send`; SIGWINCH calls `resize`."""
+    """Within the block, signals that would end this process are passed to `send`; SIGWINCH calls `resize`.
+
+    Gives an fd to be polled and read: a signal that comes just before a poll would be seen only after it.
+    """
 
     def __init__(self, send: Callable[[int], None] | None, resize: Callable[[], None]) -> None:
         self._send, self._resize = send, resize
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> int:
         import signal as s
 
+        heard, self._wakes = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        s.set_wakeup_fd(self._wakes, warn_on_full_buffer=False)
         self._before = {s.SIGWINCH: s.signal(s.SIGWINCH, lambda *_: self._resize())}
         for number in (s.SIGHUP, s.SIGINT, s.SIGQUIT, s.SIGTERM, s.SIGUSR1, s.SIGUSR2):
             if self._send:
                 self._before[number] = s.signal(number, self._pass)
             elif number != s.SIGINT:  # which raises KeyboardInterrupt already: the terminal is put in order
                 self._before[number] = s.signal(number, _leave)
+        return heard
 
     def _pass(self, number: int, _: object) -> None:
         if self._send:
@@ -56,6 +62,7 @@ class signals:  # used as a verb
     def __exit__(self, *_: object) -> None:
         import signal as s
 
+        s.set_wakeup_fd(-1)
         for number, handler in self._before.items():
             s.signal(number, handler)
 
