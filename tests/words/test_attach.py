@@ -95,3 +95,12 @@ def test_attach_passes_a_gigabyte_out(cli, box):
     assert count == size
     assert digest.hexdigest() == expected.hexdigest()
     assert process.returncode == 0
+
+
+def test_attach_needs_no_log(cli, box):
+    cli.ok("run", "-d", "--name", "web", "--log-driver", "none", box, "sh", "-c", "sleep 1; echo out; exit 5")
+    done = cli("attach", "--no-stdin", "web")
+    assert (done.returncode, done.stdout) == (5, "out\n")
+    cli.fails("logs", "web")
+    cli.ok("start", "web")
+    cli.ok("rm", "-f", "web")

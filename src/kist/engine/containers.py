@@ -6,7 +6,7 @@
     DATA/containers/ID/stopped   somebody stopped it: a restart policy leaves it alone
     DATA/containers/ID/health    how it was lately, see health.py
     DATA/containers/ID/rw/       what it wrote over its image
-    DATA/containers/ID/log.N     what it said, see engine/logs.py
+    DATA/containers/ID/log.N     what it said, see engine/logs.py; recent.N: the last of it, with --log-driver none
     DATA/containers/.names/NAME  a symlink whose content is the ID
     RUN/ID                       while it runs, see state.py; locked by its supervisor
     RUN/.name-NAME               the same for containers that are not kept

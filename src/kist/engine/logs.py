@@ -25,10 +25,12 @@ class LogRequest(Value):
 
 
 def log_prefix(container: Container) -> str:
-    """Where its supervisor writes. Raises Conflict for a container that keeps nothing."""
-    if container.config.request.log_driver == "none":
-        return f"{container.states.base}/{container.id}/log"
-    return f"{container.path}/log"
+    """Where its supervisor writes; with --log-driver none a little, for those who are attached.
+
+    Raises Conflict for a container that keeps nothing.
+    """
+    name = "recent" if container.config.request.log_driver == "none" else "log"
+    return f"{container.path}/{name}"
 
 
 def logs(container: Container, request: LogRequest, write: Callable[[int, bytes], None]) -> None:
@@ -53,6 +55,8 @@ def copy(
     try:
         directory = os.path.dirname(log_prefix(container))
         follower = Follower(files, directory, lock, on_news) if lock >= 0 else None
+        if follower is None:
+            files.open_new()  # what it printed since, if it was started meanwhile and has ended
         records = Records(request.shown)
         ended = False
         for chunk in files.read(offset):
