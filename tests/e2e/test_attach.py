@@ -41,7 +41,9 @@ def test_run_may_be_left_and_come_back_to():
 
 
 def test_other_keys_to_leave_by_and_those_that_only_begin_like_them():
-    with Terminal([*KIST, "run", "-it", "--name", "shell", "--detach-keys", "ctrl-a,x", "host", "cat", "-v"]) as terminal:
+    with Terminal(
+        [*KIST, "run", "-it", "--name", "shell", "--detach-keys", "ctrl-a,x", "host", "cat", "-v"]
+    ) as terminal:
         terminal.type("\x10\x11\n")
         terminal.expect(r"\^P")
         terminal.type("\x01y\n")
@@ -103,7 +105,9 @@ def test_exec_gives_a_terminal_of_its_own():
 def test_exec_hides_the_callers_terminal():
     """Without -t the command gets pipes: it could type into a terminal that it holds (CVE-2017-5226)."""
     assert kist("run", "-d", "--name", "shell", "host", "sleep", "1000").returncode == 0
-    with Terminal([*KIST, "exec", "-i", "shell", "sh", "-c", "read x; for i in 0 1 2; do test -t $i; echo $x$?; done"]) as t:
+    with Terminal(
+        [*KIST, "exec", "-i", "shell", "sh", "-c", "read x; for i in 0 1 2; do test -t $i; echo $x$?; done"]
+    ) as t:
         t.type("is\n")
         for _ in range(3):
             t.expect("is1")

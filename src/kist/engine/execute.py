@@ -10,7 +10,7 @@ from kist.engine.identity import RootReader, resolve
 from kist.engine.making import own_stdio
 from kist.errors import Conflict, InvalidInput
 from kist.kernel.launcher import become, open_program
-from kist.kernel.probe import probe
+from kist.kernel.probe import groups_denied, probe
 from kist.plan.compile_exec import compile_exec
 from kist.plan.compile_process import DEFAULT_PATH
 from kist.plan.config import Found, exec_config, needs_userns
@@ -73,7 +73,7 @@ def prepare_exec(container: Container, request: ExecRequest) -> Compiled:
     stdio = Stdio(stdin="null") if request.detach else own_stdio(whole)
     setting = Setting(
         id=container.id, files=Files(), mode=DETACH if request.detach else RUN, stdio=stdio,
-        groups_denied=_groups_denied(pid), find_home=request.detach, path=_search_path(whole), clamp=True,
+        groups_denied=groups_denied(f"/proc/{pid}"), find_home=request.detach, path=_search_path(whole), clamp=True,
     )  # fmt: skip
     return compile_exec(spec, spec.process, facts, setting, pid, record.namespaces, record.cgroups)
 
@@ -104,12 +104,3 @@ def _search_path(request: RunRequest) -> str:
     from kist.engine.host_image import search_path
 
     return search_path()
-
-
-def _groups_denied(pid: int) -> bool:
-    """Whether its user namespace forbids setgroups(2). Source: user_namespaces(7)."""
-    try:
-        with open(f"/proc/{pid}/setgroups", "rb", buffering=0) as file:
-            return file.read(5) == b"deny\n"
-    except OSError:
-        return False

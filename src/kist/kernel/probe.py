@@ -373,3 +373,12 @@ def probe() -> HostFacts:
         memory_total_bytes=_count("SC_PHYS_PAGES") * _count("SC_PAGE_SIZE"),
         cpus=_count("SC_NPROCESSORS_ONLN"),
     )
+
+
+def groups_denied(process: str) -> bool:
+    """Whether the user namespace of a process (its directory in /proc) forbids setgroups(2). See user_namespaces(7)."""
+    try:
+        with open(f"{process}/setgroups", "rb", buffering=0) as file:
+            return file.read(5) == b"deny\n"
+    except OSError:
+        return False

@@ -10,7 +10,7 @@ from kist.engine.runtime.notify import callers_socket, directory, with_notificat
 from kist.engine.runtime.ordinary import ordinary
 from kist.errors import Conflict, InvalidInput, NotFound
 from kist.kernel.launcher import become, described, open_program
-from kist.kernel.probe import probe
+from kist.kernel.probe import groups_denied, probe
 from kist.plan.builder import NAMESPACES
 from kist.plan.compile import NOTIFY_NAME, compile_container
 from kist.plan.setting import CREATE, DETACH, RUN, Files, Setting, Stdio
@@ -234,15 +234,6 @@ def _links(spec: Spec) -> tuple[HostLink, ...]:
     with Netlink() as connection:
         found = [link for link in links(connection) if link.name in names]
         return tuple([HostLink(link.name, link.index, tuple(addresses(connection, link.index))) for link in found])
-
-
-def groups_denied(process: str) -> bool:
-    """Whether the user namespace of a process (its directory in /proc) forbids setgroups(2). See user_namespaces(7)."""
-    try:
-        with open(f"{process}/setgroups", "rb", buffering=0) as file:
-            return file.read(5) == b"deny\n"
-    except OSError:
-        return False
 
 
 def open_fds(count: int) -> list[int]:

@@ -6,10 +6,10 @@ import os
 
 from kist.codec import decode_text
 from kist.engine.runtime.container import PAUSED, STOPPED, hook_state
-from kist.engine.runtime.create import groups_denied, open_fds
+from kist.engine.runtime.create import open_fds
 from kist.errors import Conflict, InvalidInput, NotFound
 from kist.kernel.launcher import become, described, open_program
-from kist.kernel.probe import probe
+from kist.kernel.probe import groups_denied, probe
 from kist.plan.compile_exec import compile_exec
 from kist.plan.setting import DETACH, RUN, Files, Setting, Stdio
 from kist.spec.runtime import Process

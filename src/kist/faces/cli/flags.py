@@ -84,7 +84,7 @@ RUN_GROUPS: tuple[Group, ...] = (
             _bool("tty", "Give it a terminal", "t"),
             _many("attach", "STREAM", "Connect stdin, stdout or stderr only", v.stream, short="a"),
             _bool("sig-proxy", "Pass signals on to the command (default true)"),
-            _one("detach-keys", "KEYS", "Keys that leave the container running (ctrl-p,ctrl-q)", v.detach_keys),
+            _one("detach-keys", "KEYS", "Keys that leave it running, unless --rm (ctrl-p,ctrl-q)", v.detach_keys),
             _one("entrypoint", "PROGRAM", "Run this instead of the image's entry point", None),
             _many("env", "KEY[=VALUE]", "Set an environment variable; KEY alone passes yours on", None, short="e"),
             _many("env-file", "FILE", "Read environment variables from a file", None, field="env"),
