@@ -6,9 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,58 +19,12 @@ from kist.kernel.launcher import Launcher, open_program
 from kist.network.attach import database
 from kist.plan.setting import Stdio
 from kist.plan.steps import HOST, Await, Entry, Open, Slots
+from machine import Machine, machine, wait_until
 from netns import Namespace
 
+__all__ = ["machine"]
+
 pytestmark = [needs_root, pytest.mark.skipif(not shutil.which("ip"), reason="needs ip: apt-get install iproute2")]
-
-
-class Machine(Namespace):
-    """A host."""
-
-    def kist(self, *args: str, **kwargs) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.argv(*KIST, *args), capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, **kwargs
-        )
-
-    def run(self, *args: str) -> str:
-        done = self.kist("run", "--rm", "--cap-add", "NET_RAW", *args)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    @contextmanager
-    def container(self, *args: str) -> Iterator[subprocess.Popen]:
-        """One that runs; its command says when it is ready, by a line."""
-        process = subprocess.Popen(
-            self.argv(*KIST, "run", "--rm", "--init", "--cap-add", "NET_RAW", *args), stdout=subprocess.PIPE, text=True
-        )
-        with process:
-            try:
-                assert process.stdout
-                process.first = process.stdout.readline().strip()
-                yield process
-                process.terminate()
-            except BaseException:
-                process.kill()
-                raise
-
-    def links(self) -> set[str]:
-        return {link["ifname"] for link in self.ip("link", "show")} - {"lo"}
-
-
-@pytest.fixture
-def machine(run_dir: Path) -> Iterator[Machine]:
-    here = Machine()
-    yield here
-    here.inside(StateDirectory(str(run_dir)).sweep)
-    here.close()
-    shutil.rmtree(run_dir / ".network", ignore_errors=True)  # what networks are outlives containers
-
-
-def wait_until(what, timeout_s: float = 20) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 ADDRESS = "ip -4 -o address show dev eth0 | awk '{print $4}'"

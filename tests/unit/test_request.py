@@ -59,7 +59,7 @@ EVERY_FLAG = """
 --device-write-iops /dev/a:4 --cgroup-parent /p
 --cap-add net_raw --cap-drop all --security-opt no-new-privileges=false --privileged --sysctl net.core.somaxconn=1
 --userns host --pid host --ipc none --uts private --cgroupns host --time-offset 5
---network host --ip 10.1.0.2 --ip6 fd00::2 --mac-address 02:00:00:00:00:01 --network-alias db
+--network red --network blue --ip 10.1.0.2 --ip6 fd00::2 --mac-address 02:00:00:00:00:01 --network-alias db
 -p 127.0.0.1:8000-8002:80/udp -P --expose 7
 -h box --domainname dom --add-host a:1.2.3.4 --dns 1.1.1.1 --dns-search b --dns-option ndots:1
 --health-cmd true --health-interval 1 --health-timeout 2 --health-retries 4 --health-start-period 5
@@ -146,7 +146,8 @@ def test_every_flag_reaches_its_field() -> None:
         uts="private",
         cgroupns="host",
         time_offset=made.time_offset,
-        network="host",
+        network="red",
+        more_networks=("blue",),
         ip=bytes((10, 1, 0, 2)),
         ip6=bytes.fromhex("fd00" + "0" * 27 + "2"),
         mac_address=b"\x02\0\0\0\0\1",
@@ -170,7 +171,12 @@ def test_every_flag_reaches_its_field() -> None:
 
 
 def test_every_flag_has_a_field_and_every_field_a_flag() -> None:
-    assert {flag.request_field for flag in FLAGS} == set(RunRequest.__fields__) - {"image", "command", "image_volumes"}
+    assert {flag.request_field for flag in FLAGS} == set(RunRequest.__fields__) - {
+        "image",
+        "command",
+        "image_volumes",
+        "more_networks",
+    }
 
 
 def test_flag_names_are_unique() -> None:

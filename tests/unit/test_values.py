@@ -113,6 +113,8 @@ ACCEPTED = [
     (v.network, "host", "host"),
     (v.network, "default", "bridge"),
     (v.network, "web-1", "web-1"),
+    (v.network, "container:web", "container:web"),
+    (v.network, "ns:/run/netns/x", "ns:/run/netns/x"),
     (v.mac_address, "02-42-AC-11-00-02", bytes.fromhex("0242ac110002")),
     (v.publish, "80", Publish("tcp", 80, 80)),
     (v.publish, "8080:80/UDP", Publish("udp", 80, 80, b"", 8080, 8080)),
@@ -135,7 +137,7 @@ REFUSED = [
     (v.expose, ["8080:80"]),
     (v.ipv4, ["1.2.3", "::1", ""]),
     (v.mac_address, ["", "02:00", "01:00:00:00:00:01", "00:00:00:00:00:00", "02:00:00:00:00:0g"]),
-    (v.network, ["", "a b", "../x"]),
+    (v.network, ["", "a b", "../x", "container:", "ns:x"]),
     (
         v.size,
         ["", "b", "m", "-1", "-5m", "1e3", "0x10", "1_000", "٣", "hello", "32mm", "32bb", "32kic", "32ki b", " 32"],
@@ -152,7 +154,7 @@ REFUSED = [
     (v.seconds, ["", "s", "-", "1h30", "1d", "1.2.3", "1 s", "1sm", "9999999h", "--1", "1e3", "."]),
     (v.timeout, ["0", "-1", "1us"]),
     (v.time_offset, ["", "0.5", "realtime=1", "monotonic=1,monotonic=2", "1,2", "monotonic=", "monotonic=1,"]),
-    (v.container_name, ["", "a", "-ab", ".ab", "a/b", "../x", "a b", "ä1", "a\n", "a" * 129]),
+    (v.container_name, ["", "-ab", ".ab", "a/b", "../x", "a b", "ä1", "a\n", "a" * 129]),
     (v.hostname, ["", "-a", ".a", "a b", "a\nb", "h" * 65, "a/b", "ä"]),
     (v.user, ["", ":", "a:", ":a", "a:b:c", "-1", "+1", "4294967295", "99999999999999999999", "a b", "a\n", "0:-1"]),
     (v.group, ["", "-5", "4294967295", "a:b"]),
@@ -176,8 +178,6 @@ REFUSED = [
 ]
 
 LATER = [
-    (v.network, "ns:/run/netns/x"),
-    (v.network, "container:web"),
     (v.namespace("host"), "container:web"),
     (v.add_host, "a:host-gateway"),
     (v.storage_size, "inodes=5"),

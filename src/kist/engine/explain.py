@@ -42,7 +42,7 @@ def explain(request: RunRequest, format: str, step: int | None, colour: bool, wi
 
 def cables_of(request: RunRequest, facts: HostFacts, id: str) -> tuple[Cable, ...]:
     """As they would be: nothing is taken. Raises what taking them would raise."""
-    if request.network in ("none", "host"):
+    if not request.in_networks:
         if request.publish or request.publish_all:
             from kist.network.publish import check_published
 

@@ -15,6 +15,7 @@ from kist.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from kist.engine.joining import Joined
     from kist.network.attach import Attachment
     from kist.plan.facts import HostFacts
 
@@ -44,6 +45,7 @@ class Making:
         facts = probe()
         self.id, self.states, self.kept = id, states, kept
         self.attachment: Attachment | None = None
+        self.joined: Joined | None = None
         self._name = ""
         self.source = Source(request, facts, scratch_for(request, facts, f"{path}/scratch"), kept)
         try:
@@ -60,6 +62,11 @@ class Making:
     def _prepare(self, facts: HostFacts, stdio: Stdio, path: str, attached: bool) -> None:
         request, kept = self.source.request, self.kept
         self._attach(request, facts)
+        if "container:" in request.network + request.pid or "ns:" in request.network + request.pid:
+            from kist.engine.joining import join
+
+            self.joined = join(request, facts, self.states)
+            self.source.add_files(self.joined.files)
         if request.name and not kept:
             self._name = self.states.claim(request.name, self.id)
         names = ("attach", "health") if kept else ()
@@ -68,7 +75,7 @@ class Making:
         cables, networks = (self.attachment.cables, self.attachment.networks) if self.attachment else ((), ())
         setting = setting_for(request, self.id, self.source, stdio, removals, attached=attached, cables=cables,
                               kept=kept)  # fmt: skip
-        self.prepared = Prepared(request, facts, setting, self.source)
+        self.prepared = Prepared(request, facts, setting, self.source, self.joined.paths if self.joined else {})
         self.compiled = self.prepared.compiled
         if self.compiled.cgroup_leaf:
             from kist.kernel.cgroup import enter
@@ -81,10 +88,12 @@ class Making:
         ))  # fmt: skip
 
     def _attach(self, request: RunRequest, facts: HostFacts) -> None:
-        if request.network not in ("none", "host"):
+        if request.in_networks:
             from kist.network.attach import attach
+            from kist.value import replace
 
-            self.attachment = attach(self.states, request, facts, self.id)
+            named = replace(request, name=self.kept.name) if self.kept else request
+            self.attachment = attach(self.states, named, facts, self.id)
         elif request.publish or request.publish_all:
             from kist.network.publish import check_published
 
@@ -93,7 +102,8 @@ class Making:
     @property
     def kept_fds(self) -> tuple[int, ...]:
         lease = (self.source.lease,) if self.source.lease >= 0 else ()
-        return (self.state.fd, *lease, *(self.attachment.fds if self.attachment else ()))
+        joined = self.joined.fds if self.joined else ()
+        return (self.state.fd, *lease, *joined, *(self.attachment.fds if self.attachment else ()))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -107,6 +117,8 @@ class Making:
                 os.unlink(self._name)
         self.state.close()
         self.source.close()
+        if self.joined:
+            self.joined.close()
         if self.attachment:
             self.attachment.close()
             if remove:

@@ -15,7 +15,7 @@ from kist.plan.setting import Files, Setting, Stdio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from kist.engine.making import Keeping
     from kist.plan.compile import Compiled
@@ -100,6 +100,12 @@ class Source:
                            directories=volumes)  # fmt: skip
         self.read = lambda path: lease.read(path.removeprefix("/etc/"))
 
+    def add_files(self, files: Sequence[tuple[str, bytes]]) -> None:
+        """To be written in place of what the root file system has."""
+        from kist.value import replace
+
+        self.files = replace(self.files, files=(*self.files.files, *files))
+
     @property
     def image(self) -> str:
         """The digest of the image's manifest; "" for another source."""
@@ -126,12 +132,15 @@ def _emulators() -> list[str]:
 class Prepared:
     """A request, compiled for this host."""
 
-    def __init__(self, request: RunRequest, facts: HostFacts, setting: Setting, source: Source) -> None:
+    def __init__(
+        self, request: RunRequest, facts: HostFacts, setting: Setting, source: Source, joined: Mapping[str, str] = {}
+    ) -> None:
         found = Found(
             identity=resolve(request.user, request.group_add, source.read),
             path=source.path,
             devices=tuple(d for asked in request.devices for d in _devices(asked)),
             block_devices=_block_devices(request),
+            joined=joined,
         )
         _check_sources(request)
         self.spec: Spec = container_config(request, facts, found, setting.id)
@@ -187,7 +196,7 @@ def _network_files(
     request: RunRequest, name: str, cables: tuple[Cable, ...]
 ) -> tuple[tuple[str, bytes], ...]:  # fmt: skip
     files = []
-    if request.uts != "host":
+    if request.uts != "host" and not request.network.startswith("container:"):
         hosts = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
         own = [a.local for cable in cables for a in cable.addresses]
         if own:

@@ -15,7 +15,7 @@ from kist.network.network import DEFAULT, DEFAULT_BRIDGE, Network, mac_for
 from kist.network.publish import close, publish_ports
 from kist.plan import rtnetlink as rt
 from kist.plan.compile_cable import Cable
-from kist.value import Value
+from kist.value import Value, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,38 +95,84 @@ def attach(states: States, request: RunRequest, facts: HostFacts, id: str, *, pr
 
 
 def _attach(db: Database, connection: Netlink, request: RunRequest, id: str, pretend: bool) -> Attachment:
+    """The first network has the published ports; the first one that is not internal, the default routes."""
     db.bury_dead()
-    network = _network(db, connection, request.network)
-    address4, address6 = (db.free_address(network, n, asked) for n, asked in ((4, request.ip), (6, request.ip6)))
-    outside = f"kist{id[:10]}"
-    mac = request.mac_address or mac_for(address4 or address6)
-    names = (request.hostname or id[:12], *request.network_alias)
-    db.hold(Holder(container=id, network=network.name, name=request.name, address4=address4, address6=address6,
-                   mac=mac, outside=outside, aliases=names))  # fmt: skip
-    index, notes = (0, ()) if pretend else bridge.ensure(connection, network)
-    ports, fds = publish_ports(db, network, request, id, (address4, address6), pretend)
+    cables: list[Cable] = []
+    notes: list[str] = []
+    fds: list[int] = []
+    routed = False
     try:
-        if not pretend:
-            firewall.ensure(db, network)
-            if ports:
-                bridge.set_sysctl(("net", "ipv4", "conf", network.bridge, "route_localnet"), "1")
+        for i, name in enumerate(request.in_networks):
+            network = _network(db, connection, name)
+            place = Place.of(request, id, i, routes=not (routed or network.internal))
+            cable, said = plug(db, connection, network, place, pretend)
+            routed = routed or bool(cable.gateways)
+            notes += said
+            if i == 0:
+                targets = tuple([a.local for a in cable.addresses])
+                ports, opened = publish_ports(db, network, request, id, targets, pretend)
+                fds += opened
+                if ports and not pretend:
+                    bridge.set_sysctl(("net", "ipv4", "conf", network.bridge, "route_localnet"), "1")
+                wished = {p.host_first for p in request.publish}
+                notes += [f"{port} leads to port {port.target_port}" for port in ports if port.port not in wished]
+                cable = replace(cable, ports=ports)
+            cables.append(cable)
     except BaseException:
-        close(list(fds))
+        close(fds)
         raise
-    wished = {p.host_first for p in request.publish}
-    notes = (*notes, *[f"{port} leads to port {port.target_port}" for port in ports if port.port not in wished])
+    return Attachment(cables=tuple(cables), networks=tuple([c.network for c in cables]), notes=tuple(notes),
+                      fds=tuple(fds))  # fmt: skip
+
+
+class Place(Value):
+    """What a container asks for in a network. `number` counts its cables."""
+
+    container: str
+    name: str
+    number: int
+    ip: bytes = b""
+    ip6: bytes = b""
+    mac: bytes = b""
+    aliases: tuple[str, ...] = ()
+    routes: bool = True  # default routes lead there
+
+    @classmethod
+    def of(cls, request: RunRequest, id: str, number: int, *, routes: bool) -> Place:
+        """Addresses are those of the first network that a request names."""
+        names = (request.hostname or id[:12], *request.network_alias)
+        asked = (request.ip, request.ip6, request.mac_address) if number == 0 else (b"", b"", b"")
+        return cls(id, request.name, number, *asked, names, routes)
+
+
+def plug(
+    db: Database, connection: Netlink, network: Network, place: Place, pretend: bool = False
+) -> tuple[Cable, tuple[str, ...]]:
+    """A place in a network, written down, and the cable that leads there; what the user should know besides."""
+    address4, address6 = (db.free_address(network, n, asked) for n, asked in ((4, place.ip), (6, place.ip6)))
+    outside = f"kist{place.container[:10]}{_LETTERS[place.number] if place.number else ''}"
+    inside = f"eth{place.number}"
+    mac = place.mac or mac_for(address4 or address6)
+    db.hold(Holder(container=place.container, network=network.name, name=place.name, address4=address4,
+                   address6=address6, mac=mac, outside=outside, inside=inside, aliases=place.aliases))  # fmt: skip
+    index, notes = (0, ()) if pretend else bridge.ensure(connection, network)
+    if not pretend:
+        firewall.ensure(db, network)
     addresses, gateways = [], []
     for subnet, address in ((network.subnet(4), address4), (network.subnet(6), address6)):
         if subnet and address:
             flags = rt.NO_DAD if subnet.family == 6 else 0
             addresses.append(rt.Address(address, subnet.prefix, index=rt.UNKNOWN, flags=flags))
             gateways.append(subnet.gateway)
-    cable = Cable(
-        network=network.name, bridge=network.bridge, bridge_index=index, outside=outside, mac=mac, mtu=network.mtu,
-        addresses=tuple(addresses), gateways=() if network.internal else tuple(gateways),
-        ports=ports,
-    )  # fmt: skip
-    return Attachment(cables=(cable,), networks=(network.name,), notes=notes, fds=fds)
+    return Cable(
+        network=network.name, bridge=network.bridge, bridge_index=index, outside=outside, inside=inside, mac=mac,
+        mtu=network.mtu, addresses=tuple(addresses),
+        gateways=tuple(gateways) if place.routes and not network.internal else (),
+    ), notes  # fmt: skip
+
+
+_LETTERS = "0123456789abcdefghijklmnopqrstuvwxyz"  # cables of one container: an interface's name has 15 bytes
+CABLES_MOST = len(_LETTERS)
 
 
 def _network(db: Database, connection: Netlink, name: str) -> Network:

@@ -16,6 +16,7 @@ import os
 
 from kist.codec import decode_text, dumps
 from kist.errors import Conflict, InvalidInput, NotFound
+from kist.network import durable
 from kist.network.network import Network
 from kist.plan.ports import Port
 from kist.plan.rtnetlink import address_text
@@ -29,12 +30,13 @@ DIRECTORY = ".network"
 _SCHEMA = (
     "CREATE TABLE networks (name TEXT PRIMARY KEY, bridge TEXT UNIQUE, record TEXT, last4 INTEGER, last6 INTEGER)",
     """CREATE TABLE holders (container TEXT, network TEXT, name TEXT, address4 BLOB, address6 BLOB, mac BLOB,
-       outside TEXT, aliases TEXT, PRIMARY KEY (container, network), UNIQUE (network, address4),
-       UNIQUE (network, address6))""",
+       outside TEXT, aliases TEXT, inside TEXT DEFAULT 'eth0', PRIMARY KEY (container, network),
+       UNIQUE (network, address4), UNIQUE (network, address6))""",
     """CREATE TABLE ports (container TEXT, protocol TEXT, address BLOB, port INTEGER, target BLOB, target_port INTEGER,
        PRIMARY KEY (protocol, address, port))""",
-    "PRAGMA user_version = 1",
+    "PRAGMA user_version = 2",
 )
+_FROM_1 = ("ALTER TABLE holders ADD COLUMN inside TEXT DEFAULT 'eth0'", "PRAGMA user_version = 2")
 
 
 class Holder(Value):
@@ -47,6 +49,7 @@ class Holder(Value):
     address6: bytes = b""
     mac: bytes = b""
     outside: str = ""  # the cable's end in the bridge
+    inside: str = "eth0"  # and the one in the container
     aliases: tuple[str, ...] = ()
 
 
@@ -69,9 +72,12 @@ class Database:
             self._db = connect(f"{self._directory}/state.db", isolation_level=None)
             self._db.execute("PRAGMA synchronous = OFF")  # tmpfs: there is nothing to wait for
             self._db.execute("BEGIN IMMEDIATE")
-            if not self._db.execute("PRAGMA user_version").fetchone()[0]:
-                for statement in _SCHEMA:
-                    self._db.execute(statement)
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            for statement in () if version == 2 else _FROM_1 if version == 1 else _SCHEMA:
+                self._db.execute(statement)
+            if not version:
+                for network in durable.networks():
+                    self.add_network(network)
         except BaseException:
             os.close(self._lock)
             raise
@@ -119,7 +125,7 @@ class Database:
         return [
             Holder(
                 container=row[0], network=row[1], name=row[2], address4=row[3] or b"", address6=row[4] or b"",
-                mac=row[5], outside=row[6], aliases=tuple(row[7].split()),
+                mac=row[5], outside=row[6], aliases=tuple(row[7].split()), inside=row[8],
             )
             for row in rows
         ]  # fmt: skip
@@ -181,7 +187,12 @@ class Database:
         if h.mac and self._db.execute(query, (h.network, h.mac)).fetchone():
             raise Conflict(f"the MAC address {h.mac.hex(':')} is taken in the network {h.network}")
         row = (h.container, h.network, h.name, h.address4 or None, h.address6 or None, h.mac, h.outside)
-        self._db.execute("INSERT INTO holders VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*row, " ".join(h.aliases)))
+        values = (*row, " ".join(h.aliases), h.inside)
+        self._db.execute("INSERT INTO holders VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+
+    def leave(self, h: Holder) -> None:
+        """Give one place back."""
+        self._db.execute("DELETE FROM holders WHERE container = ? AND network = ?", (h.container, h.network))
 
     def hold_port(self, container: str, port: Port) -> None:
         """Raises Conflict."""

@@ -6,7 +6,7 @@ import os
 
 from kist.errors import Conflict, InvalidInput, KistError, NotFound, Refused
 from kist.kernel.netlink import Netlink
-from kist.network import bridge, firewall
+from kist.network import bridge, durable, firewall
 from kist.network.attach import database, now
 from kist.network.database import Holder
 from kist.network.network import DEFAULT, MODES, MTU_OPTION, Network, Subnet, make_subnet
@@ -64,6 +64,7 @@ def create(states: States, request: NetworkRequest) -> tuple[Network, tuple[str,
         with database(states) as db, Netlink() as connection:
             _, notes = bridge.ensure(connection, network)
             firewall.ensure(db, network)
+            durable.save(network)
     except KistError:
         with database(states) as db:
             db.remove_network(network)
@@ -140,6 +141,7 @@ def remove(states: States, name_or_id: str) -> Network:
                            code="network-in-use")  # fmt: skip
         bridge.remove(connection, network)
         firewall.forget(network)
+        durable.forget(network)
         db.remove_network(network)
     return network
 

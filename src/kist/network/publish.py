@@ -23,7 +23,7 @@ _AF_INET, _AF_INET6, _STREAM, _DATAGRAM, _CLOEXEC = 2, 10, 1, 2, 0o2000000
 
 
 def publish_ports(
-    db: Database, network: Network, request: RunRequest, id: str, targets: tuple[bytes, bytes], pretend: bool
+    db: Database, network: Network, request: RunRequest, id: str, targets: tuple[bytes, ...], pretend: bool
 ) -> tuple[tuple[Port, ...], tuple[int, ...]]:
     """The ports, and the sockets that keep them. Raises Conflict, InvalidInput, NotFound."""
     ports: list[Port] = []
@@ -78,7 +78,8 @@ def _publish(db: Database, one: Publish, target: bytes, id: str, pretend: bool) 
                 fd, found = (-1, number or 49152) if pretend else _reserve(one.protocol, address, number)
                 port = Port(one.protocol, address, found, target, one.first + offset)
                 try:
-                    db.hold_port(id, port)
+                    if number or not pretend:
+                        db.hold_port(id, port)
                 except BaseException:
                     close([fd])
                     raise

@@ -8,13 +8,16 @@ from kist.plan import firewall
 from kist.plan import flags as f
 from kist.plan import rtnetlink as rt
 from kist.plan.netlink import NETFILTER, ROUTE, batch
-from kist.plan.steps import Await, Netlink, OpenNamespace, Signal
+from kist.plan.steps import HOST, Await, Entry, Leave, Netlink, Open, OpenNamespace, Signal, Slots
 from kist.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
     from kist.plan.builder import Builder
     from kist.plan.ports import Port
+    from kist.plan.steps import Plan
 
 
 class Cable(Value):
@@ -48,7 +51,8 @@ def connect(b: Builder, cables: tuple[Cable, ...]) -> None:
     namespace = b.slot()
     b.host("network", OpenNamespace("net", namespace), "where the cables end")
     for cable in cables:
-        _plug(b, cable, namespace)
+        for step, why in plug(cable, namespace):
+            b.host("network", step, why)
     b.host("network", Signal(), "the network is there")
     b.init("network", Await(), "for the network")
 
@@ -62,7 +66,8 @@ def _publish(b: Builder, port: Port) -> None:
     b.host("network", Netlink(NETFILTER, batch(firewall.add_port(port)), commands), f"{port} is published")
 
 
-def _plug(b: Builder, c: Cable, namespace: int) -> None:
+def plug(c: Cable, namespace: int) -> Iterator[tuple[Netlink, str]]:
+    """The steps that make a cable, and what each is for. `namespace`: a slot with the container's network namespace."""
     veth = rt.add_veth(
         c.outside, c.inside, netns_fd=rt.UNKNOWN, master=c.bridge_index, mtu=c.mtu, peer_mac=c.mac
     )  # fmt: skip
@@ -72,12 +77,12 @@ def _plug(b: Builder, c: Cable, namespace: int) -> None:
         f"ip link add {c.outside} master {c.bridge}{mtu} up type veth peer name {c.inside} netns $target{mtu}{mac}"
     )
     step = Netlink(ROUTE, batch((veth,)), (command,), target=namespace, target_at=rt.netns_at(veth))
-    b.host("network", step, f"a cable, one end in the bridge of the network {c.network}")
+    yield step, f"a cable, one end in the bridge of the network {c.network}"
     if c.ports:
         hairpin = (rt.set_port(rt.UNKNOWN, hairpin=True),)
         hairpins = (f"bridge link set dev {c.outside} hairpin on",)
         step = Netlink(ROUTE, batch(hairpin), hairpins, link=c.outside)
-        b.host("network", step, "it may ask for what it published itself")
+        yield step, "it may ask for what it published itself"
     asked = []
     for a in c.addresses:
         nodad = " nodad" if a.flags & rt.NO_DAD else ""
@@ -89,8 +94,20 @@ def _plug(b: Builder, c: Cable, namespace: int) -> None:
         six = "-6 " if len(gateway) == 16 else ""
         asked.append((rt.add_route(route), f"ip {six}route add default via {rt.address_text(gateway)}"))
     messages, commands = batch([m for m, _ in asked]), tuple([w for _, w in asked])
-    b.host(
-        "network",
-        Netlink(ROUTE, messages, commands, namespace=namespace, link=c.inside),
-        "its end in the container",
-    )
+    yield Netlink(ROUTE, messages, commands, namespace=namespace, link=c.inside), "its end in the container"
+
+
+def unplug(inside: str, namespace: int) -> tuple[Netlink, str]:
+    """A cable goes with either of its ends."""
+    gone = Netlink(ROUTE, rt.delete_link(rt.UNKNOWN), (f"ip link delete {inside}",), namespace=namespace, link=inside)
+    return gone, "the cable goes, with both ends"
+
+
+def alone(path: str, steps: Callable[[int], Iterable[tuple[Netlink, str]]]) -> Plan:
+    """A plan for a container that runs: `path` leads to its network namespace."""
+    first = [Entry(Open(path, _O_RDONLY_CLOEXEC, Slots.FIRST_FREE), HOST, "network", "the container's network")]
+    rest = [Entry(step, HOST, "network", why) for step, why in steps(Slots.FIRST_FREE)]
+    return (*first, *rest, Entry(Leave(), HOST, "network", "all is done"))
+
+
+_O_RDONLY_CLOEXEC = 0o2000000

@@ -70,6 +70,7 @@ class Found(Value):
     path: str = DEFAULT_PATH
     devices: tuple[HostDevice, ...] = ()
     block_devices: Mapping[str, tuple[int, int]] = {}  # path -> number, of those in limits
+    joined: Mapping[str, str] = {}  # OCI namespace -> path of one that exists
 
 
 def needs_userns(request: RunRequest, facts: HostFacts) -> bool:
@@ -122,9 +123,13 @@ class _Config:
         r = self.r
         open_paths = r.privileged or r.security_opt.systempaths_unconfined
         linux = oci.Linux(
-            namespaces=tuple(oci.Namespace(name) for name in oci.NAMESPACE_ORDER if name in self.namespaces),
-            uid_mappings=id_mappings(self.facts, "uid") if self.userns else (),
-            gid_mappings=id_mappings(self.facts, "gid") if self.userns else (),
+            namespaces=tuple(
+                oci.Namespace(name, self.found.joined.get(name, ""))
+                for name in oci.NAMESPACE_ORDER
+                if name in self.namespaces
+            ),
+            uid_mappings=id_mappings(self.facts, "uid") if self.userns and "user" not in self.found.joined else (),
+            gid_mappings=id_mappings(self.facts, "gid") if self.userns and "user" not in self.found.joined else (),
             time_offsets=self._time_offsets(),
             devices=tuple(
                 oci.Device(d.target, d.kind, d.major, d.minor, d.mode, d.uid, d.gid) for d in self.found.devices
@@ -179,7 +184,7 @@ class _Config:
 
     def _network_sysctls(self) -> dict[str, str]:
         """Docker's: ping needs no capability there, nor do low ports."""
-        if self.r.network in ("none", "host"):
+        if not self.r.in_networks:
             return {}
         last = 2**31 - 1
         if self.userns:

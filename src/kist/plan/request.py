@@ -212,14 +212,15 @@ class RunRequest(Value):
 
     # namespaces; "" is kist's default
     userns: str = ""  # "", "private", "host"
-    pid: str = ""  # "", "private", "host"
+    pid: str = ""  # "", "private", "host", "container:NAME", "ns:PATH"
     ipc: str = ""  # "", "none" (no /dev/shm), "private", "shareable", "host"
     uts: str = ""  # "", "private", "host"
     cgroupns: str = ""  # "", "private", "host"
     time_offset: TimeOffset | None = None
 
     # the network
-    network: str = "none"  # "none", "host", or the name of a network
+    network: str = "none"  # "none", "host", "container:NAME", "ns:PATH", or the name of a network
+    more_networks: tuple[str, ...] = ()  # that it is in besides
     ip: bytes = b""  # packed
     ip6: bytes = b""
     mac_address: bytes = b""
@@ -233,6 +234,12 @@ class RunRequest(Value):
     dns: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
     dns_option: tuple[str, ...] = ()
+
+    @property
+    def in_networks(self) -> tuple[str, ...]:
+        """Names of networks with cables; (): none, the host's, or another container's namespace."""
+        alone = self.network in ("none", "host") or self.network.startswith(("container:", "ns:"))
+        return () if alone else (self.network, *self.more_networks)
 
     # kist's own
     allow_unenforced: bool = False  # run although a protection that was asked for can't be enforced, and say so

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kist.plan.request import Publish
 
 MIN_MEMORY_BYTES = 6 << 20  # docker's: below it a container cannot start
+JOINS = ("container:", "ns:")
 MAX_ID = 2**32 - 2  # the last uid_t; 2**32-1 is "no id" to setresuid(2)
 INT64 = 2**63 - 1
 _LOWER = "abcdefghijklmnopqrstuvwxyz"
@@ -173,9 +174,9 @@ def platform(flag: str, text: str) -> str:
 
 
 def container_name(flag: str, text: str) -> str:
-    """`[a-zA-Z0-9][a-zA-Z0-9_.-]+`, at most 128: it names directories."""
-    if not 2 <= len(text) <= 128 or text[0] not in WORD or not set(text) <= WORD | set("_.-"):
-        why = "a name is 2 to 128 letters, digits, '_', '.' and '-', and begins with a letter or digit"
+    """`[a-zA-Z0-9][a-zA-Z0-9_.-]*`, at most 128: it names files."""
+    if not 1 <= len(text) <= 128 or text[0] not in WORD or not set(text) <= WORD | set("_.-"):
+        why = "a name is 1 to 128 letters, digits, '_', '.' and '-', and begins with a letter or digit"
         raise bad(flag, text, why, f"for example {flag} web-1")
     return text
 
@@ -347,10 +348,20 @@ def dns_option(flag: str, text: str) -> str:
 
 
 def network(flag: str, text: str) -> str:
-    """ "none", "host" or the name of a network; "bridge" is that of the default one."""
-    if text.startswith(("container:", "ns:")):
-        raise later(flag, text, "joining another network namespace comes later", f"{flag} bridge, none or host")
+    """ "none", "host", a namespace that exists, or the name of a network; "bridge" is that of the default one."""
+    if text.startswith(JOINS):
+        return joined(flag, text)
     return "bridge" if text == "default" else container_name(flag, text)
+
+
+def joined(flag: str, text: str) -> str:
+    """`container:NAME` or `ns:PATH`: a namespace that exists."""
+    kind, _, what = text.partition(":")
+    if kind == "container" and not what:
+        raise bad(flag, text, "the container is missing", f"{flag} container:web")
+    if kind == "ns" and not what.startswith("/"):
+        raise bad(flag, text, "the path is not absolute", f"{flag} ns:/run/netns/blue")
+    return text
 
 
 def mac_address(flag: str, text: str) -> bytes:
@@ -400,10 +411,12 @@ def _ip(flag: str, text: str, version: int) -> bytes:
 
 
 def namespace(*words: str) -> Callable[[str, str], str]:
-    """A namespace mode. Docker's `container:NAME` is understood, and refused until kist can."""
-    parse = choice(*words)
+    """A namespace mode. `container:NAME` and `ns:PATH` only where "join" is among the words."""
+    parse = choice(*[word for word in words if word != "join"])
 
     def mode(flag: str, text: str) -> str:
+        if text.startswith(JOINS) and "join" in words:
+            return joined(flag, text)
         if text.startswith("container:"):
             raise later(flag, text, "joining another container's namespace comes later", f"one of: {', '.join(words)}")
         return parse(flag, text) if text else text
@@ -520,6 +533,9 @@ def check(request: RunRequest) -> None:
     refuse(bool(named), "--hostname", "with --uts host it would rename the host", "it without --uts host")
     timeless = request.time_offset is not None and "timens" in request.without
     refuse(timeless, "--time-offset", "--without timens leaves no clocks of its own", "one or the other")
+    alone = bool(request.more_networks) and not request.in_networks
+    alone = alone or any(name in ("none", "host") or name.startswith(JOINS) for name in request.more_networks)
+    refuse(alone, "--network", "none, host and the namespaces of others go with no other network", "one --network")
     seen: set[str] = set()
     for flag, requests in (("--volume", request.volumes), ("--mount", request.mounts), ("--tmpfs", request.tmpfs)):
         for target in (r.target for r in requests):

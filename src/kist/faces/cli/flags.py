@@ -163,7 +163,8 @@ RUN_GROUPS: tuple[Group, ...] = (
         "Namespaces",
         (
             _one("userns", "MODE", "User namespace: private or host", v.namespace("private", "host")),
-            _one("pid", "MODE", "PID namespace: private or host", v.namespace("private", "host")),
+            _one("pid", "MODE", "PID namespace: private, host, container:NAME or ns:PATH",
+                 v.namespace("private", "host", "join")),
             _one("ipc", "MODE", "IPC namespace: none, private, shareable or host",
                  v.namespace("none", "private", "shareable", "host")),
             _one("uts", "MODE", "Host name namespace: private or host", v.namespace("private", "host")),
@@ -174,8 +175,8 @@ RUN_GROUPS: tuple[Group, ...] = (
     (
         "Network",
         (
-            _one("network", "NETWORK", "none, host, bridge or one of kist network create (none)", v.network,
-                 alias="net"),
+            _many("network", "NETWORK", "none, host, bridge, one of kist network create, container:NAME, ns:PATH",
+                  None, alias="net"),
             _one("ip", "IP", "IPv4 address in the network", v.ipv4),
             _one("ip6", "IP", "IPv6 address in the network", v.ipv6),
             _one("mac-address", "MAC", "MAC address in the network", v.mac_address),

@@ -134,6 +134,10 @@ def _from_caller(given: Mapping[str, Sequence[str]], caller: Caller) -> dict[str
         fields["mounts"] = tuple(mount_values.mount("--mount", t, caller.directory()) for t in given["mount"])
     if "security-opt" in given:
         fields["security_opt"] = values.security_opt("--security-opt", given["security-opt"], caller.read)
+    if "network" in given:
+        chosen = dict.fromkeys(values.network("--network", text) for text in given["network"])
+        fields["network"], *more = chosen
+        fields["more_networks"] = tuple(more)
     if "entrypoint" in given:
         program = given["entrypoint"][-1]
         fields["entrypoint"] = (program,) if program else ()

@@ -57,6 +57,8 @@ VERBS = {
     "network create": "Make a network that containers may be in",
     "network ls": "List the networks",
     "network inspect": "Tell all about networks, as JSON",
+    "network connect": "Put a container into another network",
+    "network disconnect": "Take a container out of a network",
     "network rm": "Remove networks",
     "network prune": "Remove the networks that no container is in",
     "system df": "Say what takes how much of the disk",
@@ -87,8 +89,7 @@ _ALIASES = {
 # Docker's verbs that kist does not have yet.
 # fmt: off
 _LATER = frozenset((
-    "build", "commit", "compose", "cp", "export", "info", "inspect", "network connect",
-    "network disconnect", "top", "volume",
+    "build", "commit", "compose", "cp", "export", "info", "inspect", "top", "volume",
 ))
 # fmt: on
 

@@ -1,0 +1,154 @@
+"""`kist network connect` and `disconnect`: a cable for a container that runs, and its wish for the next start."""
+
+from __future__ import annotations
+
+import os
+
+from kist.engine.containers import Container, Containers
+from kist.errors import Conflict, InvalidInput, NotFound
+from kist.kernel.launcher import Launcher, open_program
+from kist.kernel.netlink import Netlink
+from kist.network.attach import CABLES_MOST, Place, database, plug
+from kist.plan import compile_cable
+from kist.value import replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kist.network.database import Database, Holder
+    from kist.network.network import Network
+    from kist.plan.steps import Plan
+
+
+def connect(
+    containers: Containers, container: Container, network: str, *, ip: bytes = b"", ip6: bytes = b"",
+    mac: bytes = b"", aliases: tuple[str, ...] = (),
+) -> tuple[str, ...]:  # fmt: skip
+    """Put it into one more network; what the user should know. Raises NotFound, Conflict, InvalidInput, StepFailed."""
+    request = container.config.request
+    if request.network == "host" or request.network.startswith(("container:", "ns:")):
+        raise Conflict(f"{container.name} is in a network of others: --network {request.network}",
+                       next="containers with --network none or a network can be connected")  # fmt: skip
+    notes: tuple[str, ...] = ()
+    if container.running:
+        namespace = _namespace(container)
+        try:
+            notes = _plug(containers, container, network, namespace, (ip, ip6, mac, aliases))
+        finally:
+            os.close(namespace)
+    else:
+        with database(containers.states) as db:
+            network = db.network(network).name
+        if network in request.in_networks:
+            raise _already(container, network)
+        if ip or ip6 or mac:
+            raise InvalidInput("a container that does not run gets its addresses when it starts", path="--ip",
+                               next=f"kist start {container.name}, then connect it")  # fmt: skip
+    if container.kept:
+        with containers.locked(container):
+            networks = dict.fromkeys((*request.in_networks, network))
+            _remember(container, tuple(networks))
+    return notes
+
+
+def disconnect(containers: Containers, container: Container, network: str, *, force: bool = False) -> None:
+    """Take it out. Raises NotFound, Conflict, StepFailed."""
+    with database(containers.states) as db:
+        network = db.network(network).name
+        holder = next((h for h in db.holders(network) if h.container == container.id), None)
+    if holder is None and network not in container.config.request.in_networks:
+        raise NotFound(f"{container.name} is not in the network {network}", code="not-connected")
+    if holder and container.running:
+        namespace = _namespace(container)
+        try:
+            _take(
+                compile_cable.alone(
+                    f"/proc/self/fd/{namespace}", lambda slot: [compile_cable.unplug(holder.inside, slot)]
+                ),
+                namespace,
+            )
+        except Exception:
+            if not force:
+                raise
+        finally:
+            os.close(namespace)
+        with database(containers.states) as db:
+            db.leave(holder)
+    if container.kept:
+        with containers.locked(container):
+            left = tuple([name for name in container.config.request.in_networks if name != network])
+            _remember(container, left)
+
+
+def _plug(
+    containers: Containers, container: Container, name: str, namespace: int,
+    asked: tuple[bytes, bytes, bytes, tuple[str, ...]],
+) -> tuple[str, ...]:  # fmt: skip
+    """Written down before it exists; taken back when it did not come to be."""
+    ip, ip6, mac, aliases = asked
+    states, id = containers.states, container.id
+    with database(states) as db, Netlink() as connection:
+        db.bury_dead()
+        network: Network = db.network(name)
+        own = _places(db, container)
+        if any(h.network == network.name for h in own):
+            raise _already(container, network.name)
+        names = (container.config.request.hostname or id[:12], *aliases)
+        place = Place(id, container.name, _free(own), ip, ip6, mac, names, routes=not own)
+        cable, notes = plug(db, connection, network, place)
+    path = f"/proc/self/fd/{namespace}"
+    try:
+        _take(compile_cable.alone(path, lambda slot: compile_cable.plug(cable, slot)), namespace)
+    except BaseException:
+        with database(states) as db:
+            for holder in _places(db, container):
+                if holder.network == network.name:
+                    db.leave(holder)
+        raise
+    return notes
+
+
+def _places(db: Database, container: Container) -> list[Holder]:
+    return [holder for holder in db.holders() if holder.container == container.id]
+
+
+def _free(places: list[Holder]) -> int:
+    taken = {place.inside for place in places}
+    for number in range(CABLES_MOST):
+        if f"eth{number}" not in taken:
+            return number
+    raise Conflict(f"{CABLES_MOST} networks are as many as a container can be in")
+
+
+def _already(container: Container, network: str) -> Conflict:
+    return Conflict(f"{container.name} is in the network {network} already", code="connected")
+
+
+def _namespace(container: Container) -> int:
+    """Its network namespace, open: no other process's can take its place. Raises Conflict."""
+    try:
+        fd = os.open(f"/proc/{container.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as e:
+        raise Conflict(f"{container.name} does not run any more", code="not-running") from e
+    if not container.states.is_locked(container.id):
+        os.close(fd)
+        raise Conflict(f"{container.name} does not run any more", code="not-running")
+    return fd
+
+
+def _take(plan: Plan, namespace: int) -> None:
+    null, program = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), open_program()
+    try:
+        launcher = Launcher(plan, program, (null, null, null), (namespace,))
+    finally:
+        os.close(null)
+        os.close(program)
+    try:
+        launcher.end()
+    finally:
+        launcher.close()
+
+
+def _remember(container: Container, networks: tuple[str, ...]) -> None:
+    first, *more = networks or ("none",)
+    request = replace(container.config.request, network=first, more_networks=tuple(more))
+    container.write("config", replace(container.config, request=request))

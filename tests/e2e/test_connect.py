@@ -1,0 +1,121 @@
+"""Several networks, connecting while it runs, and the namespaces of others."""
+
+import json
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from containers import needs_root
+from machine import Machine, machine, wait_until
+
+__all__ = ["machine"]
+pytestmark = [needs_root, pytest.mark.skipif(not shutil.which("ip"), reason="needs ip: apt-get install iproute2")]
+
+LINKS = "ip -4 -o address show | awk '$2 != \"lo\" {print $2, $4}'"
+SLEEP = ("sh", "-c", "echo up; exec sleep 600")
+
+
+def inside(machine: Machine, name: str, *argv: str) -> str:
+    pid = machine.kist("ns", "--format", "json", name)
+    assert pid.returncode == 0, pid.stderr
+    number = str(json.loads(pid.stdout)["pid"])
+    done = subprocess.run(["nsenter", "-t", number, "-n", *argv], capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def nets(machine: Machine) -> Machine:
+    for name, subnet in (("red", "10.9.1.0/24"), ("blue", "10.9.2.0/24")):
+        done = machine.kist("network", "create", "--subnet", subnet, name)
+        assert done.returncode == 0, done.stderr
+    return machine
+
+
+def test_in_two_networks_from_the_start(nets: Machine, rootfs: Path) -> None:
+    asked = ("--network", "red", "--network", "blue", "--rootfs", str(rootfs))
+    out = nets.run(*asked, "sh", "-c", f"{LINKS}; ip route | head -1; ping -c 1 -W 5 10.9.2.1 >/dev/null && echo pong")
+    assert out.split("\n")[:4] == ["eth0 10.9.1.2/24", "eth1 10.9.2.2/24", "default via 10.9.1.1 dev eth0 ", "pong"]
+
+
+def test_none_and_host_go_alone(nets: Machine) -> None:
+    for pair in (("none", "red"), ("red", "host"), ("host", "red")):
+        done = nets.kist("run", "--rm", "--network", pair[0], "--network", pair[1], "host", "true")
+        assert done.returncode == 125 and "--network" in done.stderr
+
+
+def test_connect_and_disconnect_while_it_runs(nets: Machine, rootfs: Path) -> None:
+    with nets.container("--name", "c", "--network", "red", "--rootfs", str(rootfs), *SLEEP):
+        assert nets.kist("network", "connect", "--ip", "10.9.2.77", "blue", "c").returncode == 0
+        assert inside(nets, "c", "sh", "-c", LINKS).split("\n")[:2] == ["eth0 10.9.1.2/24", "eth1 10.9.2.77/24"]
+        assert "1 packets received" in inside(nets, "c", "busybox", "ping", "-c", "1", "-W", "5", "10.9.2.1")
+        done = nets.kist("network", "connect", "blue", "c")
+        assert done.returncode == 125 and "already" in done.stderr
+        found = json.loads(nets.kist("network", "inspect", "blue").stdout)[0]["Containers"]
+        assert [c["IPv4Address"] for c in found.values()] == ["10.9.2.77/24"]
+        assert nets.kist("network", "rm", "blue").returncode == 125
+        assert nets.kist("network", "disconnect", "blue", "c").returncode == 0
+        assert inside(nets, "c", "sh", "-c", LINKS) == "eth0 10.9.1.2/24\n"
+        done = nets.kist("network", "disconnect", "blue", "c")
+        assert done.returncode == 125 and "not in the network" in done.stderr
+        assert nets.kist("network", "rm", "blue").returncode == 0
+
+
+def test_connect_one_that_has_no_network(nets: Machine, rootfs: Path) -> None:
+    with nets.container("--name", "c", "--rootfs", str(rootfs), *SLEEP):
+        assert nets.kist("network", "connect", "red", "c").returncode == 0
+        assert "default via 10.9.1.1 dev eth0" in inside(nets, "c", "ip", "route")
+    wait_until(lambda: not any(link.startswith("kist") and "-" not in link for link in nets.links()))
+
+
+def test_a_failed_connect_leaves_nothing(nets: Machine, rootfs: Path) -> None:
+    with nets.container("--name", "c", "--cap-add", "NET_ADMIN", "--rootfs", str(rootfs), "sh", "-c",
+                        "ip link add eth0 type veth peer name other; echo up; exec sleep 600"):  # fmt: skip
+        done = nets.kist("network", "connect", "red", "c")
+        assert done.returncode == 125 and "File exists" in done.stderr
+        assert json.loads(nets.kist("network", "inspect", "red").stdout)[0]["Containers"] == {}
+
+
+def test_a_transfer_survives_another_connect(nets: Machine, rootfs: Path) -> None:
+    server = "echo up; exec nc -l -p 7 -e sh -c 'head -c 200000000 /dev/zero'"
+    with nets.container("--name", "s", "--network", "red", "--rootfs", str(rootfs), "sh", "-c", server):
+        with nets.inside(lambda: socket.create_connection(("10.9.1.2", 7))) as client:
+            received = len(client.recv(1 << 16))
+            for _ in range(5):
+                assert nets.kist("network", "connect", "blue", "s").returncode == 0
+                received += len(client.recv(1 << 16))
+                assert nets.kist("network", "disconnect", "blue", "s").returncode == 0
+            while data := client.recv(1 << 20):
+                received += len(data)
+            assert received == 200_000_000
+
+
+def test_the_network_of_another_container(nets: Machine, rootfs: Path) -> None:
+    with nets.container("--name", "c", "--network", "red", "--rootfs", str(rootfs), *SLEEP):
+        asked = ("--network", "container:c", "--rootfs", str(rootfs))
+        out = nets.run(*asked, "sh", "-c", f"{LINKS}; cat /etc/hosts")
+        assert out.startswith("eth0 10.9.1.2/24\n") and "10.9.1.2 " in out
+    done = nets.kist("run", "--network", "container:c", "host", "true")
+    assert done.returncode == 125 and "no container 'c'" in done.stderr
+
+
+def test_the_processes_of_another_container(machine: Machine, rootfs: Path) -> None:
+    with machine.container("--name", "c", "--rootfs", str(rootfs), "sh", "-c", "echo up; exec sleep 1234"):
+        out = machine.run("--pid", "container:c", "--rootfs", str(rootfs), "sh", "-c", "cat /proc/[0-9]*/cmdline")
+        assert "sleep\x001234" in out
+
+
+def test_a_namespace_by_its_path(nets: Machine) -> None:
+    assert "10.9.1.1" in nets.run("--network", f"ns:{nets.path}", "host", "ip", "address")
+    done = nets.kist("run", "--network", "ns:/proc/self/ns/uts", "host", "true")
+    assert done.returncode == 125 and "is no network namespace" in done.stderr
+    done = nets.kist("run", "--network", "ns:/nowhere", "host", "true")
+    assert done.returncode == 125 and "no namespace /nowhere" in done.stderr
+
+
+def test_networks_outlive_the_run_directory(nets: Machine, run_dir: Path) -> None:
+    shutil.rmtree(run_dir / ".network")
+    assert "red" in nets.kist("network", "ls", "--format", "{{.Name}}").stdout.split()
+    assert nets.run("--network", "red", "host", "sh", "-c", LINKS) == "eth0 10.9.1.2/24\n"
