@@ -7,6 +7,7 @@
 #define MAX_STEPS 8192
 #define MAX_RELAYS 4
 #define RELAY_ROOM 65536
+#define RESOLVER_FDS 80
 #define MAX_STRINGS 16384
 #define ARGUMENTS(kind) const struct kind *a = (const struct kind *)step->arguments
 
@@ -57,6 +58,10 @@ long take_step(struct state *s, const struct step *step);
 long take_root_step(struct state *s, const struct step *step);    /* ENOSYS for other steps */
 long take_process_step(struct state *s, const struct step *step); /* the same */
 long take_network_step(struct state *s, const struct step *step); /* the same */
+
+long name_server(struct state *s, const struct step *step);
+uint resolver_fds(struct pollfd *fds, ulong *deadline); /* at most RESOLVER_FDS; `deadline` becomes an earlier one, 0: none */
+void run_resolver(const struct pollfd *fds, uint count);
 
 long supervise(struct state *s, const struct step *step);
 long await_ready(struct state *s, uint running);

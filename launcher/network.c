@@ -151,6 +151,7 @@ long take_network_step(struct state *s, const struct step *step) {
     case OP_LINK_UP: return loopback_up(step);
     case OP_OPEN_NAMESPACE: return open_namespace(s, step);
     case OP_NETLINK: return netlink(s, step);
+    case OP_RESOLVE: return name_server(s, step);
     }
     return -ENOSYS;
 }

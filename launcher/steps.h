@@ -1,7 +1,7 @@
 /* Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit. */
 #ifndef KIST_STEPS_H
 #define KIST_STEPS_H
-#define PLAN_TABLE 0x6bc2ae8b716824bcUL
+#define PLAN_TABLE 0xd5e9205b0075b2abUL
 #define MAX_ARGUMENTS 10
 #define OP_COUNT 94
 
@@ -98,6 +98,7 @@ enum op {
     OP_CGROUP_OWN = 86,
     OP_NEW_TREE = 90,
     OP_ATTEND = 91,
+    OP_RESOLVE = 92,
     OP_RECORD_END = 93,
 };
 extern const char *const op_signature[OP_COUNT];
@@ -190,6 +191,7 @@ extern const char *const op_signature[OP_COUNT];
     [OP_CGROUP_OWN] = "sn", \
     [OP_NEW_TREE] = "sslnff", \
     [OP_ATTEND] = "snnssllnsn", \
+    [OP_RESOLVE] = "fnsssl", \
     [OP_RECORD_END] = "", \
 
 
@@ -268,4 +270,5 @@ struct netlink { struct argument protocol, messages, commands, namespace, link, 
 struct cgroup_own { struct argument path, uid; };
 struct new_tree { struct argument fstype, source, options, attributes, slot, id_map; };
 struct attend { struct argument logs, log_bytes, log_count, socket, ended, after, health, health_ms, name, detached; };
+struct resolve { struct argument namespace, port, names, networks, run, servers; };
 #endif

@@ -274,7 +274,7 @@ void say_started(struct state *s) {
 
 /* One round; 1 when the command has ended, or in the final rounds (`drain`) when nothing is left to copy. */
 static long watch_once(struct state *s, struct watch *w, int drain) {
-    struct pollfd fds[4 + MAX_RELAYS + ATTEND_FDS] = {{s->init_fd, POLLIN, 0}, {s->orders, POLLIN, 0}, {s->peer, POLLIN, 0}, {w->signals, POLLIN, 0}};
+    struct pollfd fds[4 + MAX_RELAYS + ATTEND_FDS + RESOLVER_FDS] = {{s->init_fd, POLLIN, 0}, {s->orders, POLLIN, 0}, {s->peer, POLLIN, 0}, {w->signals, POLLIN, 0}};
     uint count = 4;
     for (uint i = 0; i < s->relay_count; i++, count++) {
         struct channel *relay = &s->relays[i];
@@ -287,15 +287,18 @@ static long watch_once(struct state *s, struct watch *w, int drain) {
     else count += attend_poll(s, fds + count);
     struct __kernel_timespec left = {0, 0}, *limit = drain ? &left : 0;
     if (drain > 1) left.tv_nsec = 100000000; /* a full terminal: wait a little for it */
-    if (w->deadline && !drain) {
-        ulong now = now_ns(), ns = now < w->deadline ? w->deadline - now : 0;
+    ulong deadline = w->deadline;
+    uint names = drain ? 0 : resolver_fds(fds + count, &deadline);
+    if (deadline && !drain) {
+        ulong now = now_ns(), ns = now < deadline ? deadline - now : 0;
         left.tv_sec = (long)(ns / 1000000000UL);
         left.tv_nsec = (long)(ns % 1000000000UL);
         limit = &left;
     }
-    long ready = sys(ppoll, fds, count, limit, 0, 8);
+    long ready = sys(ppoll, fds, count + names, limit, 0, 8);
     if (ready == 0 && drain) return 1;
-    if (ready == 0) {
+    run_resolver(fds + count, names);
+    if (ready == 0 && w->deadline && now_ns() >= w->deadline) {
         w->timed_out = 1;
         w->deadline = 0;
         pass_on(s, w, SIGKILL, 0);

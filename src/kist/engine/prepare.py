@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from kist.engine.making import Keeping
     from kist.plan.compile import Compiled
-    from kist.plan.compile_cable import Cable
+    from kist.plan.compile_cable import Cable, Names
     from kist.plan.facts import HostFacts
     from kist.plan.request import DeviceRequest, RunRequest
     from kist.spec.runtime import Spec
@@ -171,6 +171,7 @@ def setting_for(
         ),
         bundle="/",
         cables=cables,
+        names=_names(request, id, cables, removals),
         stdio=stdio,
         attend=kept.attend if kept else None,
         removals=removals,
@@ -214,12 +215,29 @@ def _network_files(
     if not lines and request.network == "host":
         lines = _lines_of("/etc/resolv.conf")
     elif cables:
-        from kist.network.resolver import resolver_lines
+        from kist.network.resolver import own_server, resolver_lines
 
         lines = resolver_lines(lines, _lines_of("/etc/resolv.conf"), _lines_of("/run/systemd/resolve/resolv.conf"))
+        lines = own_server(lines) if _answers_names(request) else lines
     if lines:
         files.append(("/etc/resolv.conf", ("\n".join(lines) + "\n").encode()))
     return tuple(files)
+
+
+def _answers_names(request: RunRequest) -> bool:
+    """Names are those of user-defined networks, as docker has it."""
+    return any(name != "bridge" for name in request.in_networks)
+
+
+def _names(request: RunRequest, id: str, cables: tuple[Cable, ...], removals: tuple[str, ...]) -> Names | None:
+    if not (cables and _answers_names(request)):
+        return None
+    from kist.network.names import place
+    from kist.network.resolver import servers
+
+    asked = [f"nameserver {address}" for address in request.dns]
+    run = os.path.dirname(removals[0]) if removals else ""
+    return place(run, id, servers(asked or _lines_of("/etc/resolv.conf")))
 
 
 def _lines_of(path: str) -> list[str]:

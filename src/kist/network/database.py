@@ -17,6 +17,7 @@ import os
 from kist.codec import decode_text, dumps
 from kist.errors import Conflict, InvalidInput, NotFound
 from kist.network import durable
+from kist.network.names import Names
 from kist.network.network import Network
 from kist.plan.ports import Port
 from kist.plan.rtnetlink import address_text
@@ -61,6 +62,7 @@ class Database:
 
     def __init__(self, run: str, alive: Callable[[str], bool], bury: Callable[[tuple[Port, ...]], None]) -> None:
         self._directory, self._alive, self._bury = f"{run}/{DIRECTORY}", alive, bury
+        self._names, self._changes = Names(run), list[tuple[bool, Holder]]()
 
     def __enter__(self) -> Database:
         from _sqlite3 import connect
@@ -87,6 +89,8 @@ class Database:
         try:
             self._db.execute("ROLLBACK" if kind else "COMMIT")
             self._db.close()
+            if not kind:
+                self._names.write(self._changes)
         finally:
             os.close(self._lock)
 
@@ -150,6 +154,7 @@ class Database:
         ports = tuple(self.ports_of(container))
         if ports:
             self._bury(ports)
+        self._changes += [(False, h) for h in self.holders() if h.container == container]
         self._db.execute("DELETE FROM ports WHERE container = ?", (container,))
         self._db.execute("DELETE FROM holders WHERE container = ?", (container,))
 
@@ -186,12 +191,14 @@ class Database:
         query = "SELECT 1 FROM holders WHERE network = ? AND mac = ?"
         if h.mac and self._db.execute(query, (h.network, h.mac)).fetchone():
             raise Conflict(f"the MAC address {h.mac.hex(':')} is taken in the network {h.network}")
+        self._changes.append((True, h))
         row = (h.container, h.network, h.name, h.address4 or None, h.address6 or None, h.mac, h.outside)
         values = (*row, " ".join(h.aliases), h.inside)
         self._db.execute("INSERT INTO holders VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
     def leave(self, h: Holder) -> None:
         """Give one place back."""
+        self._changes.append((False, h))
         self._db.execute("DELETE FROM holders WHERE container = ? AND network = ?", (h.container, h.network))
 
     def hold_port(self, container: str, port: Port) -> None:

@@ -23,6 +23,30 @@ def resolver_lines(asked: Iterable[str], host: Iterable[str], behind: Iterable[s
     return lines
 
 
+def own_server(lines: Iterable[str]) -> list[str]:
+    """With the container's own name server (plan.steps.Resolve), which asks the others itself; names of containers have
+    no dots, and are asked for first. Source: moby libnetwork."""
+    rest = [line for line in lines if line.split()[:1] != ["nameserver"]]
+    options = _of(rest, "options")
+    rest = [line for line in rest if line not in options]
+    words = " ".join(" ".join(line.split()[1:]) for line in options)
+    ndots = "" if "ndots:" in words else "ndots:0"
+    return ["nameserver 127.0.0.11", *rest, f"options {words} {ndots}".replace("  ", " ").rstrip()]
+
+
+def servers(lines: Iterable[str]) -> tuple[str, ...]:
+    """The name servers that the supervisor asks, in hexadecimal digits: those on the host's loopback too."""
+    from ipaddress import ip_address
+
+    found = []
+    for line in _of(lines, "nameserver"):
+        try:
+            found.append(ip_address(line.split()[1]).packed.hex())
+        except (ValueError, IndexError):
+            continue
+    return tuple(found[:3])
+
+
 def _of(lines: Iterable[str], keyword: str) -> list[str]:
     return [line for line in lines if line.split()[:1] == [keyword]]
 

@@ -1,3 +1,3 @@
 """Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit."""
 
-TABLE = 0x6BC2AE8B716824BC
+TABLE = 0xD5E9205B0075B2AB

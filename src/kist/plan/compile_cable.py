@@ -8,7 +8,7 @@ from kist.plan import firewall
 from kist.plan import flags as f
 from kist.plan import rtnetlink as rt
 from kist.plan.netlink import NETFILTER, ROUTE, batch
-from kist.plan.steps import HOST, Await, Entry, Leave, Netlink, Open, OpenNamespace, Signal, Slots
+from kist.plan.steps import HOST, Await, Entry, Leave, Netlink, Open, OpenNamespace, Resolve, Signal, Slots
 from kist.value import Value
 
 TYPE_CHECKING = False
@@ -35,6 +35,15 @@ class Cable(Value):
     ports: tuple[Port, ...] = ()
 
 
+class Names(Value):
+    """The container's name server: see plan.steps.Resolve."""
+
+    directory: str
+    networks: str
+    run: str
+    servers: tuple[str, ...]  # addresses in hexadecimal digits
+
+
 def connect(b: Builder, cables: tuple[Cable, ...]) -> None:
     """Raises InvalidInput, Refused: then nothing was done yet."""
     if not b.makes(f.CLONE_NEWNET):
@@ -53,6 +62,11 @@ def connect(b: Builder, cables: tuple[Cable, ...]) -> None:
     for cable in cables:
         for step, why in plug(cable, namespace):
             b.host("network", step, why)
+    if names := b.setting.names:
+        step = Netlink(NETFILTER, batch(firewall.name_server()), firewall.name_server_words(), namespace=namespace)
+        b.host("network", step, "its name server has a port that no program wants")
+        resolve = Resolve(namespace, firewall.NAME_PORT, names.directory, names.networks, names.run, names.servers)
+        b.host("network", resolve, "who answers with the names of containers")
     b.host("network", Signal(), "the network is there")
     b.init("network", Await(), "for the network")
 

@@ -164,6 +164,22 @@ def within(name: str, *, inverted: bool = False, into: int | None = None) -> byt
     return _expression("lookup", *found, *([_number(5, 1)] if inverted else []))
 
 
+def value(register: int, data: bytes) -> bytes:
+    """Put a constant into a register."""
+    return _expression("immediate", _number(1, register), nested(2, attribute(1, data)))
+
+
+def protocol_is(number: int) -> bytes:
+    return _meta(16, 1) + _compare(bytes([number]))
+
+
+def port_is(number: int) -> bytes:
+    """The destination's, after `protocol_is`."""
+    return _expression("payload", _number(1, 1), _number(2, 2), _number(3, 2), _number(4, 2)) + _compare(
+        pack(">H", number)
+    )
+
+
 def local_destination() -> bytes:
     """fib daddr type local"""
     return _expression("fib", _number(1, 1), _number(2, 3), _number(3, 2)) + _compare(pack("<I", 2))

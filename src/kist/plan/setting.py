@@ -6,7 +6,7 @@ from kist.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from kist.plan.compile_cable import Cable
+    from kist.plan.compile_cable import Cable, Names
     from kist.plan.compile_network import HostLink
 
 
@@ -81,6 +81,7 @@ class Setting(Value):
     notify_socket: str = ""  # the host's, to which it is passed on
     links: tuple[HostLink, ...] = ()  # the host's that linux.netDevices names, as far as they exist
     cables: tuple[Cable, ...] = ()
+    names: Names | None = None  # with cables: a name server of the container's own
     listen_fds: int = 0  # of the inherited fds, those that the command is told about
     start_fifo: str = ""  # with CREATE
     oom_text: str = ""  # said at the end when the kernel killed for want of memory

@@ -839,6 +839,21 @@ class Netlink(Step):
         return f"trap {_q(words)} EXIT" if self.at_end else words
 
 
+class Resolve(Step):
+    """A name server at 127.0.0.11 in the container's network namespace: the supervisor answers with the names of its
+    networks (see network/names.py) and passes on what else is asked."""
+
+    op: ClassVar[int] = 92
+    man: ClassVar[str] = "resolv.conf(5)"
+    fidelity: ClassVar[int] = NO_SHELL
+    namespace: Slot
+    port: int
+    names: str  # a directory: for each network one, with a file for each name
+    networks: str  # a file: the networks that it is in
+    run: str  # where a container that lives has a directory
+    servers: tuple[str, ...]  # who knows the other names: addresses in hexadecimal digits
+
+
 # --- standard input and output
 
 
