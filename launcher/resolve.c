@@ -80,6 +80,8 @@ static long listen_there(int namespace, int kind, uint port) {
     if (n == 0 && (back = sys(setns, own, CLONE_NEWNET)) < 0) { shut(fd); fd = (int)back; }
     shut(own);
     if (fd < 0) return fd;
+    int on = 1; /* the namespace's loopback interface comes up later */
+    sys(setsockopt, fd, 0 /* IPPROTO_IP */, 15 /* IP_FREEBIND */, &on, sizeof on);
     n = sys(bind, fd, &here, sizeof here);
     if (n == 0 && kind == SOCK_STREAM) n = sys(listen, fd, 16);
     if (n == 0) return fd;
