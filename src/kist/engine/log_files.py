@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from kist.engine.making import os_error
 from kist.errors import KistError
 
 TYPE_CHECKING = False
@@ -127,6 +128,7 @@ class Follower:
 
         from kist.kernel.inotify import watch
 
+        _allow_many_files()
         self._files, self._lock, self._on_news = files, lock, on_news
         self._news = watch(directory)
         self._heard, self._say = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -146,6 +148,8 @@ class Follower:
         """Until there may be more to read, or `ended`. Raises what made the other thread stop."""
         from select import select
 
+        if isinstance(self.problem, OSError):
+            raise os_error("cannot follow the log", self.problem) from self.problem
         if self.problem:
             raise self.problem
         select([self._heard], [], [])
@@ -184,3 +188,11 @@ class Follower:
             os.write(self._say, b".")
         except BlockingIOError:
             pass  # it has not listened to the others yet
+
+
+def _allow_many_files() -> None:
+    """Each file that waits for a slow reader takes an fd."""
+    from resource import RLIMIT_NOFILE, getrlimit, setrlimit
+
+    hard = getrlimit(RLIMIT_NOFILE)[1]
+    setrlimit(RLIMIT_NOFILE, (hard, hard))
