@@ -45,7 +45,8 @@ def test_logs_tail(cli, box, count, first):
     cli.ok("wait", "web")
     expected = "\n".join(map(str, range(first, 11))) if first else ""
     assert cli.ok("logs", "--tail", count, "web") == expected
-    assert cli.ok("logs", "-n", count, "web") == expected
+    if cli.name != "podman":  # there -n is --names
+        assert cli.ok("logs", "-n", count, "web") == expected
 
 
 def test_logs_timestamps(cli, box):
