@@ -161,6 +161,11 @@ class Container:
             pass
         raise Conflict(f"{self.name} does not run", next=f"kist start {self.name}", code="not-running")
 
+    @property
+    def was_stopped(self) -> bool:
+        """Somebody stopped it, and it was not started since."""
+        return self.kept and os.path.exists(f"{self.directory}/stopped")
+
     def write(self, name: str, value: Value) -> None:
         """One of its files, whole, with the container locked."""
         making = f"{self.path}/{name}.new"
@@ -255,7 +260,10 @@ class Containers:
     def rename(self, container: Container, name: str) -> None:
         """Raises Conflict."""
         self.claim(name, container.id)
+        from kist.engine.events import note
+
         container.write("config", replace(container.config, name=name))
+        note(container, "rename", oldName=container.name)
         try:
             os.unlink(f"{self.base}/.names/{container.name}")
         except FileNotFoundError:

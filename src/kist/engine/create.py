@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from kist.engine.containers import Config, Containers
+from kist.engine.events import note
 from kist.engine.making import check_cidfile, own_stdio, write_cidfile
 from kist.engine.prepare import Prepared, Source, scratch_for, setting_for
 from kist.errors import InvalidInput
@@ -40,6 +41,7 @@ def create(request: RunRequest, containers: Containers) -> Container:
         container = containers.add(config)
     finally:
         source.close()
+    note(container, "create")
     if request.cidfile:
         write_cidfile(request.cidfile, id)
     return container

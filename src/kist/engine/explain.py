@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 
+from kist.engine.making import own_stdio
 from kist.engine.prepare import Prepared, Source, scratch_for, setting_for
+from kist.engine.start import keeping
 from kist.engine.state import run_directory
 from kist.kernel.probe import probe
 from kist.plan import render
@@ -12,6 +14,7 @@ from kist.plan.setting import Stdio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from kist.engine.containers import Container
     from kist.plan.compile_cable import Cable
     from kist.plan.facts import HostFacts
     from kist.plan.request import RunRequest
@@ -19,17 +22,25 @@ if TYPE_CHECKING:
 ID = "0123456789abcdef" * 4
 
 
-def explain(request: RunRequest, format: str, step: int | None, colour: bool, width: int) -> str:
-    """Raises what `kist run` would raise before its first step."""
-    path = f"{run_directory(os.environ)}/{ID}"
+def explain(
+    request: RunRequest, format: str, step: int | None, colour: bool, width: int, container: Container | None = None
+) -> str:
+    """`container`: one that is kept, whose `request` it is: what its start in the background would do.
+
+    Raises what `kist run`, or `start`, would raise before its first step.
+    """
+    id = container.id if container else ID
+    path = f"{run_directory(os.environ)}/{id}"
     facts = probe()
-    source = Source(request, facts, scratch_for(request, facts, f"{path}/scratch"))
+    kept = keeping(container, detached=True) if container else None
+    source = Source(request, facts, scratch_for(request, facts, f"{path}/scratch"), kept)
     try:
         request = source.request
-        stdio = Stdio(stdin="pass" if request.interactive else "null")
+        stdin = "pass" if request.interactive else "null"
+        stdio = own_stdio(request, detached=True) if kept else Stdio(stdin=stdin)
         removals = (path, f"{path}/record", f"{path}/scratch")
-        cables = cables_of(request, facts, ID)
-        setting = setting_for(request, ID, source, stdio, removals, attached=True, cables=cables)
+        cables = cables_of(request, facts, id)
+        setting = setting_for(request, id, source, stdio, removals, attached=True, cables=cables, kept=kept)
         plan = Prepared(request, facts, setting, source).compiled.plan
     finally:
         source.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kist.engine.containers import Container, is_frozen
+from kist.engine.events import note
 from kist.errors import Conflict, KistError, Unsupported
 
 _PATIENCE_S = 5.0
@@ -23,6 +24,7 @@ def pause(container: Container) -> None:
             raise Conflict(f"{container.name} does not stand still", why="a process is in uninterruptible sleep",
                            next="try again", code="busy")  # fmt: skip
         time.sleep(0.001)
+    note(container, "pause")
 
 
 def unpause(container: Container) -> None:
@@ -31,6 +33,7 @@ def unpause(container: Container) -> None:
     if not is_frozen(freezer):
         raise Conflict(f"{container.name} is not paused", code="not-paused")
     _write(container, freezer, frozen=False)
+    note(container, "unpause")
 
 
 def thaw(container: Container) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from kist.engine.containers import Container, Containers
-from kist.engine.stop import kill, mark, stop
-from kist.errors import Conflict, NotFound
+from kist.engine.events import note, note_end
+from kist.engine.stop import mark, stop
+from kist.errors import Conflict
 
 
 def remove(containers: Containers, container: Container, *, force: bool = False) -> None:
@@ -16,14 +17,12 @@ def remove(containers: Containers, container: Container, *, force: bool = False)
                        code="running")  # fmt: skip
     if force:
         mark(container)
-        try:
-            kill(container)
-        except (Conflict, NotFound):
-            pass  # it does not run
         stop(container, 0, 9)
     with containers.locked(container):
         if container.states.is_locked(container.id):
             raise Conflict(f"{container.name} was just started", next="kist rm -f", code="running")
         containers.states.prepare()
         containers.states.sweep()  # what its supervisor left, if that was killed
+        note_end(container)
+        note(container, "destroy")
         containers.remove(container)

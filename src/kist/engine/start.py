@@ -7,6 +7,7 @@ import sys
 
 from kist.engine.containers import Container, Containers, Ended, Started
 from kist.engine.create import create
+from kist.engine.events import note_end, note_start
 from kist.engine.health import interval_ms
 from kist.engine.logs import log_prefix
 from kist.engine.making import Keeping, Making, make, os_error, own_stdio, say_notes
@@ -39,6 +40,7 @@ def start(containers: Containers, container: Container, *, restarts: int = 0) ->
         making = begin(containers, container, own_stdio(container.config.request, detached=True), restarts=restarts)
         try:
             launch(making)
+            note_start(container)
         except KistError as e:
             failed(container, e)
             raise
@@ -88,6 +90,7 @@ def run_in_foreground(containers: Containers, container: Container, stdio: Stdio
         making = begin(containers, container, stdio)
         try:
             say_notes(making, container.config.request)
+            note_start(container)
             become(making.compiled.plan, open_program(), making.kept_fds, (*explainer, container.id))
         except BaseException as e:
             making.close(remove=True)
@@ -104,6 +107,7 @@ def begin(containers: Containers, container: Container, stdio: Stdio, *, restart
     kept = keeping(container, detached=not attached)
     making = make(container.config.request, stdio, containers.states, attached=True, kept=kept)
     try:
+        note_end(container)
         container.forget("ended")
         container.forget("stopped")
         container.write("started", Started(time.time_ns(), restarts))

@@ -7,6 +7,7 @@ import select
 import time
 
 from kist.engine.containers import Container, Containers
+from kist.engine.events import note
 from kist.engine.pause import thaw
 from kist.errors import Conflict, KistError, NotFound
 from kist.plan.words import UNLIMITED
@@ -29,16 +30,22 @@ def stop(container: Container, timeout_s: int | None = None, signal: int | None 
     with _Process(container) as process:
         if not process:
             return
-        if process.looks_after(number):
-            process.send(number)
-            thaw(container)
-            if process.ends_within(None if seconds == UNLIMITED else seconds):
-                return
-        process.send(_KILL)
+        note(container, "kill", signal=str(number))
+        _end(container, process, number, seconds)
+        note(container, "stop")
+
+
+def _end(container: Container, process: _Process, number: int, seconds: int) -> None:
+    if process.looks_after(number):
+        process.send(number)
         thaw(container)
-        if not process.ends_within(_KILLED_S):
-            raise Conflict(f"{container.name} can't be killed", why="it is in uninterruptible sleep",
-                           next="see /proc/PID/stack of its processes", code="busy")  # fmt: skip
+        if process.ends_within(None if seconds == UNLIMITED else seconds):
+            return
+    process.send(_KILL)
+    thaw(container)
+    if not process.ends_within(_KILLED_S):
+        raise Conflict(f"{container.name} can't be killed", why="it is in uninterruptible sleep",
+                       next="see /proc/PID/stack of its processes", code="busy")  # fmt: skip
 
 
 def kill(container: Container, signal: int = _KILL) -> None:
@@ -49,6 +56,7 @@ def kill(container: Container, signal: int = _KILL) -> None:
     with _Process(container) as process:
         if process:
             process.send(signal)
+            note(container, "kill", signal=str(signal))
             if signal == _KILL:
                 thaw(container)
 
@@ -59,6 +67,7 @@ def restart(containers: Containers, container: Container, timeout_s: int | None 
 
     stop(container, timeout_s)
     start(containers, container)
+    note(container, "restart")
 
 
 def mark(container: Container) -> None:

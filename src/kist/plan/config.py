@@ -111,6 +111,15 @@ def exec_config(request: RunRequest, facts: HostFacts, found: Found, id: str) ->
     return _Config(request, facts, found, id).exec_spec()
 
 
+def resources_of(request: RunRequest, facts: HostFacts) -> oci.Resources:
+    """Its limits alone, without devices'. Raises what `container_config` raises."""
+    from kist.value import replace
+
+    plain = replace(request, device_cgroup_rule=(), blkio_weight_device=(), device_read_bps=(), device_write_bps=(),
+                    device_read_iops=(), device_write_iops=())  # fmt: skip
+    return _Config(plain, facts, Found(), "").resources()
+
+
 class _Config:
     def __init__(self, request: RunRequest, facts: HostFacts, found: Found, id: str) -> None:
         self.r, self.facts, self.found, self.id = request, facts, found, id
@@ -135,7 +144,7 @@ class _Config:
                 oci.Device(d.target, d.kind, d.major, d.minor, d.mode, d.uid, d.gid) for d in self.found.devices
             ),
             cgroups_path=f"{r.cgroup_parent.rstrip('/') or '/kist'}/{self.id}",
-            resources=self._resources(),
+            resources=self.resources(),
             seccomp=self._seccomp(),
             sysctl={**self._network_sysctls(), **r.sysctls},
             masked_paths=() if open_paths or "masked" in r.without else MASKED,
@@ -200,7 +209,7 @@ class _Config:
 
     # --- limits
 
-    def _resources(self) -> oci.Resources:
+    def resources(self) -> oci.Resources:
         r = self.r
         pids = DEFAULT_PIDS if r.pids_limit is None else r.pids_limit
         if r.pids_limit is None and not self._may_limit_pids():

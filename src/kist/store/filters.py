@@ -22,7 +22,7 @@ def has_label(labels: Mapping[str, str], text: str) -> bool:
 def created_before(created: str, until: str) -> bool:
     """Whether an image of that date, RFC 3339, is older than `until`: a date, seconds since 1970, or a time ago in Go's
     words (`24h`, `1h30m`). An image without a date is as old as can be. Raises InvalidInput for another text."""
-    return timestamp(created) < _instant(until)
+    return timestamp(created) < instant(until)
 
 
 def timestamp(text: str) -> float:
@@ -43,7 +43,8 @@ def _fraction_of_six(text: str) -> str:
     return f"{head}{dot}{digits[:6].ljust(6, '0')}{tail[len(digits) :]}" if dot else text
 
 
-def _instant(text: str) -> float:
+def instant(text: str) -> float:
+    """Seconds since 1970. Raises InvalidInput."""
     if text.isascii() and text.replace(".", "", 1).isdigit():
         return float(text)
     ago = _duration_s(text)

@@ -73,7 +73,7 @@ def _sizes(data_dir: str) -> Iterator[tuple[str, int]]:
     # The blobs last: an archive that is one too counts for its layer.
     for parent in ("images", "layers", "chains", "ingest", "tmp", *algorithms):
         for name in _names(f"{data_dir}/{parent}"):
-            yield f"{parent}/{name}", _tree_bytes(f"{data_dir}/{parent}/{name}", seen)
+            yield f"{parent}/{name}", tree_bytes(f"{data_dir}/{parent}/{name}", seen)
 
 
 def _names(path: str) -> list[str]:
@@ -83,7 +83,8 @@ def _names(path: str) -> list[str]:
         return []
 
 
-def _tree_bytes(path: str, seen: set[tuple[int, int]]) -> int:
+def tree_bytes(path: str, seen: set[tuple[int, int]]) -> int:
+    """What is below a path, each file once: `seen` holds those that count elsewhere."""
     total, todo = 0, [path]
     while todo:
         path = todo.pop()

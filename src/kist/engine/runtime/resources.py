@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from kist.engine.runtime.container import Container
+    from kist.plan.facts import HostFacts
     from kist.spec.runtime import Resources
 
 
@@ -77,19 +78,31 @@ def processes(container: Container) -> list[int]:
 def update(container: Container, resources: Resources, warn: Callable[[str], None]) -> None:
     """Change limits while it runs. Values that are not given stay. Raises InvalidInput, Refused, Unsupported."""
     from kist.kernel.probe import probe
-    from kist.plan.cgroup_limits import limits
 
     if container.status() == STOPPED:
         raise Conflict(f"container {container.id} is not running", code="not-running")
     facts = probe()
-    by_controller = {controller: path for path in container.record.cgroups for controller in _controllers(path)}
     if container.record.unit:
         from kist.engine.runtime.scope import resource_properties
         from kist.kernel.systemd import Manager
 
         with Manager() as manager:
             manager.set_properties(container.record.unit, resource_properties(resources, facts))
+    write_limits(container.record.cgroups, resources, facts, warn)
+
+
+def write_limits(
+    cgroups: Sequence[str], resources: Resources, facts: HostFacts, warn: Callable[[str], None] = lambda _: None
+) -> None:
+    """To cgroups that have limits already. Raises InvalidInput, Unsupported, KistError."""
+    from kist.plan.cgroup_limits import limits
+
+    by_controller = {controller: path for path in cgroups for controller in _controllers(path)}
     pending = list(limits(resources, facts, update=True))
+    for limit in pending:  # before the first is written
+        if "" not in by_controller and limit.controller not in by_controller:
+            raise Unsupported(f"cannot set {limit.name}", why=f"it has no cgroup of the controller {limit.controller}",
+                              next="start it anew with the limit")  # fmt: skip
     late = set()  # v1 refuses what is at odds with a value that comes later, as the memory limit with that of swap
     while pending:
         limit = pending.pop(0)
@@ -98,7 +111,7 @@ def update(container: Container, resources: Resources, warn: Callable[[str], Non
             continue
         if limit.missing:
             raise Unsupported(f"cannot set {limit.name}", why=limit.missing, next=limit.next)
-        path = by_controller.get(limit.controller) or (container.record.cgroups or ("",))[0]
+        path = by_controller.get(limit.controller) or (cgroups or ("",))[0]
         try:
             write_value(f"{path}/{limit.file}", limit.data)
         except OSError as e:

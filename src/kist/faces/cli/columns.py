@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 TYPE_CHECKING = False
@@ -43,24 +44,47 @@ def print_rows(rows: Sequence[Row], heads: Heads, shown: Iterable[str], format: 
     if format == "json":
         from kist.codec import dumps
 
-        print("".join([dumps(row) + "\n" for row in rows]), end="")
+        plain = [{key: value for key, value in row.items() if not callable(value)} for row in rows]
+        print("".join([dumps(row) + "\n" for row in plain]), end="")
         return
-    if format in ("", "table"):
+    fits = format in ("", "table")
+    if fits:
         format = "table " + "\t".join(f"{{{{.{field}}}}}" for field in shown)
     render = compile_template(format.removeprefix("table "))
     lines = [render(row) for row in rows]
     if not format.startswith("table "):
         print("".join(line + "\n" for line in lines), end="")
         return
-    print_table([line.split("\t") for line in (render(dict(heads)), *lines)])
+    head = render({field: heads.get(field, (lambda key: key) if callable(value) else field.upper())
+                   for field, value in (rows[0] if rows else heads).items()})  # fmt: skip
+    print_table([line.split("\t") for line in (head, *lines)], _terminal() if fits else 0)
 
 
-def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """In columns, three blanks between them."""
+def print_table(rows: Sequence[Sequence[str]], width: int = 0) -> None:
+    """In columns, three blanks between them, or two where it would be wider than `width` (0: as wide as it gets);
+    then the widest columns are cut."""
     columns = max(map(len, rows), default=0)
     widths = [max((len(row[i]) for row in rows if len(row) > i), default=0) for i in range(columns)]
+    blanks = 3 if not width or sum(widths) + 3 * (columns - 1) <= width else 2
+    while width and sum(widths) + blanks * (columns - 1) > width and max(widths) > _NARROW:
+        widths[widths.index(max(widths))] -= 1
     for row in rows:
-        print("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip())
+        cells = [_cut(cell, room).ljust(room) for cell, room in zip(row, widths, strict=False)]
+        print((" " * blanks).join(cells).rstrip())
+
+
+_NARROW = 8
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _terminal() -> int:
+    """The width of standard output, 0 when it is no terminal: what another program reads is never cut."""
+    from kist.faces.cli.terminal import columns
+
+    return columns() if sys.stdout.isatty() else 0
 
 
 def print_documents(documents: Sequence[object], format: str) -> None:

@@ -1,20 +1,30 @@
 """`kist explain`: what `kist run` would do, as steps."""
 
+from __future__ import annotations
+
 import sys
 
 from kist.errors import InvalidInput
 from kist.faces.cli.command import Command, Flag
 from kist.faces.cli.flags import RUN_GROUPS, RUN_NOTES
-from kist.faces.cli.parse import parse
+from kist.faces.cli.parse import Parsed, parse
 from kist.faces.cli.request import run_request, this_process
 from kist.plan import words
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kist.engine.containers import Container
 
 _FORMATS = ("text", "json", "script")
 
 COMMAND = Command(
     name="explain",
-    usage=("[FLAG...] IMAGE [COMMAND [ARGUMENT...]]", "[FLAG...] --rootfs DIR [COMMAND [ARGUMENT...]]"),
-    summary="Show the kernel steps that 'kist run' with the same arguments would take, without taking them",
+    usage=(
+        "[--format FORMAT] [--step NUMBER] CONTAINER",
+        "[FLAG...] IMAGE [COMMAND [ARGUMENT...]]",
+        "[FLAG...] --rootfs DIR [COMMAND [ARGUMENT...]]",
+    ),
+    summary="Show the kernel steps that 'kist run' with the same arguments, or a container's start, would take",
     groups=(
         (
             "Explaining",
@@ -44,11 +54,31 @@ def main(argv: list[str]) -> int:
             raise InvalidInput("it contradicts --format json", path="--script", next="write one or the other")
         format = "script"
     step = words.number(0, 1 << 16)("--step", parsed.last("step")) if "step" in parsed.given else None
-    request = run_request(parsed.given, parsed.arguments, this_process())
+    container = _container(parsed)
+    request = container.config.request if container else run_request(parsed.given, parsed.arguments, this_process())
     from kist.engine.explain import explain
     from kist.faces.cli.terminal import colours, columns
 
     colour = colours() and format == "text"
-    text = explain(request, format=format, step=step, colour=colour, width=columns())
+    text = explain(request, format=format, step=step, colour=colour, width=columns(), container=container)
     sys.stdout.write(text if text.endswith("\n") else text + "\n")
     return 0
+
+
+def _container(parsed: Parsed) -> Container | None:
+    """One that is kept and has exactly this name, or this id from its beginning on; else the word is an image."""
+    from kist.engine.containers import Containers
+    from kist.errors import KistError
+
+    if len(parsed.arguments) != 1 or not parsed.given.keys() <= {"format", "script", "step"}:
+        return None
+    name = parsed.arguments[0]
+    try:
+        found = Containers().find(name)
+    except KistError:
+        return None
+    exact = found.name == name or (len(name) >= _ID_LETTERS and found.id.startswith(name))
+    return found if found.kept and exact else None
+
+
+_ID_LETTERS = 12

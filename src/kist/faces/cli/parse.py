@@ -1,7 +1,8 @@
 """From a command line to texts by flag, in the grammar of Docker's command line (Go's pflag).
 
 `--flag value`, `--flag=value`, `-f value`, `-fvalue`, `-f=value`, `-it` for several without values, `--rm=false`;
-`--` ends the flags. Texts are not looked into here. No argparse: its import alone takes longer than starting a process.
+`--` ends the flags; `--json` is short for `--format json` where there is that. Texts are not looked into
+here. No argparse: its import alone takes longer than starting a process.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ def parse(command: Command, argv: Sequence[str]) -> Parsed:
             name, equals, text = word[2:].partition("=")
             if name == "help":
                 raise HelpAsked(command)
+            if name == "json" and not equals and name not in long and "format" in long:
+                name, text, equals = "format", "json", "="
             flag = long.get(name) or _unknown(command, name, long)
             given.setdefault(flag.name, []).append(_text(flag, f"--{name}", text if equals else None, words))
         elif word.startswith("-") and word != "-":

@@ -49,8 +49,23 @@ def main(argv: list[str]) -> int:
         "Size": size_words(found.total_bytes),
         "Reclaimable": f"{size_words(found.reclaimable_bytes)} ({share}%)",
     }
-    print_rows([row], HEADS, HEADS, parsed.last("format"))
+    print_rows([row, _containers()], HEADS, HEADS, parsed.last("format"))
     return 0
+
+
+def _containers() -> dict[str, object]:
+    """What those that are kept wrote over their images."""
+    from kist.engine.containers import Containers
+    from kist.engine.inspect import size_of
+    from kist.faces.cli.columns import size_words
+
+    sizes = [(size_of(container), container.status != "exited") for container in Containers().all() if container.kept]
+    total = sum(size for size, _ in sizes)
+    idle = sum(size for size, active in sizes if not active)
+    return {
+        "Type": "Containers", "TotalCount": str(len(sizes)), "Active": str(sum(active for _, active in sizes)),
+        "Size": size_words(total), "Reclaimable": f"{size_words(idle)} ({idle * 100 // total if total else 0}%)",
+    }  # fmt: skip
 
 
 def _rows(found: Usage) -> list[tuple[str, ...]]:

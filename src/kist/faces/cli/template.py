@@ -215,9 +215,9 @@ def _command(words: list[str], last: Term | None, depth: int) -> Term:
     if last is not None:
         terms.append(last)
     if function is None:
-        if len(terms) != 1 or last is not None:
-            raise _wrong("there is no such function" if len(terms) > 1 else "something is missing beside |")
-        return terms[0]
+        if last is not None:
+            raise _wrong("something is missing beside |")
+        return terms[0] if len(terms) == 1 else _method(terms)
     chosen = function
 
     def call(dot: object, top: object) -> object:
@@ -226,6 +226,18 @@ def _command(words: list[str], last: Term | None, depth: int) -> Term:
             return chosen(*values)
         except (TypeError, ValueError, LookupError) as e:
             raise _wrong(str(e)) from e
+
+    return call
+
+
+def _method(terms: list[Term]) -> Term:
+    """`.Label "key"`: a field that is a function, and what it is given."""
+
+    def call(dot: object, top: object) -> object:
+        method, *values = [term(dot, top) for term in terms]
+        if not callable(method):
+            raise _wrong("there is no such function")
+        return method(*values)
 
     return call
 

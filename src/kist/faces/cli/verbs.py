@@ -30,6 +30,17 @@ VERBS = {
     "unpause": "Let paused containers go on",
     "wait": "Wait until containers have ended",
     "rename": "Give a container another name",
+    "inspect": "Tell all about containers, images and networks, as JSON",
+    "container inspect": "Tell all about containers, as JSON",
+    "port": "Say which ports of the host's lead to a container",
+    "stats": "Show what containers use, again and again",
+    "top": "Show a container's processes, or all containers live",
+    "update": "Change the limits of containers",
+    "events": "Say what happens to containers",
+    "why": "Say why a container has ended",
+    "generate systemd": "Print a systemd unit that starts a container at boot",
+    "completion": "Print a script that lets a shell complete what you type",
+    "info": "Say what there is, and where it lies",
     "explain": "Show the kernel steps that run would take",
     "ns": "Compare a process's namespaces with the host's",
     "doctor": "Say what this host allows, what is missing and how to fix it",
@@ -69,6 +80,7 @@ VERBS = {
 GROUPS = {
     "container": "Manage containers: the same verbs as without this word",
     "healthcheck": "Check the health of containers",
+    "generate": "Write files for other programs",
     "image": "Look into images and manage them",
     "network": "Connect containers",
     "store": "Look after what is stored",
@@ -82,14 +94,16 @@ _ALIASES = {
     "network list": "network ls", "network remove": "network rm",
     "image umount": "image unmount",
     **{f"container {verb}": verb for verb in ("run", "create", "start", "stop", "restart", "kill", "rm", "pause",
-                                              "unpause", "wait", "rename", "exec", "logs", "attach")},
+                                              "unpause", "wait", "rename", "exec", "logs", "attach", "port", "stats",
+                                              "top", "update")},
+    "system info": "info", "system events": "events",
     "container ls": "ps", "container list": "ps", "container ps": "ps", "container remove": "rm",
     "image pull": "pull", "image push": "push", "image rm": "rmi", "image remove": "rmi", "image tag": "tag",
 }  # fmt: skip
 # Docker's verbs that kist does not have yet.
 # fmt: off
 _LATER = frozenset((
-    "build", "commit", "compose", "cp", "export", "info", "inspect", "top", "volume",
+    "build", "commit", "compose", "cp", "export", "volume",
 ))
 # fmt: on
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kist.errors import InvalidInput, KistError
+from kist.errors import InvalidInput
 from kist.faces.cli.command import Command, Flag
 
 TYPE_CHECKING = False
@@ -33,16 +33,8 @@ def main(session: Session, parsed: Parsed) -> int:
     if format == "json":
         print(dumps(pids))
         return 0
-    from kist.kernel.programs import run_program
+    from kist.engine.processes import listing
 
-    head, *lines = run_program(["ps", *(options or ["-ef"])], timeout_s=30).splitlines()
-    try:
-        column = head.split().index("PID")
-    except ValueError as e:
-        raise KistError("couldn't find PID field in ps output", next="give ps options that show it") from e
-    print(head)
-    for line in lines:
-        fields = line.split()
-        if len(fields) > column and fields[column].isdigit() and int(fields[column]) in pids:
-            print(line)
+    head, lines = listing(pids, options)
+    print("\n".join((head, *lines)))
     return 0

@@ -1,0 +1,37 @@
+"""Where the containers are that run: their networks, addresses and published ports. Changes nothing."""
+
+from __future__ import annotations
+
+import os
+
+from kist.network.attach import database
+from kist.network.database import DIRECTORY, Holder
+from kist.network.network import Network
+from kist.plan.ports import Port
+from kist.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kist.network.attach import States
+
+
+class Place(Value):
+    """Of one container: its places in networks, each with the network itself, and what of the host leads to it."""
+
+    holders: tuple[tuple[Holder, Network], ...] = ()
+    ports: tuple[Port, ...] = ()
+
+
+def places(states: States) -> Mapping[str, Place]:
+    """By id. Who has no network of kist's is not in it; for an ordinary user nobody is."""
+    if os.geteuid() != 0 or not os.path.exists(f"{states.base}/{DIRECTORY}/state.db"):
+        return {}
+    with database(states) as db:
+        networks = {network.name: network for network in db.networks()}
+        holders: dict[str, list[tuple[Holder, Network]]] = {}
+        for holder in db.holders():
+            if states.holds(holder.container) and holder.network in networks:
+                holders.setdefault(holder.container, []).append((holder, networks[holder.network]))
+        return {id: Place(tuple(found), tuple(db.ports_of(id))) for id, found in holders.items()}
