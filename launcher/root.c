@@ -276,7 +276,14 @@ static long take_tree(struct state *s, const struct step *step) {
     ARGUMENTS(open_tree);
     int inside = a->inside.n ? (int)resolve(s, a->source.s, O_PATH | (a->nofollow.n ? O_NOFOLLOW : 0), 0) : AT_FDCWD;
     if (inside < 0 && a->inside.n) return inside;
-    int tree = (int)open_source(inside, a->inside.n ? "" : a->source.s, a->recursive.n, a->nofollow.n);
+    if (*a->below.s) { /* a volume: its containers put into it what they like */
+        int top = (int)sys(openat, AT_FDCWD, a->source.s, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+        struct open_how how = {O_PATH | O_CLOEXEC, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
+        inside = top < 0 ? top : (int)sys(openat2, top, a->below.s, &how, sizeof how);
+        shut(top);
+        if (inside < 0) return inside;
+    }
+    int tree = (int)open_source(inside, inside >= 0 ? "" : a->source.s, a->recursive.n, a->nofollow.n);
     shut(inside);
     return keep_tree(s, tree, a->slot.n, a->id_map.n, a->id_map_recursive.n != 0);
 }
@@ -411,6 +418,7 @@ static long write_at(struct state *s, const struct step *step) {
     long r = 0;
     for (ulong done = 0; r >= 0 && done < a->data.n; done += (ulong)r)
         r = sys(write, fd, a->data.s + done, a->data.n - done);
+    if (r >= 0 && (a->uid.n || a->gid.n)) r = sys(fchown, fd, a->uid.n, a->gid.n);
     if (r >= 0) r = sys(fchmod, fd, a->mode.n & 07777);
     shut(fd);
     return r < 0 ? r : 0;

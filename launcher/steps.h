@@ -1,7 +1,7 @@
 /* Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit. */
 #ifndef KIST_STEPS_H
 #define KIST_STEPS_H
-#define PLAN_TABLE 0xd5e9205b0075b2abUL
+#define PLAN_TABLE 0xdaaf2e23090ff939UL
 #define MAX_ARGUMENTS 10
 #define OP_COUNT 94
 
@@ -129,12 +129,12 @@ extern const char *const op_signature[OP_COUNT];
     [OP_OPEN_ROOT] = "s", \
     [OP_OPEN_PROC] = "", \
     [OP_MOUNT_AT] = "ssslnnfnnn", \
-    [OP_OPEN_TREE] = "snffnnn", \
+    [OP_OPEN_TREE] = "snffnnns", \
     [OP_BIND_AT] = "ssfnnnnnnn", \
     [OP_MKDIR_AT] = "snnn", \
     [OP_MKNOD_AT] = "snnnnn", \
     [OP_SYMLINK_AT] = "ssn", \
-    [OP_WRITE_AT] = "sbn", \
+    [OP_WRITE_AT] = "sbnnn", \
     [OP_MASK_AT] = "sl", \
     [OP_READONLY_AT] = "s", \
     [OP_REMOUNT_AT] = "sn", \
@@ -217,12 +217,12 @@ struct mount_propagation { struct argument path, flags, parent; };
 struct mount { struct argument fstype, source, target, flags, data; };
 struct open_root { struct argument path; };
 struct mount_at { struct argument fstype, source, target, options, attributes, propagation, slot, copy_up, keep_mode, strict; };
-struct open_tree { struct argument source, recursive, slot, id_map, id_map_recursive, nofollow, inside; };
+struct open_tree { struct argument source, recursive, slot, id_map, id_map_recursive, nofollow, inside, below; };
 struct bind_at { struct argument source, target, tree, recursive, attributes, clear, all_attributes, all_clear, propagation, links; };
 struct mkdir_at { struct argument target, mode, uid, gid; };
 struct mknod_at { struct argument target, mode, major, minor, uid, gid; };
 struct symlink_at { struct argument content, target, keep; };
-struct write_at { struct argument target, data, mode; };
+struct write_at { struct argument target, data, mode, uid, gid; };
 struct mask_at { struct argument target, options; };
 struct readonly_at { struct argument target; };
 struct remount_at { struct argument target, attributes; };

@@ -1,31 +1,10 @@
 """CVE-2021-30465, CVE-2024-45310: the way to a mount point, swapped by another container while one starts."""
 
-import ctypes
 import os
-import threading
 from pathlib import Path
 
 from containers import kist
-
-_RENAME_EXCHANGE = 2
-_AT_FDCWD = -100
-
-
-class Swapper(threading.Thread):
-    """Exchanges two names, as fast as it can."""
-
-    def __init__(self, one: Path, other: Path) -> None:
-        super().__init__(daemon=True)
-        self.names = [os.fsencode(one), os.fsencode(other)]
-        self.libc = ctypes.CDLL(None, use_errno=True)
-        self.swaps = 0
-        self.stop = False
-
-    def run(self) -> None:
-        while not self.stop:
-            one, other = self.names
-            if self.libc.renameat2(_AT_FDCWD, one, _AT_FDCWD, other, _RENAME_EXCHANGE) == 0:
-                self.swaps += 1
+from swapping import Swapper
 
 
 def test_a_swapped_directory_misdirects_no_mount(rootfs, tmp_path):

@@ -22,6 +22,7 @@ from kist.plan.request import (
     Publish,
     Restart,
     RunRequest,
+    SecretRequest,
     SecurityOpt,
     Ulimit,
 )
@@ -51,6 +52,7 @@ EVERY_FLAG = """
 -d --restart on-failure:2 --log-driver none --log-opt max-size=1m --log-opt max-file=2
 -i -t -a STDOUT --sig-proxy=false --detach-keys ctrl-a --entrypoint sh -e A=1 -w /w/ -u 1:2 --group-add 7 --umask 027
 --init --ulimit nofile=1:2 --oom-score-adj -5 --stop-signal TERM --stop-timeout 3 --timeout 1m
+--volumes-from web:ro --secret key
 -v ./a:/b:ro --mount type=bind,src=/c,dst=/d --tmpfs /t:size=1m --read-only --shm-size 2m --storage-opt size=3m
 --device /dev/fuse --device-cgroup-rule c\t1:3\tr
 -m 64m --memory-swap 128m --memory-reservation 32m --memory-swappiness 5 --oom-kill-disable -c 512
@@ -112,6 +114,8 @@ def test_every_flag_reaches_its_field() -> None:
         volumes=(MountRequest(kind="bind", source="/home/ann/a", target="/b", readonly=True, create_source=True),),
         mounts=(MountRequest(kind="bind", source="/c", target="/d"),),
         tmpfs=(MountRequest(kind="tmpfs", target="/t", size_bytes=1 << 20),),
+        volumes_from=(("web", True),),
+        secrets=(SecretRequest("key", "/run/secrets/key"),),
         read_only=True,
         shm_size_bytes=2 << 20,
         storage_opt_size_bytes=3 << 20,

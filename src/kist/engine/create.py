@@ -6,7 +6,7 @@ import os
 
 from kist.engine.containers import Config, Containers
 from kist.engine.events import note
-from kist.engine.making import check_cidfile, own_stdio, write_cidfile
+from kist.engine.making import check_cidfile, needs_volumes, own_stdio, write_cidfile
 from kist.engine.prepare import Prepared, Source, scratch_for, setting_for
 from kist.errors import InvalidInput
 from kist.kernel.probe import probe
@@ -36,9 +36,15 @@ def create(request: RunRequest, containers: Containers) -> Container:
     facts = probe()
     source = Source(request, facts, scratch_for(request, facts, f"{containers.states.base}/{id}/scratch"))
     try:
-        check(source, facts, id)
-        config = Config(id, request.name, time.time_ns(), replace(source.request, pull="never"), source.image)
-        container = containers.add(config)
+        if needs_volumes(source.request) or source.request.image_volumes:
+            source.settle(containers, kept=True)
+        try:
+            check(source, facts, id)
+            config = Config(id, request.name, time.time_ns(), replace(source.request, pull="never"), source.image)
+            container = containers.add(config)
+        except BaseException:
+            source.forget(containers)
+            raise
     finally:
         source.close()
     note(container, "create")

@@ -34,6 +34,7 @@ def explain(
     facts = probe()
     kept = keeping(container, detached=True) if container else None
     source = Source(request, facts, scratch_for(request, facts, f"{path}/scratch"), kept)
+    source.pretend = True
     try:
         request = source.request
         stdin = "pass" if request.interactive else "null"

@@ -60,7 +60,12 @@ class Making:
             raise
 
     def _prepare(self, facts: HostFacts, stdio: Stdio, path: str, attached: bool) -> None:
-        request, kept = self.source.request, self.kept
+        kept = self.kept
+        if not kept and needs_volumes(self.source.request):
+            from kist.engine.containers import Containers
+
+            self.source.settle(Containers(states=self.states), kept=False)
+        request = self.source.request
         self._attach(request, facts)
         if "container:" in request.network + request.pid or "ns:" in request.network + request.pid:
             from kist.engine.joining import join
@@ -125,6 +130,10 @@ class Making:
                 from kist.network.attach import bury
 
                 bury(self.states)
+
+
+def needs_volumes(request: RunRequest) -> bool:
+    return bool(request.volumes_from) or any(m.kind == "volume" for m in (*request.volumes, *request.mounts))
 
 
 def make(

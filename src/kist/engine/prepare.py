@@ -11,12 +11,13 @@ from kist.errors import InvalidInput, NotFound, Unsupported
 from kist.plan.compile import compile_container
 from kist.plan.compile_process import DEFAULT_PATH
 from kist.plan.config import Found, HostDevice, container_config, needs_userns
-from kist.plan.setting import Files, Setting, Stdio
+from kist.plan.setting import Files, Secret, Setting, Stdio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from kist.engine.containers import Containers
     from kist.engine.making import Keeping
     from kist.plan.compile import Compiled
     from kist.plan.compile_cable import Cable, Names
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from kist.plan.request import DeviceRequest, RunRequest
     from kist.spec.runtime import Spec
     from kist.store.images import ImageLease
+    from kist.store.volumes import Lock
 
 
 def scratch_for(request: RunRequest, facts: HostFacts, own: str) -> str:
@@ -40,6 +42,8 @@ class Source:
     def __init__(self, request: RunRequest, facts: HostFacts, scratch: str, kept: Keeping | None = None) -> None:
         self._lease: ImageLease | None = None
         self._image = kept.image if kept else ""
+        self._using: Lock | None = None  # of the volumes
+        self.pretend = False  # it is only to be shown: volumes need not exist, and secrets stay secret
         self.request = request
         self.path = DEFAULT_PATH
         self.files: Files
@@ -106,6 +110,47 @@ class Source:
 
         self.files = replace(self.files, files=(*self.files.files, *files))
 
+    def settle(self, containers: Containers, *, kept: bool) -> None:
+        """Give it its volumes: they stay until `close`, and then because others can see that a container has them."""
+        from kist.engine.volumes import settle
+        from kist.store.volumes import Volumes
+        from kist.value import replace
+
+        self._using = Volumes(containers.data_dir).using()
+        self.request = settle(self.request, containers, self.image, kept=kept)
+        inside = () if self.request.read_only else self.request.image_volumes
+        self.files = replace(self.files, directories=tuple((path, 0o755) for path in inside))
+
+    def forget(self, containers: Containers) -> None:
+        """No container has come of it: the volumes that were made for it alone go."""
+        if self._using:
+            from kist.engine.volumes import remove_anonymous
+
+            self._using.close()
+            self._using = None
+            remove_anonymous(containers, self.request)
+
+    def secrets(self) -> tuple[Secret, ...]:
+        """What they are; only in words for those who only look. Raises NotFound."""
+        if not self.request.secrets:
+            return ()
+        from kist.store.secrets import Secrets
+
+        store = Secrets()
+        return tuple(
+            Secret(s.target, b"(a secret)" if self.pretend else store.reveal(s.name), s.mode, s.uid, s.gid)
+            for s in self.request.secrets
+        )
+
+    def located(self) -> RunRequest:
+        """With paths of the host in place of volumes."""
+        if not any(mount.kind == "volume" for mount in (*self.request.volumes, *self.request.mounts)):
+            return self.request
+        from kist.engine.volumes import located
+        from kist.store.data import default_data_dir
+
+        return located(self.request, default_data_dir(os.environ), pretend=self.pretend)
+
     @property
     def image(self) -> str:
         """The digest of the image's manifest; "" for another source."""
@@ -120,6 +165,9 @@ class Source:
         if self._lease:
             self._lease.close()
             self._lease = None
+        if self._using:
+            self._using.close()
+            self._using = None
 
 
 def _emulators() -> list[str]:
@@ -143,7 +191,7 @@ class Prepared:
             joined=joined,
         )
         _check_sources(request)
-        self.spec: Spec = container_config(request, facts, found, setting.id)
+        self.spec: Spec = container_config(source.located(), facts, found, setting.id)
         self.setting = setting
         self.compiled: Compiled = compile_container(self.spec, facts, setting)
 
@@ -167,7 +215,10 @@ def setting_for(
     return Setting(
         id=id,
         files=replace(
-            source.files, size_bytes=size, files=(*source.files.files, *_network_files(request, name, cables))
+            source.files,
+            size_bytes=size,
+            files=(*source.files.files, *_network_files(request, name, cables)),
+            secrets=source.secrets(),
         ),
         bundle="/",
         cables=cables,

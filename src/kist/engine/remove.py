@@ -8,8 +8,11 @@ from kist.engine.stop import mark, stop
 from kist.errors import Conflict
 
 
-def remove(containers: Containers, container: Container, *, force: bool = False) -> None:
-    """Raises Conflict when it runs, unless `force`: then it is killed. NotFound when somebody was faster."""
+def remove(containers: Containers, container: Container, *, force: bool = False, volumes: bool = False) -> None:
+    """With `volumes`, also those that were made for it alone, as always with --rm.
+
+    Raises Conflict when it runs, unless `force`: then it is killed. NotFound when somebody was faster.
+    """
     container.path  # noqa: B018  # raises for one that is gone by itself
     if container.status in ("running", "paused", "restarting") and not force:
         paused = "paused" if container.status == "paused" else "running"
@@ -26,3 +29,8 @@ def remove(containers: Containers, container: Container, *, force: bool = False)
         note_end(container)
         note(container, "destroy")
         containers.remove(container)
+    request = container.config.request
+    if (volumes or request.rm) and any(m.kind == "volume" for m in (*request.volumes, *request.mounts)):
+        from kist.engine.volumes import remove_anonymous
+
+        remove_anonymous(containers, request)

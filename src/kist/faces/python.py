@@ -77,6 +77,8 @@ def run(
     volumes: Sequence[str] = (),
     mounts: Sequence[str] = (),
     tmpfs: Sequence[str] = (),
+    volumes_from: str | Sequence[str] = (),
+    secrets: Sequence[str] = (),
     read_only: bool = False,
     shm_size: str | int | None = None,
     storage_opt: str | None = None,
@@ -189,7 +191,7 @@ def _with_image(request: RunRequest, act: Callable[[], Outcome]) -> Outcome:
 # Keyword -> the flag, where the keyword is a plural.
 _FLAGS = {
     "labels": "label", "annotations": "annotation", "ulimits": "ulimit", "volumes": "volume", "mounts": "mount",
-    "devices": "device", "sysctls": "sysctl",
+    "devices": "device", "sysctls": "sysctl", "secrets": "secret",
 }  # fmt: skip
 
 

@@ -24,7 +24,8 @@ def has_other_ids(facts: HostFacts) -> bool:
     return facts.uid != 0 and facts.user_namespaces and len(id_mappings(facts, "uid")) > 1
 
 
-def _plan(argv: Sequence[str], facts: HostFacts) -> Plan:
+def user_plan(argv: Sequence[str], facts: HostFacts) -> Plan:
+    """`argv` as root of a user namespace with the ids of this user's containers."""
     why = "files belong to the ids that containers have"
     helpers = [
         IdMapHelper((helper, "$init_pid", *map_words(id_mappings(facts, kind))))
@@ -36,6 +37,24 @@ def _plan(argv: Sequence[str], facts: HostFacts) -> Plan:
         (INIT, Await()), (INIT, SetIds(0, 0)), (INIT, Exec(tuple(argv), env, "")), (HOST, Supervise()),
     ]  # fmt: skip
     return tuple([Entry(step, actor, "namespaces", why) for actor, step in steps])
+
+
+def become_root_of(namespace: int) -> None:
+    """From here on this process is root of that user namespace, which is open, and of nothing else. Raises OSError.
+
+    Only for a process with one thread. Source: setns(2), user_namespaces(7).
+    """
+    import ctypes
+
+    if ctypes.CDLL(None, use_errno=True).setns(namespace, flags.CLONE_NEWUSER):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    try:
+        os.setgroups([])
+    except PermissionError:
+        pass  # denied in this namespace: user_namespaces(7), /proc/PID/setgroups
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
 
 
 class Unshared:
@@ -54,7 +73,7 @@ class Unshared:
             os.lseek(given, 0, os.SEEK_SET)
             program = open_program()
             try:
-                self._launcher = Launcher(_plan(argv, probe()), program, (given, write, 2))
+                self._launcher = Launcher(user_plan(argv, probe()), program, (given, write, 2))
             finally:
                 os.close(program)
         except BaseException:

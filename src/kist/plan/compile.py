@@ -95,7 +95,7 @@ class Compiled(Value):
     notes: tuple[str, ...] = ()
 
 
-class _Compiler:
+class Compiler:
     def __init__(self, spec: Spec, process: Process, facts: HostFacts, setting: Setting) -> None:
         self.spec, self.facts, self.setting = spec, facts, setting
         self.b = Builder(spec, facts, setting)
@@ -158,8 +158,8 @@ class _Compiler:
                 b.plan.append(entry)
         self._delegate()
         self._open_early()
-        self._processes()
-        self._namespaces()
+        self.make_processes()
+        self.settle_namespaces()
         self._root()
         self.process.directory()
         self.process.limits()
@@ -213,7 +213,7 @@ class _Compiler:
         for fd in setting.piped if not self.terminal else ():
             self.host("exec", Pipe(*PIPES[fd]), f"fd {fd} is {why}")
 
-    def _processes(self) -> None:
+    def make_processes(self) -> None:
         b = self.b
         slots = {flag: b.slot() for flag, _ in b.joined}
         for flag, path in b.joined:
@@ -306,7 +306,7 @@ class _Compiler:
         step = WriteFile("/proc/self/timens_offsets", text)
         self.b.plan.append(Entry(step, actor, "namespaces", "what its clocks show beyond the host's"))
 
-    def _namespaces(self) -> None:
+    def settle_namespaces(self) -> None:
         b, spec = self.b, self.spec
         if b.has(f.CLONE_NEWNS):
             self.root.open_shared()
@@ -329,11 +329,12 @@ class _Compiler:
     def _root(self) -> None:
         root, spec = self.root, self.spec
         root.make_root()
+        root.write_files()  # before anything of the host's is mounted: that is not to be written
         root.make_mounts()
         if self.b.has(f.CLONE_NEWNS):
             root.make_devices()
+        root.write_secrets()
         self._create_hooks()
-        root.write_files()
         self.process.terminal(console=True)
         if self.setting.mode == RUN:
             self._relays()  # here, in the order in which the other side hands things out
@@ -441,4 +442,4 @@ def compile_container(spec: Spec, facts: HostFacts, setting: Setting) -> Compile
     """The plan of a container. Raises InvalidInput (with the JSON path), Refused, Unsupported: nothing was done yet."""
     if spec.process is None and setting.mode != CREATE:
         raise InvalidInput("process is missing", path="$")
-    return _Compiler(spec, spec.process or Process((), "/"), facts, setting).compile()
+    return Compiler(spec, spec.process or Process((), "/"), facts, setting).compile()

@@ -7,6 +7,7 @@ from kist.plan import flags as f
 from kist.plan import mount_options
 from kist.plan.builder import host_id, id_map_text
 from kist.plan.facts import UNIFIED
+from kist.plan.request import SECRETS
 from kist.plan.steps import (
     COPY_LINK,
     NOFOLLOW_SOURCE,
@@ -110,8 +111,9 @@ class RootCompiler:
                 continue  # it shows what was mounted by then
             nofollow = int(bool(options.links & (NOFOLLOW_SOURCE | COPY_LINK)))
             step = OpenTree(
-                source, int(options.recursive), self.trees[i], id_map, int(options.id_map_recursive), nofollow
-            )
+                source, int(options.recursive), self.trees[i], id_map, int(options.id_map_recursive), nofollow,
+                below=options.below,
+            )  # fmt: skip
             b.host("rootfs", step, "while it can still be reached")
         if self.files.erofs:
             self._open_erofs()
@@ -178,14 +180,12 @@ class RootCompiler:
         b = self.b
         for i, mount in enumerate(self.spec.mounts):
             options = mount_options.parse(mount.options, f"$.mounts[{i}].options")
-            if options.propagation & f.MS_SHARED and (options.bind or mount.type == "bind") and i not in self.trees:
+            shared = options.propagation & f.MS_SHARED
+            if (shared or options.below) and (options.bind or mount.type == "bind") and i not in self.trees:
                 self.trees[i] = b.slot()
                 source = host_path(mount.source, b.setting.bundle)
-                b.init(
-                    "rootfs",
-                    OpenTree(source, int(options.recursive), self.trees[i]),
-                    "while it is shared with the host",
-                )
+                step = OpenTree(source, int(options.recursive), self.trees[i], below=options.below)
+                b.init("rootfs", step, "while it is shared with the host" if shared else "a part of a volume")
 
     def _mount_map(self, mount: oci.Mount, index: int) -> int:
         b, where = self.b, f"$.mounts[{index}]"
@@ -238,6 +238,17 @@ class RootCompiler:
     def write_files(self) -> None:
         for path, content in self.files.files:
             self.b.init("rootfs", WriteAt(path, content), "what this container's programs need to know")
+
+    def write_secrets(self) -> None:
+        if not self.files.secrets:
+            return
+        b, attributes = self.b, f.MOUNT_ATTR_NOSUID | f.MOUNT_ATTR_NODEV | f.MOUNT_ATTR_NOEXEC
+        size = sum(len(secret.data) for secret in self.files.secrets) + (1 << 20)
+        step = MountAt("tmpfs", "secrets", SECRETS, ("mode=755", f"size={size}"), attributes)
+        b.init("rootfs", step, "secrets are in memory only")
+        for s in self.files.secrets:
+            b.init("rootfs", WriteAt(s.path, s.data, s.mode, s.uid, s.gid), "a secret that was asked for")
+        b.init("rootfs", RemountAt(SECRETS, f.MOUNT_ATTR_RDONLY), "complete by now")
 
     def _plain_root(self) -> None:
         b, path = self.b, self.files.path

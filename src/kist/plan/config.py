@@ -9,6 +9,7 @@ from kist.errors import InvalidInput, Refused
 from kist.plan.compile_process import DEFAULT_PATH
 from kist.plan.compile_root import DEVICES
 from kist.plan.facts import CAPABILITIES
+from kist.plan.mount_options import SUBPATH
 from kist.plan.words import UNLIMITED
 from kist.spec import runtime as oci
 from kist.value import Value
@@ -401,9 +402,13 @@ def _asked_mount(mount: MountRequest) -> oci.Mount:
         words += [f"size={mount.size_bytes}"] if mount.size_bytes else []
         words.append(f"mode={mount.mode if mount.mode is not None else 0o1777:o}")
         return oci.Mount(mount.target, "tmpfs", "tmpfs", (*words, *(["ro"] if mount.readonly else [])))
+    if mount.kind == "filesystem":
+        words = [*mount.options, *(["ro"] if mount.readonly else [])]
+        return oci.Mount(mount.target, mount.filesystem, mount.source, tuple(words))
     words = ["rbind" if mount.recursive else "bind", mount.propagation or "rprivate"]
     if mount.readonly:
         words += ["ro"] if mount.writable_submounts or not mount.recursive else ["ro", "rro"]
+    words += [f"{SUBPATH}{mount.subpath}"] if mount.subpath else []
     return oci.Mount(mount.target, "bind", mount.source, tuple(words))
 
 

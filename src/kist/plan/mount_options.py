@@ -46,6 +46,9 @@ _PROPAGATION = {
 }
 
 
+SUBPATH = "kist-subpath="
+
+
 class MountOptions(Value):
     """`attributes` and `clear` for the mount itself, `all_...` for those below it, too. `data` is the file system's."""
 
@@ -60,6 +63,7 @@ class MountOptions(Value):
     links: int = 0  # NOFOLLOW_SOURCE, NOFOLLOW_TARGET, COPY_LINK of plan.steps
     id_map: bool = False
     id_map_recursive: bool = False
+    below: str = ""  # bind: only this part of the source, which nobody trusts to hold no symlinks
     data: tuple[str, ...] = ()
 
 
@@ -100,6 +104,8 @@ def parse(options: tuple[str, ...], path: str) -> MountOptions:
             flags["links"] = int(flags.get("links", 0)) | _LINKS[word]  # type: ignore[call-overload]
         elif word in ("idmap", "ridmap"):
             flags |= {"id_map": True, "id_map_recursive": word == "ridmap"}
+        elif word.startswith(SUBPATH):
+            flags["below"] = word[len(SUBPATH) :]
         elif word and word not in _NOTHING:
             data.append(word)
     attributes = {"attributes": own[0], "clear": own[1], "all_attributes": below[0], "all_clear": below[1]}

@@ -6,8 +6,8 @@ Pure: a relative path of the host is joined to the caller's working directory, w
 import posixpath
 
 from kist.errors import InvalidInput
-from kist.plan.request import DeviceRate, DeviceRequest, DeviceRule, MountRequest
-from kist.plan.values import INT64, size
+from kist.plan.request import SECRETS, DeviceRate, DeviceRequest, DeviceRule, MountRequest, SecretRequest
+from kist.plan.values import INT64, WORD, label, size
 from kist.plan.words import UNLIMITED, bad, boolean, integer, later, nearest, show
 
 _PROPAGATIONS = ("private", "rprivate", "slave", "rslave", "shared", "rshared")
@@ -62,33 +62,42 @@ def _target(flag: str, text: str, path: str) -> str:
 
 
 def volume(flag: str, text: str, cwd: str) -> MountRequest:
-    """`SOURCE:TARGET[:OPTIONS]`. A source that begins with `/` or `.` is a path, anything else the name of a volume."""
-    example = f"{flag} ./data:/data:ro"
+    """`[SOURCE:]TARGET[:OPTIONS]`. A source that begins with `/` or `.` is a path, anything else the name of a volume;
+    without one the container gets a volume of its own."""
+    example = f"{flag} ./data:/data:ro or {flag} NAME:/data"
     parts = text.split(":")
     if "" in parts or len(parts) > 3:
-        raise bad(flag, text, "it is not SOURCE:TARGET[:OPTIONS]", example)
+        raise bad(flag, text, "it is not [SOURCE:]TARGET[:OPTIONS]", example)
     if len(parts) == 1:
-        raise later(flag, text, "volumes without a source come later", f"use --tmpfs {text}, or give one: {example}")
-    if parts[0][0] not in "/.~":
-        why = f"{show(parts[0])} is the name of a volume, and those come later"
-        raise later(flag, text, why, f"for a directory write a path: {flag} ./{parts[0]}:{parts[1]}")
+        return MountRequest(kind="volume", target=_target(flag, text, parts[0]))
+    named = parts[0][0] not in "/.~"
     options = [o for o in (parts[2].split(",") if len(parts) == 3 else []) if o not in _CONSISTENCY]
+    known = (*_VOLUME_OPTIONS, *(("nocopy",) if named else ()))
     for option in options:
-        if option not in _VOLUME_OPTIONS:
-            raise bad(flag, text, f"{show(option)} is not an option", f"options of: {', '.join(_VOLUME_OPTIONS)}")
+        if option not in known:
+            raise bad(flag, text, f"{show(option)} is not an option", f"options of: {', '.join(known)}")
     chosen = [[o for o in options if o in kind] for kind in (("ro", "rw"), ("z", "Z"), _PROPAGATIONS)]
     if any(len(kind) > 1 for kind in chosen):
         raise bad(flag, text, "its options contradict each other", f"one of each kind: {example}")
     access, relabel, propagation = ("".join(kind) for kind in chosen)
     return MountRequest(
-        kind="bind",
-        source=host_path(flag, text, parts[0], cwd),
+        kind="volume" if named else "bind",
+        source=volume_name(flag, parts[0]) if named else host_path(flag, text, parts[0], cwd),
         target=_target(flag, text, parts[1]),
         readonly=access == "ro",
         relabel=relabel,
         propagation=propagation,
-        create_source=True,
+        create_source=not named,
+        nocopy="nocopy" in options,
     )
+
+
+def volume_name(flag: str, text: str) -> str:
+    """As docker's: `[a-zA-Z0-9][a-zA-Z0-9_.-]+`. It names a directory."""
+    if not 2 <= len(text) <= 200 or text[0] not in WORD or not set(text) <= WORD | set("_.-"):
+        why = "a volume's name is 2 to 200 letters, digits, '_', '.' and '-', and begins with a letter or digit"
+        raise bad(flag, text, why, "such a name; for a directory a path: ./data")
+    return text
 
 
 def tmpfs(flag: str, text: str) -> MountRequest:
@@ -150,6 +159,7 @@ def csv_fields(flag: str, text: str) -> list[str]:
 
 _ALIASES = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly"}
 _MOUNT_FLAGS = ("readonly", "bind-create-src", "volume-nocopy")  # keys that need no value
+_MOUNT_MAPS = ("volume-label", "volume-opt")  # keys that may be there several times
 _MOUNT_KEYS = {
     "any": ("type", "source", "target", "readonly", "consistency"),
     "bind": ("bind-propagation", "bind-recursive", "bind-create-src"),
@@ -172,12 +182,13 @@ def _mount_options(flag: str, text: str) -> dict[str, str]:
             raise bad(flag, text, f"{show(word)} has no value", f"{word}=...")
         if equals and (not value or value != value.strip()):
             raise bad(flag, text, f"the value of {show(word)} is empty or has white space around it", f"{word}=...")
-        given[key] = value if equals else "true"
+        value = value if equals else "true"
+        given[key] = f"{given[key]}\0{value}" if key in _MOUNT_MAPS and key in given else value
     return given
 
 
 def mount(flag: str, text: str, cwd: str) -> MountRequest:
-    """`type=bind,source=...,target=...[,KEY=VALUE]`. A type is needed, for Docker's default is a named volume."""
+    """`type=bind,source=...,target=...[,KEY=VALUE]`; without a type it is a volume."""
     given = _mount_options(flag, text)
     kind = given.get("type", "volume").lower()
     example = f"{flag} type=bind,source=/srv,target=/srv,readonly"
@@ -188,10 +199,12 @@ def mount(flag: str, text: str, cwd: str) -> MountRequest:
             raise bad(flag, text, f"{show(key)} is not for type={kind}", f"it without {show(key)}")
     if "target" not in given:
         raise bad(flag, text, "there is no target", example)
-    if kind in ("volume", "image"):
+    if kind == "image":
         raise later(flag, text, f"mounts of type={kind} come later", f"use a directory: {example}")
     if kind == "bind":
         return _bind(flag, text, given, cwd)
+    if kind == "volume":
+        return _volume(flag, text, given)
     if "source" in given:
         raise bad(flag, text, "a tmpfs has no source", "it without source")
     return MountRequest(
@@ -201,6 +214,72 @@ def mount(flag: str, text: str, cwd: str) -> MountRequest:
         size_bytes=size(flag, given["tmpfs-size"]) or None if "tmpfs-size" in given else None,
         mode=_permissions(flag, text, given["tmpfs-mode"]) if "tmpfs-mode" in given else None,
     )
+
+
+def _volume(flag: str, text: str, given: dict[str, str]) -> MountRequest:
+    source, subpath = given.get("source", ""), given.get("volume-subpath", "")
+    if source.startswith(("/", ".", "~")):
+        raise bad(flag, text, "the source is a path, not the name of a volume", "type=bind for a directory")
+    if given.get("volume-driver", "local") != "local":
+        raise bad(flag, text, "there is no driver but local", "it without volume-driver")
+    if subpath.startswith("/") or ".." in subpath.split("/"):
+        raise bad(flag, text, "volume-subpath leads out of the volume", "a path below it, without ..")
+    return MountRequest(
+        kind="volume",
+        source=volume_name(flag, source) if source else "",
+        target=_target(flag, text, given["target"]),
+        readonly=_flag(flag, text, given, "readonly"),
+        subpath=subpath,
+        nocopy=_flag(flag, text, given, "volume-nocopy"),
+        labels=dict(label(flag, pair) for pair in given.get("volume-label", "").split("\0") if pair),
+        driver_options=dict(driver_option(flag, pair) for pair in given.get("volume-opt", "").split("\0") if pair),
+    )
+
+
+def driver_option(flag: str, text: str) -> tuple[str, str]:
+    """`KEY=VALUE` of --opt: type, o or device, as mount(8) has them."""
+    key, equals, value = text.partition("=")
+    if key not in ("type", "o", "device") or not equals:
+        raise bad(flag, text, "the driver local does not know it", "type=..., o=... or device=...")
+    return key, value
+
+
+def volumes_from(flag: str, text: str) -> tuple[str, bool]:
+    """`CONTAINER[:ro|rw]`."""
+    name, colon, access = text.partition(":")
+    if not name or (colon and access not in ("ro", "rw", "z", "Z")):
+        raise bad(flag, text, "it is not CONTAINER[:ro|rw]", f"{flag} web:ro")
+    return name, access == "ro"
+
+
+def secret(flag: str, text: str) -> SecretRequest:
+    """`NAME[,target=PATH][,mode=OCTAL][,uid=UID][,gid=GID]`. Source: podman run --secret."""
+    name, *fields = csv_fields(flag, text)
+    name = name.removeprefix("source=")
+    example = f"{flag} NAME,target=password,mode=0400"
+    given = {"target": name, "mode": "444", "uid": "0", "gid": "0", "type": "mount"}
+    for field in fields:
+        key, equals, value = field.partition("=")
+        if key not in given or not equals or not value:
+            raise bad(flag, text, f"{show(field)} is none of type=mount, target, mode, uid, gid", example)
+        given[key] = value
+    if given["type"] != "mount":
+        raise bad(flag, text, "a secret in the environment shows in /proc and in every child", "type=mount")
+    ids = [integer(given[key]) for key in ("uid", "gid")]
+    if any(n is None or not 0 <= n < 2**32 - 1 for n in ids):
+        raise bad(flag, text, "uid and gid are numbers", example)
+    target = inside(flag, text, posixpath.join(SECRETS, given["target"]))
+    if not target.startswith(f"{SECRETS}/"):
+        raise bad(flag, text, f"a secret is in memory, below {SECRETS}", example)
+    return SecretRequest(secret_name(flag, name), target, _permissions(flag, text, given["mode"]), ids[0] or 0,
+                         ids[1] or 0)  # fmt: skip
+
+
+def secret_name(flag: str, text: str) -> str:
+    """Letters, digits, `_`, `.` and `-`; at most 253, as podman's."""
+    if not 1 <= len(text) <= 253 or text[0] not in WORD or not set(text) <= WORD | set("_.-"):
+        raise bad(flag, text, "a secret's name is made of letters, digits, '_', '.' and '-'", "such a name")
+    return text
 
 
 def _bind(flag: str, text: str, given: dict[str, str], cwd: str) -> MountRequest:

@@ -13,12 +13,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class MountRequest(Value):
-    """One of --volume, --mount or --tmpfs. Named volumes come with the store's volumes; until then they are refused."""
+SECRETS = "/run/secrets"
 
-    kind: str  # "bind" or "tmpfs"
+
+class MountRequest(Value):
+    """One of --volume, --mount or --tmpfs. What the engine makes of a volume when the container starts is one of the
+    other kinds."""
+
+    kind: str  # "bind", "tmpfs", "volume", or "filesystem": what a volume's options name
     target: str  # absolute and normal, never "/"
-    source: str = ""  # bind: absolute and normal, on the host
+    source: str = (
+        ""  # bind: absolute and normal, on the host; volume: its name, "" for one of its own; filesystem: device
+    )
     readonly: bool = False
     recursive: bool = True  # bind: with the mounts below source, and readonly holds for them too
     writable_submounts: bool = False  # bind: readonly does not hold for the mounts below source
@@ -28,6 +34,21 @@ class MountRequest(Value):
     options: tuple[str, ...] = ()  # tmpfs: mount(8) words besides ro, size in bytes and mode: "exec", "uid=1000"
     size_bytes: int | None = None  # tmpfs
     mode: int | None = None  # tmpfs: permissions of its root
+    filesystem: str = ""  # filesystem: its type
+    subpath: str = ""  # volume: only this part of it
+    nocopy: bool = False  # volume: an empty one does not begin with what the image has there
+    labels: Mapping[str, str] = {}  # volume: for one that is made now
+    driver_options: Mapping[str, str] = {}  # volume: the same
+
+
+class SecretRequest(Value):
+    """--secret: a file in memory, below /run/secrets."""
+
+    name: str
+    target: str  # absolute
+    mode: int = 0o444
+    uid: int = 0
+    gid: int = 0
 
 
 class Ulimit(Value):
@@ -176,6 +197,8 @@ class RunRequest(Value):
     mounts: tuple[MountRequest, ...] = ()
     tmpfs: tuple[MountRequest, ...] = ()
     image_volumes: tuple[str, ...] = ()  # the image's own: directories that stay writable when the rest is read-only
+    volumes_from: tuple[tuple[str, bool], ...] = ()  # (container, read-only): with the same volumes as this one
+    secrets: tuple[SecretRequest, ...] = ()
     read_only: bool = False
     shm_size_bytes: int | None = None
     storage_opt_size_bytes: int | None = None  # of what the container writes over its image

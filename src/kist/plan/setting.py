@@ -10,6 +10,16 @@ if TYPE_CHECKING:
     from kist.plan.compile_network import HostLink
 
 
+class Secret(Value):
+    """A file that is only ever in memory."""
+
+    path: str
+    data: bytes
+    mode: int
+    uid: int
+    gid: int
+
+
 class Files(Value):
     """How the root file system comes to be. With `path` it is that directory itself; else an overlay is mounted with a
     throw-away layer on top, so that what lies below is never written."""
@@ -27,6 +37,7 @@ class Files(Value):
     symlinks: tuple[tuple[str, str], ...] = ()  # (path, content)
     directories: tuple[tuple[str, int], ...] = ()  # (path, mode)
     files: tuple[tuple[str, bytes], ...] = ()  # (path, content), written in place of what is there
+    secrets: tuple[Secret, ...] = ()  # below SECRETS
 
 
 class Stdio(Value):

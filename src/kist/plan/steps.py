@@ -502,9 +502,11 @@ class OpenTree(Step):
     id_map_recursive: int = 0
     nofollow: int = 0  # a symbolic link itself, not what it points to
     inside: int = 0  # `source` is a path of the container's root
+    below: str = ""  # only this part of it, resolved as in a root of its own
 
     def shell(self) -> str:
-        return f"{_variable(self.slot)}={_inside(self.source) if self.inside else _q(self.source)}" + (
+        source = f"{self.source.rstrip('/')}/{self.below}" if self.below else self.source
+        return f"{_variable(self.slot)}={_inside(source) if self.inside else _q(source)}" + (
             "  # with -o X-mount.idmap=..." if self.id_map else ""
         )
 
@@ -677,13 +679,17 @@ class WriteAt(Step):
     target: str
     data: bytes
     mode: int = 0o644
+    uid: int = 0
+    gid: int = 0
 
     def shell(self) -> str:
         at = _inside(self.target)
         text = self.data.decode("utf-8", "backslashreplace").removesuffix("\n")
         if "\0" in text or len(self.data) > 4096:
             return f"# {len(self.data)} bytes > {at}"
-        return f"mkdir -p $(dirname {at})\nrm -f {at}\nprintf '%s\\n' {_q(text)} > {at}\nchmod {self.mode:o} {at}"
+        owner = f"chown {self.uid}:{self.gid} {at}\n" if self.uid or self.gid else ""
+        made = f"mkdir -p $(dirname {at})\nrm -f {at}\nprintf '%s\\n' {_q(text)} > {at}"
+        return f"{made}\n{owner}chmod {self.mode:o} {at}"
 
 
 class MaskAt(Step):

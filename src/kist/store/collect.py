@@ -18,8 +18,9 @@ from kist.kernel.mounts import sync_filesystem
 from kist.spec.image import is_digest
 from kist.store import locks
 from kist.store.data import is_whole, new_temporary
+from kist.store.holders import holders, without
 from kist.store.images import Removed
-from kist.store.layout import change_layout, read_layout, unnamed
+from kist.store.layout import change_layout, read_layout
 from kist.store.locks import Lock
 from kist.store.mounting import is_mounted
 from kist.store.records import read_record
@@ -52,7 +53,7 @@ def remove(
         if len(names) > 1 and not force:
             raise Conflict(f"the image {name} has {len(names)} names: {', '.join(names)}",
                            next=f"kist rmi {' '.join(names)}, or kist rmi --force {name}")  # fmt: skip
-        left = unnamed(entries, found)
+        left = without(data_dir, entries, found, name, force=force)
         for manifest in {entry.manifest for entry in found} - {entry.manifest for entry in left}:
             ended.append((manifest, _id(data_dir, manifest)))
             if (lock := unused(data_dir, manifest)) is not None:
@@ -80,9 +81,9 @@ def prune(store: ImageStore, filters: Mapping[str, Sequence[str]]) -> Removed:
     if unknown:
         raise InvalidInput(f"unknown filter {min(unknown)!r}", next="one of: dangling, label, label!, until")
     everything = (filters.get("dangling") or ["true"])[-1].lower() in ("false", "0")
-    total = Removed()
+    total, needed = Removed(), holders(store.data_dir)
     for image in store.list():
-        if (image.names and not everything) or not _passes(image, filters):
+        if (image.names and not everything) or image.manifest in needed or not _passes(image, filters):
             continue
         try:
             one = store.remove(image.manifest, force=len(image.names) > 1)

@@ -45,10 +45,15 @@ def pack(root: int | str, sink: Sink) -> Summary:
 
     Raises KistError (store-io, disk-full; changed-while-read when a file got shorter).
     """
+    return pack_tree(root, Packer(sink))
+
+
+def pack_tree(root: int | str, packer: Packer) -> Summary:
+    """The same, as that packer has it."""
     root_fd = os.open(root, OPEN_DIRECTORY & ~os.O_NOFOLLOW) if isinstance(root, str) else os.dup(root)
     try:
         with Walker(root_fd) as walker:
-            packer = _Packer(sink, os.fstat(root_fd).st_dev)
+            packer.device = os.fstat(root_fd).st_dev
             todo = [b""]
             while todo:
                 directory = walker.open_real(todo.pop())
@@ -60,10 +65,25 @@ def pack(root: int | str, sink: Sink) -> Summary:
         os.close(root_fd)
 
 
-class _Packer:
-    def __init__(self, sink: Sink, device: int) -> None:
+def pack_one(parent: int, name: bytes, packer: Packer) -> Summary:
+    """The same for one name that is no directory. Raises OSError, KistError."""
+    packer.leaf(Directory(parent, b""), name, os.stat(name, dir_fd=parent, follow_symlinks=False))
+    return packer.finish()
+
+
+class Packer:
+    """An archive being written. `prefix`: what its names begin with, in place of the root's. `every_mount`: what is
+    mounted inside is packed too. `hollow`: directories whose content is left out. `renamed`: the name in the archive of
+    a single file."""
+
+    def __init__(
+        self, sink: Sink, *, prefix: bytes = b"", every_mount: bool = False, hollow: frozenset[bytes] = frozenset(),
+        renamed: bytes = b"",
+    ) -> None:  # fmt: skip
         self._sink = sink
-        self._device = device
+        self._hollow = hollow
+        self.device = -1
+        self._prefix, self._every_mount, self._renamed = prefix, every_mount, renamed
         self._hash = hashlib.sha256()
         self._links: dict[tuple[int, int], bytes] = {}  # inode -> the name that has its content
         self._entries = self._file_bytes = self._archive_bytes = 0
@@ -71,18 +91,27 @@ class _Packer:
 
     def directory(self, directory: Directory) -> Iterator[bytes]:
         """Write the directory and what is in it, but for its subdirectories: their paths are yielded."""
-        self._header(directory.path + b"/" if directory.path else b"./", os.fstat(directory.fd), _xattrs(directory.fd))
-        for name in sorted(map(os.fsencode, os.listdir(directory.fd))):
-            status = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+        self._header(self._named(directory.path) + b"/", os.fstat(directory.fd), _xattrs(directory.fd))
+        for name in sorted(set(map(os.fsencode, os.listdir(directory.fd)))):  # readdir(3) may tell one twice
+            try:
+                status = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+            except FileNotFoundError:
+                continue  # removed meanwhile
             if not stat.S_ISDIR(status.st_mode):
-                self._leaf(directory, name, status)
-            elif status.st_dev == self._device:
+                self.leaf(directory, name, status)
+            elif (self._every_mount or status.st_dev == self.device) and directory.join(name) not in self._hollow:
                 yield directory.join(name)
             else:
-                self._header(directory.join(name) + b"/", status, {})
+                self._header(self._named(directory.join(name)) + b"/", status, {})
 
-    def _leaf(self, directory: Directory, name: bytes, status: os.stat_result) -> None:
-        path = directory.join(name)
+    def _named(self, path: bytes) -> bytes:
+        if not path:
+            return self._prefix or b"."
+        return self._prefix + b"/" + path if self._prefix else path
+
+    def leaf(self, directory: Directory, name: bytes, status: os.stat_result) -> None:
+        """Write anything but a directory."""
+        path = self._renamed or self._named(directory.join(name))
         if stat.S_ISSOCK(status.st_mode):
             return self._sockets.append(path)
         inode = (status.st_dev, status.st_ino)
@@ -98,13 +127,24 @@ class _Packer:
             self._header(path, status, {})
         return None
 
+    def empty_file(self, path: bytes) -> None:
+        """One that says something by its name."""
+        self._write(file_header(path, 0))
+        self._entries += 1
+
     def _file(self, directory: Directory, name: bytes, path: bytes) -> None:
-        # O_NONBLOCK: should a FIFO have taken its place, this must not hang
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory.fd)
+        # Looked at before it is opened: a FIFO or device may have taken its place, and must not hear of us.
+        handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory.fd)
+        try:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise KistError(f"{show(path)} was replaced while it was read", code="changed-while-read")
+            fd = os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            os.close(handle)
         try:
             status = os.fstat(fd)
             self._header(path, status, _xattrs(fd))
-            left = status.st_size if stat.S_ISREG(status.st_mode) else 0
+            left = status.st_size
             self._file_bytes += left
             padding = -left % 512
             while left:

@@ -7,6 +7,7 @@ import stat
 
 from kist.errors import CorruptStore, NotFound
 from kist.store.collect import paths_of, unused
+from kist.store.holders import holders
 from kist.store.images import Image
 from kist.store.records import read_record
 from kist.value import Value
@@ -51,9 +52,10 @@ def usage(store: ImageStore) -> Usage:
     for paths in needed.values():
         for path in paths:
             owners[path] = owners.get(path, 0) + 1
-    found, kept = [], set[str]()
+    found, kept, held = [], set[str](), holders(data_dir)
     for image in images:
-        paths, in_use = needed[image.manifest], _in_use(data_dir, image.manifest)
+        paths = needed[image.manifest]
+        in_use = image.manifest in held or _in_use(data_dir, image.manifest)
         kept |= paths if in_use else set()
         unique = sum(sizes.get(path, 0) for path in paths if owners[path] == 1)
         found.append(ImageUsage(image, sum(sizes.get(path, 0) for path in paths), unique, in_use))

@@ -106,10 +106,13 @@ RUN_GROUPS: tuple[Group, ...] = (
     (
         "Files",
         (
-            _many("volume", "SOURCE:TARGET[:OPTIONS]", "Show a host directory or file inside", None, short="v",
-                  field="volumes"),
-            _many("mount", "KEY=VALUE[,KEY=VALUE]", "The same in words: type=bind,source=...,target=...", None,
+            _many("volume", "[SOURCE:]TARGET[:OPTIONS]", "Show a volume, a host directory or a file inside", None,
+                  short="v", field="volumes"),
+            _many("mount", "KEY=VALUE[,KEY=VALUE]", "The same in words: type=volume,source=...,target=...", None,
                   field="mounts"),
+            _many("volumes-from", "CONTAINER[:ro]", "With all volumes that another container has", m.volumes_from),
+            _many("secret", "NAME[,KEY=VALUE]", "A file in memory, /run/secrets/NAME: target=, mode=, uid=, gid=",
+                  m.secret, field="secrets"),
             _many("tmpfs", "TARGET[:OPTIONS]", "An empty directory in memory: /tmp:size=64m", m.tmpfs),
             _bool("read-only", "Make the root file system read-only"),
             _one("shm-size", "SIZE", "Size of /dev/shm (64m)", v.size_or_unset, field="shm_size_bytes"),
@@ -210,7 +213,7 @@ LATER: Mapping[str, str] = {
         ("link", "link-local-ip"),
         "a network has names and addresses: --network, --network-alias, --ip",
     ),
-    **dict.fromkeys(("volumes-from", "volume-driver"), "named volumes come later"),
+    "volume-driver": "local is the only one",
     "disable-content-trust": "kist looks at digests, not at signatures",
     **dict.fromkeys(("cpu-rt-period", "cpu-rt-runtime"), "real-time scheduling of cgroup v1 is not offered"),
     **dict.fromkeys(

@@ -16,7 +16,13 @@ COMMAND = Command(
     usage=("[FLAG...] CONTAINER [CONTAINER...]",),
     summary="Remove containers, with all that they wrote",
     groups=(
-        ("Flags", (Flag("force", "bool", "", "Kill those that run; a missing one is fine", words.boolean, "f"),)),
+        (
+            "Flags",
+            (
+                Flag("force", "bool", "", "Kill those that run; a missing one is fine", words.boolean, "f"),
+                Flag("volumes", "bool", "", "Also the volumes that were made for them alone", words.boolean, "v"),
+            ),
+        ),
     ),
     examples=(("kist rm -f $(kist ps -aq)", "all of them"),),
     least=1,
@@ -26,14 +32,14 @@ COMMAND = Command(
 
 def main(argv: list[str]) -> int:
     parsed = parse(COMMAND, argv)
-    force = words.boolean("--force", parsed.last("force", "false"))
+    force, volumes = (words.boolean(f"--{name}", parsed.last(name, "false")) for name in ("force", "volumes"))
     from kist.engine.containers import Containers
     from kist.engine.remove import remove
     from kist.faces.cli.each import each
 
     def act(containers: Containers, container: Container) -> None:
         try:
-            remove(containers, container, force=force)
+            remove(containers, container, force=force, volumes=volumes)
         except NotFound:
             if not force:
                 raise

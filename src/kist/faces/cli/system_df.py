@@ -41,31 +41,46 @@ def main(argv: list[str]) -> int:
         print_table([_IMAGES, *_rows(found)])
         print(f"\nNeeded by no image: {size_words(found.other_bytes)}")
         return 0
-    share = found.reclaimable_bytes * 100 // found.total_bytes if found.total_bytes else 0
-    row = {
-        "Type": "Images",
-        "TotalCount": str(len(found.images)),
-        "Active": str(sum(image.in_use for image in found.images)),
-        "Size": size_words(found.total_bytes),
-        "Reclaimable": f"{size_words(found.reclaimable_bytes)} ({share}%)",
-    }
-    print_rows([row, _containers()], HEADS, HEADS, parsed.last("format"))
+    active = sum(image.in_use for image in found.images)
+    rows = [
+        _row("Images", len(found.images), active, found.total_bytes, found.reclaimable_bytes),
+        _containers(),
+        _volumes(),
+    ]
+    print_rows(rows, HEADS, HEADS, parsed.last("format"))
     return 0
 
 
-def _containers() -> dict[str, object]:
-    """What those that are kept wrote over their images."""
-    from kist.engine.containers import Containers
-    from kist.engine.inspect import size_of
+def _row(kind: str, total: int, active: int, size_bytes: int, reclaimable_bytes: int) -> dict[str, str]:
     from kist.faces.cli.columns import size_words
 
-    sizes = [(size_of(container), container.status != "exited") for container in Containers().all() if container.kept]
-    total = sum(size for size, _ in sizes)
-    idle = sum(size for size, active in sizes if not active)
+    share = reclaimable_bytes * 100 // size_bytes if size_bytes else 0
     return {
-        "Type": "Containers", "TotalCount": str(len(sizes)), "Active": str(sum(active for _, active in sizes)),
-        "Size": size_words(total), "Reclaimable": f"{size_words(idle)} ({idle * 100 // total if total else 0}%)",
+        "Type": kind, "TotalCount": str(total), "Active": str(active), "Size": size_words(size_bytes),
+        "Reclaimable": f"{size_words(reclaimable_bytes)} ({share}%)",
     }  # fmt: skip
+
+
+def _containers() -> dict[str, str]:
+    """What they wrote over their images, and said; active are those that run."""
+    from kist.engine.containers import Containers
+    from kist.engine.volumes import size_bytes
+
+    sizes = [(c.running, size_bytes(c.path)) for c in Containers().all() if c.kept]
+    free = sum(size for running, size in sizes if not running)
+    return _row("Containers", len(sizes), sum(running for running, _ in sizes), sum(n for _, n in sizes), free)
+
+
+def _volumes() -> dict[str, str]:
+    """Active are those that a container has."""
+    from kist.engine.volumes import size_bytes, users
+    from kist.faces.cli.volumes import everything
+
+    containers, volumes = everything()
+    using = users(containers) if volumes.names() else {}
+    sizes = [(name in using, size_bytes(volumes.path(name))) for name in volumes.names()]
+    free = sum(size for used, size in sizes if not used)
+    return _row("Local Volumes", len(sizes), sum(used for used, _ in sizes), sum(n for _, n in sizes), free)
 
 
 def _rows(found: Usage) -> list[tuple[str, ...]]:

@@ -41,6 +41,11 @@ VERBS = {
     "generate systemd": "Print a systemd unit that starts a container at boot",
     "completion": "Print a script that lets a shell complete what you type",
     "info": "Say what there is, and where it lies",
+    "cp": "Copy files between a container and the host",
+    "diff": "List the files that a container has changed",
+    "export": "Pack a container's files as a tar archive",
+    "commit": "Make an image of what a container has changed",
+    "container prune": "Remove the containers that do not run",
     "explain": "Show the kernel steps that run would take",
     "ns": "Compare a process's namespaces with the host's",
     "doctor": "Say what this host allows, what is missing and how to fix it",
@@ -72,6 +77,16 @@ VERBS = {
     "network disconnect": "Take a container out of a network",
     "network rm": "Remove networks",
     "network prune": "Remove the networks that no container is in",
+    "volume create": "Make a volume that containers may share",
+    "volume ls": "List the volumes",
+    "volume inspect": "Tell all about volumes, as JSON",
+    "volume rm": "Remove volumes",
+    "volume prune": "Remove volumes that no container has",
+    "secret create": "Keep a secret for containers",
+    "secret ls": "List the secrets",
+    "secret inspect": "Tell about secrets, but not what they are",
+    "secret rm": "Remove secrets",
+    "system prune": "Remove all that nothing uses",
     "system df": "Say what takes how much of the disk",
     "version": "Print versions",
     "help": "Explain a verb",
@@ -83,6 +98,8 @@ GROUPS = {
     "generate": "Write files for other programs",
     "image": "Look into images and manage them",
     "network": "Connect containers",
+    "volume": "What outlives containers",
+    "secret": "What only containers may see",
     "store": "Look after what is stored",
     "system": "Look at the whole",
 }
@@ -93,9 +110,12 @@ _ALIASES = {
     "image ls": "images", "image list": "images",
     "network list": "network ls", "network remove": "network rm",
     "image umount": "image unmount",
+    "volume list": "volume ls", "volume remove": "volume rm",
+    "secret list": "secret ls", "secret remove": "secret rm",
     **{f"container {verb}": verb for verb in ("run", "create", "start", "stop", "restart", "kill", "rm", "pause",
                                               "unpause", "wait", "rename", "exec", "logs", "attach", "port", "stats",
-                                              "top", "update")},
+                                              "top", "update", "cp", "diff", "export",
+                                              "commit")},
     "system info": "info", "system events": "events",
     "container ls": "ps", "container list": "ps", "container ps": "ps", "container remove": "rm",
     "image pull": "pull", "image push": "push", "image rm": "rmi", "image remove": "rmi", "image tag": "tag",
@@ -103,7 +123,7 @@ _ALIASES = {
 # Docker's verbs that kist does not have yet.
 # fmt: off
 _LATER = frozenset((
-    "build", "commit", "compose", "cp", "export", "volume",
+    "build", "compose",
 ))
 # fmt: on
 
