@@ -122,7 +122,7 @@ def _box(_home: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> str
     if not BUSYBOX:
         pytest.skip("needs busybox-static")
     archive = busybox_tar(tmp_path_factory.mktemp("box") / "box.tar")
-    command = [*PROGRAMS[CLI], "import", str(archive), "box:latest"]
+    command = [*PROGRAMS[CLI], "import", "--change", 'CMD ["sh"]', str(archive), "box:latest"]
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, **_home})
     return "box" if CLI != "podman" else "localhost/box"
 
