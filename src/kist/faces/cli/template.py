@@ -232,6 +232,8 @@ def _command(words: list[str], last: Term | None, depth: int) -> Term:
 
 def _method(terms: list[Term]) -> Term:
     """`.Label "key"`: a field that is a function, and what it is given."""
+    if not terms:
+        raise _wrong("() is empty")
 
     def call(dot: object, top: object) -> object:
         method, *values = [term(dot, top) for term in terms]
