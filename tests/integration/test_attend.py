@@ -18,6 +18,7 @@ from struct import pack
 import pytest
 
 from kist.engine.prepare import Prepared, Source, setting_for
+from kist.kernel.cgroup import remove_cgroups
 from kist.kernel.launcher import Launcher, become, open_program
 from kist.kernel.probe import probe
 from kist.plan.request import RunRequest
@@ -71,6 +72,7 @@ class Box:
         self.data.mkdir()
         self.launcher: Launcher | None = None
         self.pid = self.supervisor = 0
+        self.cgroups: tuple[str, ...] = ()
 
     def compiled(
         self, command: tuple[str, ...], stdio: Stdio, *, tty: bool = False, attend: dict[str, object] | None = None,
@@ -85,7 +87,9 @@ class Box:
         setting = setting_for(request, os.urandom(32).hex(), source, stdio, removals, attached=not stdio.detached)
         told = Attend(str(logs or self.data / "log"), 20 << 20, 5, str(self.run / "attach"), str(self.data / "ended"))
         setting = replace(setting, attend=replace(told, **(attend or {})))
-        return Prepared(source.request, facts, setting, source).compiled.plan
+        made = Prepared(source.request, facts, setting, source).compiled
+        self.cgroups = made.cgroup_paths
+        return made.plan
 
     def start(
         self, *command: str, stdin: bool = False, environment: dict[str, str] | None = None, **how: object
@@ -149,6 +153,7 @@ def box(tmp_path: Path) -> Iterator[Box]:
     if box.supervisor and not gone(box.supervisor):
         os.kill(box.supervisor, signal.SIGKILL)
         until(lambda: gone(box.pid))
+    remove_cgroups(box.cgroups)  # as a sweep does after a supervisor that was killed
 
 
 def python(text: str, *words: str) -> tuple[str, ...]:
