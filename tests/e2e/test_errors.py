@@ -61,7 +61,7 @@ def refused(*args: str, status: int = 125, **kwargs) -> str:
         (["--device", "/dev/no-such", "host", "true"], "/dev/no-such"),
         (["--device", "/etc/passwd", "host", "true"], "/etc/passwd"),
         (["--device-read-bps", "/dev/null:1m", "host", "true"], "/dev/null"),
-        (["--network", "container:web", "host", "true"], "later"),
+        (["--network", "container:web", "host", "true"], "no container 'web'"),
         (["--time-offset", "x", "host", "true"], "--time-offset"),
         (["--timeout", "x", "host", "true"], "--timeout"),
         (["--without", "gravity", "host", "true"], "gravity"),
