@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from kist.engine.containers import Container, Containers
 from kist.engine.events import note, note_end
 from kist.engine.stop import mark, stop
@@ -18,11 +20,10 @@ def remove(containers: Containers, container: Container, *, force: bool = False,
         paused = "paused" if container.status == "paused" else "running"
         raise Conflict(f"{container.name} is {paused}", next=f"kist stop {container.name}, or kist rm -f",
                        code="running")  # fmt: skip
-    if force:
-        mark(container)
-        stop(container, 0, 9)
     with containers.locked(container):
-        if container.states.is_locked(container.id):
+        if force:
+            _end(container)
+        elif container.states.is_locked(container.id):
             raise Conflict(f"{container.name} was just started", next="kist rm -f", code="running")
         containers.states.prepare()
         containers.states.sweep()  # what its supervisor left, if that was killed
@@ -34,3 +35,21 @@ def remove(containers: Containers, container: Container, *, force: bool = False,
         from kist.engine.volumes import remove_anonymous
 
         remove_anonymous(containers, request)
+
+
+def _end(container: Container) -> None:
+    """Also one that is just being started, by a launcher whose command was killed: it may not have a process yet.
+
+    With the container locked: nobody else starts it. Raises Conflict.
+    """
+    mark(container)
+    deadline = time.monotonic() + _PATIENCE_S
+    stop(container, 0, _KILL)
+    while container.states.is_locked(container.id):
+        if time.monotonic() > deadline:
+            raise Conflict(f"{container.name} does not end", next="kist rm -f, once more", code="busy")
+        time.sleep(0.005)
+        stop(container, 0, _KILL)
+
+
+_KILL, _PATIENCE_S = 9, 5.0
