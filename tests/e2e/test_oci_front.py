@@ -184,7 +184,7 @@ def test_many_words(oci: Runtime):
 @pytest.fixture
 def runtime_directory(tmp_path: Path) -> Iterator[Path]:
     """What XDG_RUNTIME_DIR names: of root's it must be one of a session."""
-    path = Path(f"/run/user/kist-test-{os.getpid()}") if ROOT else tmp_path / "run"
+    path = Path(f"/run/user/kist-test-{os.getpid()}") if ROOT else tmp_path / "session"
     existed = path.parent.is_dir()
     path.mkdir(parents=True)
     yield path

@@ -5,6 +5,8 @@ import subprocess
 
 import pytest
 
+from containers import needs_limits
+
 
 @pytest.fixture
 def running(cli, box):
@@ -103,6 +105,7 @@ def test_exec_inherits_no_capability(cli, running):
         assert set(lines[1::2]) == {"0000000000000000"}
 
 
+@needs_limits
 def test_exec_in_one_that_is_paused_fails(cli, running):
     cli.ok("pause", running)
     assert "paused" in cli.fails("exec", running, "true")
@@ -115,6 +118,7 @@ def test_exec_in_one_that_does_not_run_fails(cli, box):
     cli.fails("exec", "nosuch", "true")
 
 
+@needs_limits
 def test_exec_counts_towards_the_containers_limits(cli, box):
     cli.ok("run", "-d", "--name", "web", "--pids-limit", "5", box, "sleep", "1000")
     done = cli("exec", "web", "sh", "-c", "for i in 1 2 3 4 5 6; do sleep 1 & done; wait")

@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+from containers import needs_limits
+
 
 def test_run_in_the_background_prints_the_id(cli, box):
     id = cli.ok("run", "-d", box, "sleep", "60")
@@ -84,6 +86,7 @@ def test_restart(cli, box):
     assert cli.ok("wait", "c") == "7"
 
 
+@needs_limits
 def test_pause_and_unpause(cli, box):
     cli.ok("run", "-d", "--name", "c", box, "sleep", "60")
     cli.ok("pause", "c")
@@ -94,6 +97,7 @@ def test_pause_and_unpause(cli, box):
     cli.fails("unpause", "c")
 
 
+@needs_limits
 def test_a_paused_one_can_be_removed(cli, box):
     cli.ok("run", "-d", "--name", "c", box, "sleep", "60")
     cli.ok("pause", "c")

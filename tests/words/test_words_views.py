@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from containers import needs_limits
+
 CLI = os.environ.get("CLI", "kist")
 
 
@@ -96,6 +98,7 @@ def test_inspect_container(cli, two):
     assert cli.ok("container", "inspect", "--format", "{{.Name}}", "up").lstrip("/") == "up"
 
 
+@needs_limits
 def test_limits_are_seen(cli, box):
     cli.ok("create", "--name", "c1", "--memory", "64m", "--pids-limit", "33", "--cpu-shares", "512", box, "true")
     format = "{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}} {{.HostConfig.CpuShares}}"
@@ -113,6 +116,7 @@ def test_stats_once(cli, two):
 
 
 @pytest.mark.skipif(CLI == "podman", reason="podman 4.3 with runc says yes and changes nothing")
+@needs_limits
 def test_update_holds_at_once_and_is_kept(cli, box):
     cli.ok("run", "-d", "--name", "c1", "--memory", "64m", box, "sleep", "60")
     cli.ok("update", "--memory", "128m", "--memory-swap", "256m", "--cpu-shares", "300", "c1")
