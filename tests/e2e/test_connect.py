@@ -4,6 +4,7 @@ import json
 import shutil
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -78,10 +79,20 @@ def test_a_failed_connect_leaves_nothing(nets: Machine, rootfs: Path) -> None:
         assert json.loads(nets.kist("network", "inspect", "red").stdout)[0]["Containers"] == {}
 
 
+def reached(address: str, port: int) -> socket.socket:
+    """A connection, as soon as somebody listens there."""
+    for _ in range(200):
+        try:
+            return socket.create_connection((address, port), 10)
+        except ConnectionRefusedError:
+            time.sleep(0.05)
+    raise AssertionError(f"nobody listens at {address}:{port}")
+
+
 def test_a_transfer_survives_another_connect(nets: Machine, rootfs: Path) -> None:
     server = "echo up; exec nc -l -p 7 -e sh -c 'head -c 200000000 /dev/zero'"
     with nets.container("--name", "s", "--network", "red", "--rootfs", str(rootfs), "sh", "-c", server):
-        with nets.inside(lambda: socket.create_connection(("10.9.1.2", 7))) as client:
+        with nets.inside(lambda: reached("10.9.1.2", 7)) as client:
             received = len(client.recv(1 << 16))
             for _ in range(5):
                 assert nets.kist("network", "connect", "blue", "s").returncode == 0
