@@ -144,6 +144,13 @@ def _pack(task: Task, root: int) -> Report:
         raise NotFound(f"no file or directory {show(path)} in the container", code="no-file") from e
 
 
+def _only_owner() -> tuple[int, int] | None:
+    """Whose all files are where there is nobody else to give them to: an ordinary user's without other ids."""
+    with open("/proc/self/uid_map", encoding="ascii") as file:
+        one_id = [line.split()[2] for line in file] == ["1"]
+    return (os.geteuid(), os.getegid()) if one_id or os.geteuid() else None
+
+
 def _unpack(task: Task, root: int) -> Report:
     path = os.fsencode(task.path)
     into = None
@@ -157,7 +164,7 @@ def _unpack(task: Task, root: int) -> Report:
                 return resolve.open_inside(root, path + b"/" + below, resolve.DIRECTORY)
 
     try:
-        owner = (task.owner[0], task.owner[1]) if task.owner else None
+        owner = (task.owner[0], task.owner[1]) if task.owner else _only_owner()
         unpacker = Unpacker(directory, owner=owner, into=into, root_too=task.root_too)
         try:
             with open(0, "rb", buffering=0, closefd=False) as source:
