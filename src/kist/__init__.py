@@ -1,7 +1,5 @@
 """kist runs, connects and explains Linux containers. `kist.run(["python", "-c", src], memory="256M", timeout=5)`."""
 
-from __future__ import annotations
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from kist.faces.images import (

@@ -1,94 +1,114 @@
-"""kist's own finder finds what importlib finds, and leaves to it what is not as expected."""
+"""A program's image gives the modules that importlib gives, and what has changed since is left to importlib."""
 
 import importlib.util
 import os
-import py_compile
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from kist.finder import Finder
-
-pytestmark = pytest.mark.skipif(sys.flags.optimize > 0, reason="the finder is for ordinary bytecode")
+from kist import finder
 
 
 @pytest.fixture
-def sources(tmp_path: Path) -> Path:
-    """A package kist with a module and a package, compiled."""
-    for name, text in (("__init__", ""), ("one", "VALUE = 1\n"), ("two/__init__", "VALUE = 2\n")):
-        path = tmp_path / "kist" / f"{name}.py"
+def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A package with a module and a package in it, each an entry of a program."""
+    for name, text in (("__init__", ""), ("one", "import _json\nVALUE = 1\n"), ("two/__init__", "VALUE = 2\n")):
+        path = tmp_path / "box" / f"{name}.py"
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
-        py_compile.compile(str(path))
-    return tmp_path
+    (tmp_path / "box/__pycache__").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.setitem(finder.ENTRIES, "box", ("box.one", "box.two"))
+    yield tmp_path / "box"
+    forget()
 
 
-@pytest.mark.parametrize("name", ["kist.one", "kist.two"])
-def test_as_importlib(sources: Path, name: str) -> None:
-    found = Finder(str(sources)).find_spec(name, None)
-    assert found is not None
-    wanted = importlib.util.spec_from_file_location(
-        name, found.origin, submodule_search_locations=[str(sources / "kist/two")] if name == "kist.two" else None
-    )
-    assert wanted is not None
-    for field in ("name", "origin", "cached", "has_location", "parent", "submodule_search_locations"):
+def forget() -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("box", "_json")]:
+        del sys.modules[name]
+
+
+def image(box: Path) -> finder.Finder:
+    """As the second command has it."""
+    for _ in range(2):
+        forget()
+        found = finder.Finder("box", f"{box}/finder.py")
+    return found
+
+
+@pytest.mark.parametrize("name", ["box", "box.one", "box.two", "_json"])
+def test_as_importlib(box: Path, name: str) -> None:
+    if name in sys.builtin_module_names:
+        pytest.skip(f"{name} is no library of this Python")
+    found = image(box).find_spec(name, None)
+    forget()
+    wanted = importlib.util.find_spec(name)
+    assert found and wanted
+    for field in ("name", "origin", "parent", "submodule_search_locations"):
         assert getattr(found, field) == getattr(wanted, field), field
     module = importlib.util.module_from_spec(found)
     assert found.loader is not None
     found.loader.exec_module(module)
-    assert (module.VALUE, module.__file__) == ({"kist.one": 1, "kist.two": 2}[name], found.origin)
+    value = {"box.one": 1, "box.two": 2}.get(name)
+    assert (getattr(module, "VALUE", None), module.__file__) == (value, wanted.origin)
 
 
-def changed(path: Path) -> None:
+def edited(path: Path) -> None:
     path.write_text("VALUE = 33\n")
-
-
-def of_another_python(path: Path) -> None:
-    cached = Path(importlib.util.cache_from_source(str(path)))
-    cached.write_bytes(b"\0\0\r\n" + cached.read_bytes()[4:])
-
-
-def cut(path: Path) -> None:
-    cached = Path(importlib.util.cache_from_source(str(path)))
-    cached.write_bytes(cached.read_bytes()[:40])
-
-
-def no_code(path: Path) -> None:
-    cached = Path(importlib.util.cache_from_source(str(path)))
-    cached.write_bytes(cached.read_bytes()[:16] + b"N")
-
-
-def checked_by_hash(path: Path) -> None:
-    py_compile.compile(str(path), invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)
 
 
 def touched(path: Path) -> None:
     os.utime(path, (1, 1))
 
 
-@pytest.mark.parametrize("change", [changed, of_another_python, cut, no_code, checked_by_hash, touched, Path.unlink])
-def test_left_to_importlib(sources: Path, change) -> None:
-    change(sources / "kist/one.py")
-    assert Finder(str(sources)).find_spec("kist.one", None) is None
+@pytest.mark.parametrize("change", [edited, touched, Path.unlink])
+def test_a_part_that_has_changed(box: Path, change: Callable[[Path], None]) -> None:
+    found = image(box)
+    change(box / "one.py")
+    assert found.find_spec("box.one", None) is None
+    assert not list((box / "__pycache__").glob("box.*-*"))  # the next one makes another
 
 
-@pytest.mark.parametrize("name", ["kist", "kistless.one", "os", "kist.none", "kist.__pycache__"])
-def test_not_its_own(sources: Path, name: str) -> None:
-    assert Finder(str(sources)).find_spec(name, None) is None
+@pytest.mark.parametrize("size", [0, 1, 16384, 16400])
+def test_an_image_cut_short(box: Path, size: int) -> None:
+    path = Path(image(box).image)
+    os.truncate(path, size)
+    forget()
+    sys.dont_write_bytecode = True
+    found = finder.Finder("box", f"{box}/finder.py")
+    assert found.find_spec("box.two", None) is None
 
 
-def test_all_of_kist_oci_comes_by_it() -> None:
-    """Every module of `kist-oci --help`: that one is not found would only be slow."""
+def test_one_that_was_moved(box: Path) -> None:
+    path = Path(image(box).image)
+    other = box.parent / "other/__pycache__"
+    other.mkdir(parents=True)
+    path.rename(other / path.name)
+    sys.dont_write_bytecode = True
+    assert finder.Finder("box", f"{other.parent}/finder.py").find_spec("box.one", None) is None
+
+
+@pytest.mark.parametrize("name", ["kist", "boxes", "os", "box.none"])
+def test_not_its_own(box: Path, name: str) -> None:
+    assert image(box).find_spec(name, None) is None
+
+
+@pytest.mark.parametrize(
+    ("program", "module"), [("kist-oci", "kist.engine.runtime.create"), ("kist", "kist.engine.run")]
+)
+def test_all_of_a_command_comes_by_it(program: str, module: str) -> None:
+    """That a module is not in the image would only be slow."""
     script = (
-        "import sys; sys.path.append(sys.argv[1]); from kist.finder import Finder; "
-        "sys.meta_path.insert(0, Finder(sys.argv[1])); import kist.engine.runtime.create; "
-        "print([n for n, m in sys.modules.items() if n.startswith('kist.') and type(m.__loader__) is not Finder])"
+        f"from kist.finder import Finder; import sys; Finder({program!r}); there = set(sys.modules); import {module};"
+        "print([n for n, m in sys.modules.items() if n not in there and n.startswith('kist') and"
+        " type(m.__loader__) is not Finder])"
     )
-    source = Path(importlib.util.find_spec("kist").origin).parents[1]
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    for _ in range(2):  # the first one may have to compile
-        argv = [sys.executable, "-S", "-c", script, str(source)]
-        done = subprocess.run(argv, capture_output=True, text=True, check=True, env=env)
-    assert done.stdout.strip() == "['kist.finder']"
+    for _ in range(2):  # the first one may have to make it
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=env)
+    assert done.stdout.strip() == "[]"

@@ -7,7 +7,7 @@ from kist.plan import flags as f
 from kist.plan import mount_options
 from kist.plan.builder import host_id, id_map_text
 from kist.plan.facts import UNIFIED
-from kist.plan.request import SECRETS
+from kist.plan.setting import SECRETS
 from kist.plan.steps import (
     COPY_LINK,
     NOFOLLOW_SOURCE,

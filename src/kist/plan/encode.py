@@ -14,6 +14,7 @@ from struct import pack, unpack_from
 
 from kist.errors import InvalidInput
 from kist.plan.steps import GROUPS, SLOT_NAMES, STEPS, Entry, Step
+from kist.value import astuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,15 +48,17 @@ def _string(value: str) -> bytes:
 
 def _argument(value: object) -> bytes:
     if isinstance(value, int):
-        return pack("<Q", value)
+        return value.to_bytes(8, "little")
     if isinstance(value, tuple):
         data = b"".join([_string(v) + b"\0" for v in value])
         return pack("<QQ", len(value), len(data)) + data + bytes(-len(data) % 8)
     data = _string(value) if isinstance(value, str) else value  # type: ignore[assignment]
     size = len(data)
-    return pack("<Q", size) + data + bytes(8 - size % 8)
+    return size.to_bytes(8, "little") + data + _PADDING[size % 8 :]
 
 
+_PADDING = bytes(8)
+_CHAPTER = {name: _argument(number) for number, name in enumerate(GROUPS)}
 _UNTOLD = bytes(24)  # an empty why, and no chapter
 
 
@@ -69,9 +72,9 @@ def encode(plan: Plan, *, told: bool = True) -> bytes:
     parts = []
     for entry in plan:
         step = entry.step
-        arguments = [_argument(getattr(step, name)) for name in step.__fields__]
+        arguments = [_argument(value) for value in astuple(step)]
         count = len(arguments)
-        arguments.append(_argument(entry.why) + _argument(_CHAPTERS.index(entry.group)) if told else _UNTOLD)
+        arguments.append(_argument(entry.why) + _CHAPTER[entry.group] if told else _UNTOLD)
         body = b"".join(arguments)
         parts.append(pack("<HBBI", step.op, entry.actor, count, len(body) + 8) + body)
     body = b"".join(parts)

@@ -6,7 +6,8 @@ Pure: a relative path of the host is joined to the caller's working directory, w
 import posixpath
 
 from kist.errors import InvalidInput
-from kist.plan.request import SECRETS, DeviceRate, DeviceRequest, DeviceRule, MountRequest, SecretRequest
+from kist.plan.request import DeviceRate, DeviceRequest, DeviceRule, MountRequest, SecretRequest
+from kist.plan.setting import SECRETS
 from kist.plan.values import INT64, WORD, label, size
 from kist.plan.words import UNLIMITED, bad, boolean, integer, later, nearest, show
 

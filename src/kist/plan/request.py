@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-SECRETS = "/run/secrets"
-
-
 class MountRequest(Value):
     """One of --volume, --mount or --tmpfs. What the engine makes of a volume when the container starts is one of the
     other kinds."""

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from kist.plan.compile_cable import Cable, Names
     from kist.plan.compile_network import HostLink
 
+SECRETS = "/run/secrets"
+
 
 class Secret(Value):
     """A file that is only ever in memory."""

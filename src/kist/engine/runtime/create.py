@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
+from time import time_ns
 
 from kist.codec import decode_text, dumps
-from kist.engine.runtime.container import CREATING, OPTIONAL_LIMITS, Record, hook_output, hook_state, remove_directory
+from kist.engine.runtime.container import (
+    CREATING,
+    OPTIONAL_LIMITS,
+    Record,
+    hook_output,
+    hook_state,
+    is_frozen,
+    remove_directory,
+)
 from kist.engine.runtime.notify import callers_socket, directory, with_notification
 from kist.engine.runtime.ordinary import ordinary
 from kist.errors import Conflict, InvalidInput, NotFound
+from kist.kernel.cgroup import enter, pids
 from kist.kernel.launcher import become, described, open_program
 from kist.kernel.probe import groups_denied, probe
 from kist.plan.builder import NAMESPACES
@@ -87,10 +97,8 @@ def create(
     if not os.path.isdir(rootfs):
         raise NotFound(f"the root file system {rootfs} does not exist", why="$.root.path names no directory")
     path = containers.path(request.id)
-    import time
-
     record = Record(
-        id=request.id, bundle=request.bundle, rootfs=rootfs, oci_version=spec.oci_version, created_ns=time.time_ns(),
+        id=request.id, bundle=request.bundle, rootfs=rootfs, oci_version=spec.oci_version, created_ns=time_ns(),
         annotations=spec.annotations, owner=os.geteuid(), creator=os.getpid(),
         hooks=tuple(name for name in ("poststart", "poststop") if spec.hooks and getattr(spec.hooks, name)),
         empty=spec.process is None,
@@ -165,8 +173,6 @@ def create(
         if mode == CREATE:
             os.mkfifo(f"{path}/exec.fifo", 0o622)
         if compiled.cgroup_leaf:
-            from kist.kernel.cgroup import enter
-
             enter(compiled.cgroup_leaf)
         for note in (*compiled.notes, *(f"cannot enforce {name}" for name in compiled.not_enforced)):
             warn(note)
@@ -213,9 +219,6 @@ def _visible_mounts(rootfs: str) -> tuple[str, ...]:
 
 def _refuse_occupied(compiled: Compiled) -> None:
     """A cgroup that others use, or that would freeze the container before it can say so. Raises Conflict."""
-    from kist.engine.runtime.container import is_frozen
-    from kist.kernel.cgroup import pids
-
     for path in compiled.cgroup_paths[:1]:
         if os.path.isdir(path) and pids(path):
             raise Conflict(f"container's cgroup is not empty: {path}", next="another $.linux.cgroupsPath")
