@@ -1,7 +1,7 @@
 """What a tar stream is wrapped in: told by its first bytes, undone with bounded memory and bounded growth.
 
-gzip, bzip2 and xz come with Python; zstd needs Python 3.14, an optional module or libzstd; with the optional module
-isal (`pip install kist[fast]`) gzip is undone twice as fast. The modules are imported when a stream needs them.
+gzip, bzip2 and xz come with Python; zstd needs Python 3.14, an optional module or libzstd; gzip is undone twice as fast
+by the module isal, where that is installed. The modules are imported when a stream needs them.
 """
 
 from __future__ import annotations
