@@ -189,30 +189,23 @@ def _keys(cls: type[Value]) -> dict[str, str]:
 
 def _annotations(cls: type[Value]) -> dict[str, tuple[str, type]]:
     """Field -> (annotation, the class in whose module it is to be understood)."""
-    found = {}
-    for base in reversed(cls.__mro__):
-        for name, kind in getattr(base, "__annotations__", {}).items():
-            found[name] = (kind, base)
+    found: dict[str, tuple[str, type]] | None = cls.__dict__.get("_json_annotations")
+    if found is None:
+        bases = [base for base in reversed(cls.__mro__) if "__annotations__" in base.__dict__]
+        found = {name: (kind, base) for base in bases for name, kind in base.__annotations__.items()}
+        cls._json_annotations = found  # type: ignore[attr-defined]
     return found
 
 
 def _object(cls: type[Value]) -> Decoder:
-    fields: list[tuple[str, str, Decoder]] = []
-
-    def build() -> None:
-        annotations = _annotations(cls)
-        fields.extend((name, key, _decoder(*annotations[name])) for name, key in _keys(cls).items())
-
     def decode_object(value: object, path: str) -> object:
         if not isinstance(value, dict):
             raise _wrong(value, "an object", path)
-        if not fields:
-            build()
-        found = {}
-        for name, key, decoder in fields:
+        found, annotations = {}, _annotations(cls)
+        for name, key in _keys(cls).items():
             item = value.get(key)
             if item is not None:
-                found[name] = decoder(item, f"{path}.{key}")
+                found[name] = _decoder(*annotations[name])(item, f"{path}.{key}")
             elif name in cls.__required__:
                 raise InvalidInput(f"{key} is missing", path=path)
         return cls(**found)
@@ -246,10 +239,11 @@ def _make_decoder(annotation: str, owner: type) -> Decoder:
         return _integer(*_BOUNDS[kind])
     if kind in _PLAIN:
         return _PLAIN[kind]
-    module = vars(sys.modules[owner.__module__])
-    if kind in module.get("CHOICES", {}):
-        return _choice(module["CHOICES"][kind])
-    cls = owner if owner.__name__ == kind else module[kind]
+    module = sys.modules[owner.__module__]
+    choices = getattr(module, "CHOICES", {})
+    if kind in choices:
+        return _choice(choices[kind])
+    cls = owner if owner.__name__ == kind else getattr(module, kind)
     if isinstance(cls, type) and issubclass(cls, Value):
         return _object(cls)
     raise TypeError(f"no way to read {annotation} of {owner.__qualname__} from JSON")

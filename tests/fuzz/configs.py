@@ -96,16 +96,17 @@ class Maker:
         if base in ("dict", "Mapping"):
             item = _split(rest[:-1])[1]
             return {self.word("keys"): self.make(item, owner, field, depth + 1) for _ in range(chance.randint(0, 2))}
-        module = vars(sys.modules[owner.__module__])
-        if kind in module.get("CHOICES", {}):
-            return chance.choice(module["CHOICES"][kind])
+        module = sys.modules[owner.__module__]
+        choices = getattr(module, "CHOICES", {})
+        if kind in choices:
+            return chance.choice(choices[kind])
         if kind == "bool":
             return chance.random() < 0.5
         if kind == "str":
             return self.word(field)
         if kind in ("int", "U8", "U16", "U32", "U64", "I32", "I64"):
             return chance.choice(NUMBERS[: 6 if chance.random() < 0.7 else None])
-        return self.object(module[kind], depth)
+        return self.object(getattr(module, kind), depth)
 
     def object(self, cls: type[Value], depth: int) -> object:
         kinds, found, much = _annotations(cls), {}, self.chance.choice([0.1, 0.4, 0.8])

@@ -12,21 +12,17 @@ import os
 from struct import unpack
 
 from kist.errors import KistError, StepFailed
+from kist.plan import steps
 from kist.plan.encode import encode
 from kist.plan.steps import (
     ACTORS,
-    Attend,
     Chdir,
     Exec,
     FindCommand,
-    Hook,
     Mount,
     MountAt,
-    OpenPidfd,
     ReportFile,
-    Scheduler,
     Seccomp,
-    SendListener,
 )
 from kist.value import Value
 
@@ -96,7 +92,7 @@ class Launcher:
         self.pid = 0
         self.init_pid = 0
         self.supervisor_pid = 0
-        attend = next((entry.step for entry in plan if isinstance(entry.step, Attend)), None)
+        attend = next((entry.step for entry in plan if isinstance(entry.step, steps.Attend)), None)
         assert detached == bool(attend and attend.detached)
         self._failure: KistError | None = None
         self._fields: tuple[int, ...] = ()
@@ -255,12 +251,13 @@ def explain(plan: Plan, index: int, error: int, argument: int, words: str = "") 
     if isinstance(step, Exec) and any(isinstance(e.step, FindCommand) for e in plan):  # it is there: its interpreter?
         text = f"exec {step.argv[0]}: {os.strerror(error).lower()}"
         return StepFailed(text, step=index, errno=error, exit_code=126, code="exec-failed")
-    joins = any(isinstance(e.step, OpenPidfd) for e in plan)  # exec: docker makes a missing directory in run alone
+    # exec: docker makes a missing directory in run alone
+    joins = any(isinstance(e.step, steps.OpenPidfd) for e in plan)
     if isinstance(step, Chdir) and joins and error in (errnos.ENOENT, errnos.ENOTDIR, errnos.EACCES):
         text = f"no working directory {step.path} in the container: {os.strerror(error)}"
         exit_code = 127 if error == errnos.ENOENT else 126
         return StepFailed(text, step=index, errno=error, exit_code=exit_code, code="no-workdir")
-    if isinstance(step, Hook):
+    if isinstance(step, steps.Hook):
         return _hook_failed(plan, index, error, argument)
     if isinstance(step, Exec):
         return _not_executable(step.argv[0], index, error, name)
@@ -277,9 +274,9 @@ def explain(plan: Plan, index: int, error: int, argument: int, words: str = "") 
     if isinstance(step, MountAt) and step.strict and error in (errnos.ELOOP, errnos.ENOTDIR):
         next_ = f"{step.target} must be mounted on ordinary directory"
         why = f"{next_}, and a link or file is there"
-    if isinstance(step, Scheduler) and error == errnos.EPERM:
+    if isinstance(step, steps.Scheduler) and error == errnos.EPERM:
         why = "process scheduler can't be used together with AllowedCPUs, and some need privilege"
-    if isinstance(step, SendListener):
+    if isinstance(step, steps.SendListener):
         what = f"failed to connect with seccomp agent {step.path}: {name}"
     if error == errnos.ENOMEM and isinstance(step, (Mount, MountAt)):
         next_ = "give it more memory: what it writes counts"
@@ -288,8 +285,8 @@ def explain(plan: Plan, index: int, error: int, argument: int, words: str = "") 
 
 def _hook_failed(plan: Plan, index: int, error: int, status: int) -> StepFailed:
     entry = plan[index]
-    assert isinstance(entry.step, Hook)
-    number = sum(isinstance(e.step, Hook) and e.why == entry.why for e in plan[:index])
+    assert isinstance(entry.step, steps.Hook)
+    number = sum(isinstance(e.step, steps.Hook) and e.why == entry.why for e in plan[:index])
     how = "timed out" if error == errnos.ETIMEDOUT else os.strerror(error)
     if error == errnos.ECANCELED:
         import signal

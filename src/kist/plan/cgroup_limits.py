@@ -10,12 +10,13 @@ from __future__ import annotations
 from kist.errors import InvalidInput
 from kist.plan.facts import HostFacts
 from kist.plan.words import members
-from kist.spec.runtime import BlockIO, Cpu, Memory, Network, Resources
 from kist.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from kist.spec.runtime import BlockIO, Cpu, Memory, Network, Resources
 
 WHERE = "$.linux.resources"
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from kist.errors import InvalidInput, Unsupported
 from kist.plan import flags as f
+from kist.plan import steps
 from kist.plan.builder import Builder, host_id, id_map_text
 from kist.plan.cgroup import CgroupPlan, plan_cgroup
 from kist.plan.cgroup_devices import DEFAULT_RULES
@@ -20,37 +21,22 @@ from kist.plan.setting import CREATE, DETACH, RUN
 from kist.plan.steps import (
     INIT,
     STAGE,
-    Adopt,
-    Attend,
-    Await,
-    AwaitNotification,
     AwaitReady,
     CgroupMake,
-    CgroupOwn,
     Clone,
-    Connect,
     CreateFile,
     DieWithParent,
     Entry,
-    IdMapHelper,
     Leave,
     LinkUp,
-    Listen,
     Mkdir,
     MkdirAt,
     MountPropagation,
     Open,
     Pipe,
-    RecordEnd,
-    Relay,
     Remove,
     Seal,
-    SendPidfd,
-    Setdomainname,
-    Sethostname,
     SetIds,
-    Setns,
-    Signal,
     Slots,
     Step,
     Supervise,
@@ -177,7 +163,7 @@ class Compiler:
         attend, id = self.setting.attend, self.setting.id
         if attend is None:
             return
-        step = Attend(
+        step = steps.Attend(
             attend.logs, attend.log_bytes, attend.log_count, attend.socket, attend.ended, attend.after, attend.health,
             attend.health_ms, f"kist {id[:12]}", int(self.setting.stdio.detached),
         )  # fmt: skip
@@ -191,7 +177,7 @@ class Compiler:
         if shown and new and b.privileged_host and self.facts.cgroup.version == 2:
             owner = host_id(b.mappings("uid"), self.process.process.user.uid, "$.process.user.uid")
             for path in self.cgroup.paths:
-                self.host("cgroup", CgroupOwn(path, owner), "its root may divide it further")
+                self.host("cgroup", steps.CgroupOwn(path, owner), "its root may divide it further")
 
     # --- processes and namespaces
 
@@ -200,13 +186,12 @@ class Compiler:
         self.root.open_sources()
         self.root.make_nodes()
         if setting.stdio.console_socket:
-            self.host("exec", Connect(setting.stdio.console_socket, Slots.CONSOLE), "who gets the terminal")
+            self.host("exec", steps.Connect(setting.stdio.console_socket, Slots.CONSOLE), "who gets the terminal")
         if setting.notify_directory and setting.mode != CREATE:
             self.notify = (b.slot(), b.slot())
-            self.host(
-                "exec", Listen(setting.notify_directory, NOTIFY_NAME, self.notify[0]), "what the command says of itself"
-            )
-            self.host("exec", Connect(setting.notify_socket, self.notify[1]), "who wants to know")
+            listen = steps.Listen(setting.notify_directory, NOTIFY_NAME, self.notify[0])
+            self.host("exec", listen, "what the command says of itself")
+            self.host("exec", steps.Connect(setting.notify_socket, self.notify[1]), "who wants to know")
         if setting.start_fifo:
             self.host("exec", Open(setting.start_fifo, _O_RDWR_CLOEXEC, Slots.START), "how it will be started")
         why = "shared with its supervisor" if setting.attend else "the caller's terminal: it is copied, not handed over"
@@ -234,7 +219,7 @@ class Compiler:
                 b.stage("namespaces", Unshare(late & b.new), "these take effect from where the process is now")
             self._time_offsets(STAGE)
             b.stage("namespaces", Clone(INIT, b.new & ~late & ~early), "the container's first process")
-            self.host("namespaces", Adopt(), "the supervisor's child from now on")
+            self.host("namespaces", steps.Adopt(), "the supervisor's child from now on")
         else:
             flags = b.new & ~late
             self.host("namespaces", Clone(INIT, flags, cgroup), "the container's first process")
@@ -275,9 +260,9 @@ class Compiler:
         joined = list(joined)
         if b.privileged_host and any(flag == f.CLONE_NEWUSER for flag, _ in joined):
             for flag, path in joined[1:]:
-                b.plan.append(Entry(Setns(slots[flag], flag, attempt=1), actor, "namespaces", f"shared: {path}"))
+                b.plan.append(Entry(steps.Setns(slots[flag], flag, attempt=1), actor, "namespaces", f"shared: {path}"))
         for flag, path in joined:
-            b.plan.append(Entry(Setns(slots[flag], flag), actor, "namespaces", f"shared: {path}"))
+            b.plan.append(Entry(steps.Setns(slots[flag], flag), actor, "namespaces", f"shared: {path}"))
             if flag == f.CLONE_NEWUSER:
                 b.plan.append(Entry(SetIds(0, 0), actor, "namespaces", "become root inside"))
 
@@ -286,14 +271,14 @@ class Compiler:
         why = "ids inside are other ids outside"
         if b.helper_maps:
             for helper, kind in ((facts.newuidmap, "uid"), (facts.newgidmap, "gid")):
-                self.host("namespaces", IdMapHelper((helper, "$init_pid", *map_words(b.mappings(kind)))), why)
+                self.host("namespaces", steps.IdMapHelper((helper, "$init_pid", *map_words(b.mappings(kind)))), why)
         else:
             if not b.maps_any_id:
                 self.host("namespaces", WriteFile(f"{pid}/setgroups", "deny"), "user_namespaces(7) asks for it")
             for kind in ("uid", "gid"):
                 self.host("namespaces", WriteFile(f"{pid}/{kind}_map", id_map_text(b.mappings(kind))), why)
-        self.host("namespaces", Signal(), "the maps are written")
-        b.plan.append(Entry(Await(), actor, "namespaces", "for the maps"))
+        self.host("namespaces", steps.Signal(), "the maps are written")
+        b.plan.append(Entry(steps.Await(), actor, "namespaces", "for the maps"))
         b.plan.append(Entry(SetIds(0, 0), actor, "namespaces", "become root inside"))
 
     def _time_offsets(self, actor: int) -> None:
@@ -316,13 +301,13 @@ class Compiler:
         self.process.detach(keyring=self.setting.keyring)
         if b.makes(f.CLONE_NEWNET):
             self.init("network", LinkUp("lo"), "programs talk to themselves over it")
-        for name, step in ((spec.hostname, Sethostname), (spec.domainname, Setdomainname)):
+        for kind, name in (("Sethostname", spec.hostname), ("Setdomainname", spec.domainname)):
             if name:
                 if not b.has(f.CLONE_NEWUTS):
                     raise InvalidInput(
                         f"{name!r} would rename the host", path="$.hostname", next="list a uts namespace"
                     )
-                self.init("namespaces", step(name), "a name of its own")
+                self.init("namespaces", getattr(steps, kind)(name), "a name of its own")
 
     # --- the root
 
@@ -360,16 +345,16 @@ class Compiler:
         inside = self._hooks("create_container")
         if not (inside or self._hooks("prestart") or self._hooks("create_runtime")):
             return
-        self.init("exec", Signal(), "everything is mounted: time for the hooks")
-        self.host("exec", Await(), "until everything is mounted")
+        self.init("exec", steps.Signal(), "everything is mounted: time for the hooks")
+        self.host("exec", steps.Await(), "until everything is mounted")
         output = self.setting.hook_output
         for hook in self._hooks("prestart"):
             step = hook_step(hook, state.replace('"creating"', '"created"'), output=output)
             self.host("exec", step, "prestart")
         for hook in self._hooks("create_runtime"):
             self.host("exec", hook_step(hook, state, output=output), "createRuntime")
-        self.host("exec", Signal(), "the hooks outside are done")
-        self.init("exec", Await(), "for the hooks outside")
+        self.host("exec", steps.Signal(), "the hooks outside are done")
+        self.init("exec", steps.Await(), "for the hooks outside")
         for hook in inside:
             self.init("exec", hook_step(hook, state), "createContainer")
 
@@ -379,9 +364,9 @@ class Compiler:
         stdio = self.setting.stdio
         if self.terminal and not stdio.console_socket:
             to = Slots.NONE if stdio.detached else Slots.STDOUT
-            self.host("exec", Relay(Slots.PTY, to), "what it prints")
+            self.host("exec", steps.Relay(Slots.PTY, to), "what it prints")
             if stdio.stdin == "pass" and not stdio.detached:
-                self.host("exec", Relay(Slots.STDIN, Slots.PTY), "what is typed")
+                self.host("exec", steps.Relay(Slots.STDIN, Slots.PTY), "what is typed")
         elif not self.terminal:
             ends = {
                 0: (Slots.STDIN, Slots.IN_WRITE),
@@ -391,9 +376,9 @@ class Compiler:
             for fd in self.setting.piped:
                 source, to = ends[fd]
                 if not stdio.detached:
-                    self.host("exec", Relay(source, to), f"copies fd {fd}")
+                    self.host("exec", steps.Relay(source, to), f"copies fd {fd}")
                 elif fd:
-                    self.host("exec", Relay(source, Slots.NONE), f"fd {fd} is logged")
+                    self.host("exec", steps.Relay(source, Slots.NONE), f"fd {fd} is logged")
 
     def _after(self) -> None:
         setting = self.setting
@@ -405,7 +390,7 @@ class Compiler:
         if setting.release:
             self.host("cgroup", WriteFile(setting.release, "-", optional=1), "who has kept its place may go")
         if setting.pidfd_socket:
-            self.host("exec", SendPidfd(setting.pidfd_socket), "for whoever watches the process")
+            self.host("exec", steps.SendPidfd(setting.pidfd_socket), "for whoever watches the process")
         if setting.pid_file:
             self.host("exec", CreateFile(setting.pid_file, "$init_pid", keep=1), "for whoever watches the process")
         if setting.mode != CREATE:
@@ -413,9 +398,9 @@ class Compiler:
                 state = setting.hook_state.replace('"creating"', '"running"')
                 self.host("exec", hook_step(hook, state, output=setting.hook_output), "poststart")
         if self.notify and setting.mode == DETACH:
-            self.host("exec", AwaitNotification(*self.notify), "until it says that it is ready")
+            self.host("exec", steps.AwaitNotification(*self.notify), "until it says that it is ready")
         elif self.notify:
-            self.host("exec", Relay(*self.notify), "what the command says of itself")
+            self.host("exec", steps.Relay(*self.notify), "what the command says of itself")
         if setting.mode != RUN:
             self.host("exec", Leave(), "the container lives on")
             return
@@ -423,7 +408,7 @@ class Compiler:
         self.host("exec", step, "until the command ends")
         self.b.plan += self.cgroup.after
         if setting.attend:
-            self.host("exec", RecordEnd(), "what `kist ps` and a restart go by")
+            self.host("exec", steps.RecordEnd(), "what `kist ps` and a restart go by")
         if setting.oom_text and self.cgroup.oom_counter:
             path, key = self.cgroup.oom_counter
             self.host("cgroup", Warn(path, key, setting.oom_text), "memory ran out: say so")

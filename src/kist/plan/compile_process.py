@@ -9,6 +9,7 @@ from struct import pack
 
 from kist.errors import InvalidInput, Refused, Unsupported
 from kist.plan import flags as f
+from kist.plan import steps
 from kist.plan.builder import capability_mask
 from kist.plan.setting import CREATE, RUN
 from kist.plan.steps import (
@@ -23,20 +24,13 @@ from kist.plan.steps import (
     Exec,
     FindCommand,
     FindHome,
-    Hook,
-    IoPriority,
-    MemoryPolicy,
     NewKeyring,
     NoNewPrivs,
-    OpenPty,
     OwnNull,
     OwnStdio,
-    Personality,
     PrepareExec,
     Rlimit,
-    Scheduler,
     Seccomp,
-    SendListener,
     SetGroups,
     SetIds,
     Setsid,
@@ -108,7 +102,7 @@ class ProcessCompiler:
             rows, columns = (size.height, size.width) if size else (0, 0)
             if max(rows, columns) > 0xFFFF:
                 raise InvalidInput(f"{rows} by {columns} is no size of a terminal", path="$.process.consoleSize")
-            b.init("exec", OpenPty(user.uid, rows, columns, int(console), slot), "a terminal of its own")
+            b.init("exec", steps.OpenPty(user.uid, rows, columns, int(console), slot), "a terminal of its own")
             return
         slots = {0: Slots.IN_READ, 1: Slots.OUT_WRITE, 2: Slots.ERR_WRITE}
         if stdio.stdin == "null":
@@ -146,12 +140,12 @@ class ProcessCompiler:
         if process.scheduler:
             b.init("privileges", _scheduler(process.scheduler), "asked for")
         if process.io_priority:
-            b.init("privileges", IoPriority(_io_priority(process.io_priority)), "asked for")
+            b.init("privileges", steps.IoPriority(_io_priority(process.io_priority)), "asked for")
         personality = b.spec.linux.personality
         if personality:
             if personality.flags:
                 raise InvalidInput("no flags are defined", path="$.linux.personality.flags")
-            b.init("privileges", Personality(_PERSONALITIES[personality.domain]), "asked for")
+            b.init("privileges", steps.Personality(_PERSONALITIES[personality.domain]), "asked for")
         if b.spec.linux.memory_policy:
             b.init("privileges", _memory_policy(b.spec.linux.memory_policy), "asked for")
 
@@ -262,7 +256,7 @@ class ProcessCompiler:
             metadata = self.listener.listener_metadata
             head = dumps({"ociVersion": "1.0.2", "fds": ["seccompFd"], "metadata": metadata})
             state = f'{head[:-1]},"pid":$init_pid,"state":{b.setting.hook_state or "{}"}}}'
-            step = SendListener(self.listener.listener_path, state)
+            step = steps.SendListener(self.listener.listener_path, state)
             b.host("privileges", step, "who answers for the filtered calls")
 
     def write_labels(self) -> None:
@@ -316,9 +310,9 @@ class ProcessCompiler:
 
 def hook_step(
     hook: oci.Hook, state: str, env: tuple[str, ...] = (), *, warning: str = "", output: tuple[str, str] = ("", "")
-) -> Hook:
+) -> steps.Hook:
     argv = hook.args or (hook.path,)
-    return Hook(hook.path, argv, hook.env or env, state, (hook.timeout or 0) * 1000, warning, *output)
+    return steps.Hook(hook.path, argv, hook.env or env, state, (hook.timeout or 0) * 1000, warning, *output)
 
 
 def cpu_mask(text: str, where: str) -> bytes:
@@ -334,7 +328,7 @@ def _io_priority(wanted: oci.IoPriority) -> int:
     return _IO_CLASSES[wanted.class_] << 13 | wanted.priority
 
 
-def _scheduler(scheduler: oci.Scheduler) -> Scheduler:
+def _scheduler(scheduler: oci.Scheduler) -> steps.Scheduler:
     path = "$.process.scheduler"
     if scheduler.policy == "SCHED_ISO":
         raise Unsupported("SCHED_ISO is not in Linux", next="another policy", why="it was never merged")
@@ -345,8 +339,9 @@ def _scheduler(scheduler: oci.Scheduler) -> Scheduler:
     if not -20 <= scheduler.nice <= 19:
         raise InvalidInput(f"{scheduler.nice} is not within -20..19", path=f"{path}.nice")
     bits = sum(_SCHED_FLAGS[word] for word in set(scheduler.flags))
-    return Scheduler(_POLICIES[scheduler.policy], bits, scheduler.nice & 0xFFFF_FFFF, scheduler.priority & 0xFFFF_FFFF,
-                     scheduler.runtime or 0, scheduler.deadline or 0, scheduler.period or 0)  # fmt: skip
+    times = (scheduler.runtime or 0, scheduler.deadline or 0, scheduler.period or 0)
+    nice, priority = scheduler.nice & 0xFFFF_FFFF, scheduler.priority & 0xFFFF_FFFF
+    return steps.Scheduler(_POLICIES[scheduler.policy], bits, nice, priority, *times)
 
 
 def _check_deadline(s: oci.Scheduler) -> None:
@@ -367,7 +362,7 @@ def _check_deadline(s: oci.Scheduler) -> None:
         raise wrong(f"runtime {s.runtime} must be between 1024 and {2**63 - 1}")
 
 
-def _memory_policy(policy: oci.MemoryPolicy) -> MemoryPolicy:
+def _memory_policy(policy: oci.MemoryPolicy) -> steps.MemoryPolicy:
     mode = _MEMORY_MODES[policy.mode] | sum(_MEMORY_FLAGS[word] for word in set(policy.flags))
     nodes = cpu_mask(policy.nodes, "$.linux.memoryPolicy.nodes") if policy.nodes else b""
     if nodes and policy.mode in ("MPOL_DEFAULT", "MPOL_LOCAL"):
@@ -375,4 +370,4 @@ def _memory_policy(policy: oci.MemoryPolicy) -> MemoryPolicy:
         raise InvalidInput(f"mode requires 0 nodes but got {count}", path="$.linux.memoryPolicy.nodes")
     if not nodes and policy.mode not in ("MPOL_DEFAULT", "MPOL_LOCAL", "MPOL_PREFERRED"):
         raise InvalidInput(f"{policy.mode} needs nodes", path="$.linux.memoryPolicy.nodes")
-    return MemoryPolicy(mode, nodes)
+    return steps.MemoryPolicy(mode, nodes)

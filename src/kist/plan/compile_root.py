@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kist.errors import InvalidInput, Refused, Unsupported
 from kist.plan import flags as f
-from kist.plan import mount_options
+from kist.plan import mount_options, steps
 from kist.plan.builder import host_id, id_map_text
 from kist.plan.facts import UNIFIED
 from kist.plan.setting import SECRETS
@@ -12,9 +12,6 @@ from kist.plan.steps import (
     COPY_LINK,
     NOFOLLOW_SOURCE,
     BindAt,
-    Chroot,
-    DropNodes,
-    HostNode,
     MaskAt,
     Mkdir,
     MkdirAt,
@@ -22,12 +19,9 @@ from kist.plan.steps import (
     Mount,
     MountAt,
     MountPropagation,
-    MoveRoot,
     MoveTree,
     NewTree,
-    NodeAt,
     Open,
-    OpenProc,
     OpenRoot,
     OpenTree,
     PivotRoot,
@@ -35,7 +29,6 @@ from kist.plan.steps import (
     RemountAt,
     Slots,
     SymlinkAt,
-    UserNamespace,
     WriteAt,
 )  # fmt: skip
 from kist.spec import runtime as oci
@@ -171,7 +164,7 @@ class RootCompiler:
             where = f"$.linux.devices[{i}]"
             uid = host_id(b.mappings("uid"), device.uid or 0, f"{where}.uid")
             ids = (uid, host_id(b.mappings("gid"), device.gid or 0, f"{where}.gid"))
-            step = HostNode(self.node_slot, f"{i}", _mode(device), device.major, device.minor, *ids)
+            step = steps.HostNode(self.node_slot, f"{i}", _mode(device), device.major, device.minor, *ids)
             b.host("devices", step, "asked for")
 
     def open_shared(self) -> None:
@@ -209,7 +202,7 @@ class RootCompiler:
     def _map(self, uid: str, gid: str) -> int:
         if (uid, gid) not in self._maps:
             self._maps[uid, gid] = self.b.slot()
-            self.b.host("rootfs", UserNamespace(uid, gid, self._maps[uid, gid]), "what mounts translate ids by")
+            self.b.host("rootfs", steps.UserNamespace(uid, gid, self._maps[uid, gid]), "what mounts translate ids by")
         return self._maps[uid, gid]
 
     # --- the root itself
@@ -446,14 +439,14 @@ class RootCompiler:
                 raise InvalidInput("a device needs major and minor", path=f"$.linux.devices[{i}]")
             self._device(path, device, "asked for")
         if self.nodes:
-            b.init("devices", DropNodes(self.node_slot), "all of them are in place")
+            b.init("devices", steps.DropNodes(self.node_slot), "all of them are in place")
         for name, content in LINKS:
             b.init("devices", SymlinkAt(content, f"/dev/{name}", int(name != "ptmx")), "programs expect it")
 
     def _device(self, path: str, device: oci.Device, why: str) -> None:
         b, attributes = self.b, f.MOUNT_ATTR_NOSUID | f.MOUNT_ATTR_NOEXEC
         if path in self.nodes:
-            b.init("devices", NodeAt(self.node_slot, self.nodes[path], path, attributes), why)
+            b.init("devices", steps.NodeAt(self.node_slot, self.nodes[path], path, attributes), why)
         elif (b.userns or b.facts.in_user_namespace) and device.type != "p":
             step = BindAt(path, path, recursive=0, attributes=attributes)
             b.init("devices", step, "mknod is not for user namespaces: the host's own node")
@@ -489,12 +482,12 @@ class RootCompiler:
     def enter(self) -> None:
         b = self.b
         if not b.has(f.CLONE_NEWNS):
-            b.init("rootfs", Chroot(), "no mount namespace: only where / points changes")
+            b.init("rootfs", steps.Chroot(), "no mount namespace: only where / points changes")
         elif not b.setting.pivot:
             for path in b.setting.visible_mounts:
                 why = "else a user namespace inside could mount its own, whole: mount_namespaces(7)"
                 b.init("rootfs", Mount("tmpfs", "tmpfs", path, f.MS_RDONLY), why)
-            step = MoveRoot() if self.files.path else Chroot()
+            step = steps.MoveRoot() if self.files.path else steps.Chroot()
             b.init("rootfs", step, "without pivot_root")
         else:
             b.init("rootfs", PivotRoot(), "the host's files are out of reach, not just out of sight")
@@ -503,7 +496,7 @@ class RootCompiler:
             b.init("rootfs", MountPropagation("/", propagation), "rootfsPropagation")
 
     def open_proc(self) -> None:
-        self.b.init("privileges", OpenProc(), "to write there past whatever is mounted on /proc")
+        self.b.init("privileges", steps.OpenProc(), "to write there past whatever is mounted on /proc")
 
 
 def _mode(device: oci.Device) -> int:

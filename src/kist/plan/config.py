@@ -254,20 +254,15 @@ class _Config:
 
     def _block_io(self) -> oci.BlockIO | None:
         r, numbers = self.r, self.found.block_devices
+        rates = (r.device_read_bps, r.device_write_bps, r.device_read_iops, r.device_write_iops)
+        if r.blkio_weight is None and not any((r.blkio_weight_device, *rates)):
+            return None
 
         def throttles(rates: tuple[DeviceRate, ...]) -> tuple[oci.ThrottleDevice, ...]:
             return tuple(oci.ThrottleDevice(*numbers[d.path], d.rate) for d in rates)
 
         weights = tuple(oci.WeightDevice(*numbers[d.path], d.rate) for d in r.blkio_weight_device)
-        block = oci.BlockIO(
-            weight=r.blkio_weight,
-            weight_device=weights,
-            throttle_read_bps_device=throttles(r.device_read_bps),
-            throttle_write_bps_device=throttles(r.device_write_bps),
-            throttle_read_iops_device=throttles(r.device_read_iops),
-            throttle_write_iops_device=throttles(r.device_write_iops),
-        )
-        return None if block == oci.BlockIO() else block
+        return oci.BlockIO(r.blkio_weight, None, weights, *map(throttles, rates))
 
     def _device_rules(self) -> tuple[oci.DeviceCgroup, ...]:
         """In a user namespace no node can be made, and those bound in are the ones that may be opened anyway."""

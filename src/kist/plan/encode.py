@@ -13,7 +13,8 @@ from __future__ import annotations
 from struct import pack, unpack_from
 
 from kist.errors import InvalidInput
-from kist.plan.steps import GROUPS, SLOT_NAMES, STEPS, Entry, Step
+from kist.plan import steps
+from kist.plan.steps import GROUPS, SLOT_NAMES, Entry, Step
 from kist.value import astuple
 
 TYPE_CHECKING = False
@@ -34,7 +35,7 @@ def signature(step: type[Step]) -> str:
 
 def table() -> str:
     """The step table as text: what the C side and this side must agree on."""
-    rows = [f"{cls.op} {cls.__name__} {signature(cls)} {' '.join(cls.__fields__)}" for cls in STEPS]
+    rows = [f"{cls.op} {cls.__name__} {signature(cls)} {' '.join(cls.__fields__)}" for cls in steps.STEPS]
     rows += [f"{number} {name}" for number, name in SLOT_NAMES.items()]
     return "\n".join(rows) + "\n"
 
@@ -119,7 +120,7 @@ def decode(data: bytes) -> Plan:
 
     if data[:8] != MAGIC or len(data) < 24 or unpack_from("<Q", data, 8) != (TABLE,):
         raise InvalidInput("this plan was made by another version of kist", code="plan-version")
-    classes = {cls.op: cls for cls in STEPS}
+    classes = {cls.op: cls for cls in steps.STEPS}
     (count,) = unpack_from("<I", data, 20)
     plan, at = [], 24
     for _ in range(count):

@@ -2,7 +2,8 @@
 
 The launcher takes a step; `shell()` says the same as a command a person could type. `tools/gen_steps.py` writes
 launcher/steps.h from this table, so a field added here is known to the C side or the build fails. Field types are
-int (unsigned 64 bit), str (no NUL), bytes, tuple[str, ...] and Slot. Over 600 lines on purpose: it is one table.
+int (unsigned 64 bit), str (no NUL), bytes, tuple[str, ...] and Slot. Steps that few containers take are in
+rare_steps.py, which is read when one is asked for here. Over 600 lines on purpose: it is one table.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from kist.value import Value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import ClassVar
+
+    from kist.plan.rare_steps import *  # noqa: F403  # for type checkers: see __getattr__
 
 # Who takes a step.
 HOST = 0  # the supervisor, in the host's namespaces
@@ -71,7 +74,7 @@ SLOT_NAMES = {number: name for name, number in vars(Slots).items()
               if isinstance(number, int) and name != "FIRST_FREE"}  # fmt: skip
 
 
-def _q(word: str) -> str:
+def quoted(word: str) -> str:
     import shlex
 
     return shlex.quote(word)
@@ -79,16 +82,16 @@ def _q(word: str) -> str:
 
 def _inside(path: str) -> str:
     """A path inside the container, as seen from before pivot_root."""
-    return f'"$root"{_q(path)}' if path != "/" else '"$root"'
+    return f'"$root"{quoted(path)}' if path != "/" else '"$root"'
 
 
-def _variable(slot: Slot) -> str:
+def variable(slot: Slot) -> str:
     return SLOT_NAMES.get(slot, f"fd{slot}").lower()
 
 
-def _pid(text: str) -> str:
+def with_pid(text: str) -> str:
     """Quoted, but for the process id that only the running script knows."""
-    return "".join([_q(part) if i % 2 == 0 and part else part for i, part in enumerate(_split_pid(text))]) or "''"
+    return "".join([quoted(part) if i % 2 == 0 and part else part for i, part in enumerate(_split_pid(text))]) or "''"
 
 
 def _split_pid(text: str) -> list[str]:
@@ -121,7 +124,7 @@ class Mkdir(Step):
     keep: int = 0
 
     def shell(self) -> str:
-        return f"mkdir {'-p ' if self.keep else ''}-m {self.mode:o} {_q(self.path)}"
+        return f"mkdir {'-p ' if self.keep else ''}-m {self.mode:o} {quoted(self.path)}"
 
 
 class Remove(Step):
@@ -143,7 +146,7 @@ class WriteFile(Step):
     optional: int = 0  # it is fine when the file is not there any more
 
     def shell(self) -> str:
-        return f"printf '%s\\n' {_pid(self.data)} > {_pid(self.path)}" + (" || :" if self.optional else "")
+        return f"printf '%s\\n' {with_pid(self.data)} > {with_pid(self.path)}" + (" || :" if self.optional else "")
 
 
 class CreateFile(Step):
@@ -157,7 +160,7 @@ class CreateFile(Step):
     keep: int = 0  # it stays when the container has ended
 
     def shell(self) -> str:
-        return f"printf %s {_pid(self.data)} > {_q(self.path)}"
+        return f"printf %s {with_pid(self.data)} > {quoted(self.path)}"
 
 
 class Open(Step):
@@ -170,28 +173,7 @@ class Open(Step):
     slot: Slot
 
     def shell(self) -> str:
-        return f"{_variable(self.slot)}={_q(self.path)}"
-
-
-class Connect(Step):
-    """Connect to a socket on the host and keep the connection for a later step."""
-
-    op: ClassVar[int] = 6
-    man: ClassVar[str] = "unix(7)"
-    fidelity: ClassVar[int] = NO_SHELL
-    path: str
-    slot: Slot
-
-
-class Listen(Step):
-    """Make a datagram socket on the host that the container may write to."""
-
-    op: ClassVar[int] = 82
-    man: ClassVar[str] = "unix(7)"
-    fidelity: ClassVar[int] = NO_SHELL
-    directory: str
-    name: str
-    slot: Slot
+        return f"{variable(self.slot)}={quoted(self.path)}"
 
 
 # --- the cgroup
@@ -206,7 +188,7 @@ class CgroupMake(Step):
     keep: int = 0  # accept one that exists, and leave it at the end unless a step fails
 
     def shell(self) -> str:
-        return f"mkdir {'-p ' if self.keep else ''}{_q(self.path)}"
+        return f"mkdir {'-p ' if self.keep else ''}{quoted(self.path)}"
 
 
 class CgroupInherit(Step):
@@ -219,21 +201,8 @@ class CgroupInherit(Step):
     nothing: str = ""  # what the file says then
 
     def shell(self) -> str:
-        file = _q(f"{self.path}/{self.file}")
-        return f'[ "$(cat {file})" != "{self.nothing}" ] || cat {_q(f"{self.path}/../{self.file}")} > {file}'
-
-
-class CgroupOwn(Step):
-    """Give a v2 cgroup, and the files in it that the kernel names for this, to another user."""
-
-    op: ClassVar[int] = 86
-    man: ClassVar[str] = "cgroups(7), Cgroups delegation"
-    path: str
-    uid: int
-
-    def shell(self) -> str:
-        at = _q(self.path)
-        return f"chown {self.uid} {at}\n(cd {at} && chown -f {self.uid} $(cat /sys/kernel/cgroup/delegate)) || :"
+        file = quoted(f"{self.path}/{self.file}")
+        return f'[ "$(cat {file})" != "{self.nothing}" ] || cat {quoted(f"{self.path}/../{self.file}")} > {file}'
 
 
 class CgroupJoin(Step):
@@ -244,7 +213,7 @@ class CgroupJoin(Step):
     path: str
 
     def shell(self) -> str:
-        return f"echo 0 > {_q(self.path + '/cgroup.procs')}"
+        return f"echo 0 > {quoted(self.path + '/cgroup.procs')}"
 
 
 class CgroupDevices(Step):
@@ -265,7 +234,7 @@ class ReportFile(Step):
     path: str
 
     def shell(self) -> str:
-        return f"cat {_q(self.path)}"
+        return f"cat {quoted(self.path)}"
 
 
 class Warn(Step):
@@ -277,7 +246,7 @@ class Warn(Step):
     text: str
 
     def shell(self) -> str:
-        return f"! grep -q '^{self.key} [^0]' {_q(self.path)} || echo {_q(self.text)} >&2"
+        return f"! grep -q '^{self.key} [^0]' {quoted(self.path)} || echo {quoted(self.text)} >&2"
 
 
 # --- processes and namespaces
@@ -303,58 +272,6 @@ class Clone(Step):
         return clone_words(self.flags)
 
 
-class Adopt(Step):
-    """Learn the number of the first process that the stage has made."""
-
-    op: ClassVar[int] = 13
-    man: ClassVar[str] = "unix(7) SCM_CREDENTIALS"
-    fidelity: ClassVar[int] = NO_SHELL
-
-
-class IdMapHelper(Step):
-    """Run newuidmap or newgidmap, the set-uid helpers that may map more than one id. `$init_pid` is replaced."""
-
-    op: ClassVar[int] = 14
-    man: ClassVar[str] = "newuidmap(1)"
-    argv: tuple[str, ...]
-
-    def shell(self) -> str:
-        return " ".join('"$init_pid"' if a == "$init_pid" else _q(a) for a in self.argv)
-
-
-class Signal(Step):
-    """Tell the other side to go on."""
-
-    op: ClassVar[int] = 15
-    fidelity: ClassVar[int] = NO_SHELL
-
-
-class Await(Step):
-    """Wait until the other side says go on."""
-
-    op: ClassVar[int] = 16
-    fidelity: ClassVar[int] = NO_SHELL
-
-
-class Hook(Step):
-    """Run a program that the bundle names, the container's state on its standard input. `$init_pid` is replaced."""
-
-    op: ClassVar[int] = 17
-    man: ClassVar[str] = "OCI config.md, POSIX-platform Hooks"
-    path: str
-    argv: tuple[str, ...]
-    env: tuple[str, ...]
-    state: str
-    timeout_ms: int = 0  # 0: no limit
-    warning: str = ""  # it may fail, and then this is said, and its exit status
-    stdout: str = ""  # files that get what it says; "": nobody does
-    stderr: str = ""
-
-    def shell(self) -> str:
-        env = " ".join(_q(e) for e in self.env)
-        return f"printf %s {_pid(self.state)} | env -i {env} {' '.join(_q(a) for a in (self.path, *self.argv[1:]))}"
-
-
 class Unshare(Step):
     """Leave the namespaces given: what comes next no longer touches those outside."""
 
@@ -364,48 +281,6 @@ class Unshare(Step):
 
     def shell(self) -> str:
         return f'exec unshare {unshare_options(self.flags)} sh -euc "$rest"'
-
-
-class Setns(Step):
-    """Enter namespaces that exist: one by its file, or several of the process behind a pidfd."""
-
-    op: ClassVar[int] = 19
-    man: ClassVar[str] = "setns(2)"
-    fidelity: ClassVar[int] = ROUGHLY
-    target: Slot
-    flags: int
-    attempt: int = 0  # without the right to it this is left to a later one, from within the user namespace
-
-    def shell(self) -> str:
-        if self.attempt:
-            return ""
-        if self.target == Slots.TARGET:
-            return f'exec nsenter --target "$target_pid" {unshare_options(self.flags)} sh -euc "$rest"'
-        option = unshare_options(self.flags)
-        return f'exec nsenter {option}="${_variable(self.target)}" sh -euc "$rest"'
-
-
-class OpenPidfd(Step):
-    """A stable handle of a running process."""
-
-    op: ClassVar[int] = 20
-    man: ClassVar[str] = "pidfd_open(2)"
-    pid: int
-    slot: Slot
-
-    def shell(self) -> str:
-        return f"target_pid={self.pid}"
-
-
-class UserNamespace(Step):
-    """A user namespace that exists only for its id map: what an id-mapped mount translates by."""
-
-    op: ClassVar[int] = 21
-    man: ClassVar[str] = "user_namespaces(7)"
-    fidelity: ClassVar[int] = NO_SHELL
-    uid_map: str
-    gid_map: str
-    slot: Slot
 
 
 # --- mounts
@@ -421,7 +296,7 @@ class MountPropagation(Step):
     parent: int = 0  # of the mount that holds the path, if not a mount itself
 
     def shell(self) -> str:
-        path = f'"$(findmnt -n -o TARGET -T {_q(self.path)})"' if self.parent else _q(self.path)
+        path = f'"$(findmnt -n -o TARGET -T {quoted(self.path)})"' if self.parent else quoted(self.path)
         return f"mount {mount_words(self.flags)} {path}"
 
 
@@ -438,10 +313,10 @@ class Mount(Step):
 
     def shell(self) -> str:
         if not self.fstype:
-            return f"mount --{'r' if self.flags & 0x4000 else ''}bind {_q(self.source)} {_q(self.target)}"
+            return f"mount --{'r' if self.flags & 0x4000 else ''}bind {quoted(self.source)} {quoted(self.target)}"
         options = ",".join(o for o in (mount_words(self.flags), self.data) if o)
-        words = f"-o {_q(options)} " if options else ""
-        return f"mount -t {self.fstype} {words}{_q(self.source)} {_q(self.target)}"
+        words = f"-o {quoted(options)} " if options else ""
+        return f"mount -t {self.fstype} {words}{quoted(self.source)} {quoted(self.target)}"
 
 
 class OpenRoot(Step):
@@ -452,15 +327,7 @@ class OpenRoot(Step):
     path: str
 
     def shell(self) -> str:
-        return f"root={_q(self.path)}"
-
-
-class OpenProc(Step):
-    """A fresh procfs that no path leads to, so that a fake /proc cannot misdirect later writes."""
-
-    op: ClassVar[int] = 25
-    man: ClassVar[str] = "fsmount(2)"
-    fidelity: ClassVar[int] = NO_SHELL
+        return f"root={quoted(self.path)}"
 
 
 class MountAt(Step):
@@ -481,9 +348,9 @@ class MountAt(Step):
 
     def shell(self) -> str:
         words = [w for w in (mount_words(self.attributes), *self.options) if w]
-        option = f"-o {_q(','.join(words))} " if words else ""
+        option = f"-o {quoted(','.join(words))} " if words else ""
         at = _inside(self.target)
-        lines = [f"mkdir -p {at}", f"mount -t {self.fstype} {option}{_q(self.source)} {at}"]
+        lines = [f"mkdir -p {at}", f"mount -t {self.fstype} {option}{quoted(self.source)} {at}"]
         if self.propagation:
             lines.append(f"mount {mount_words(self.propagation)} {at}")
         return "\n".join(lines)
@@ -506,7 +373,7 @@ class OpenTree(Step):
 
     def shell(self) -> str:
         source = f"{self.source.rstrip('/')}/{self.below}" if self.below else self.source
-        return f"{_variable(self.slot)}={_inside(source) if self.inside else _q(source)}" + (
+        return f"{variable(self.slot)}={_inside(source) if self.inside else quoted(source)}" + (
             "  # with -o X-mount.idmap=..." if self.id_map else ""
         )
 
@@ -526,14 +393,14 @@ class NewTree(Step):
 
     def shell(self) -> str:
         """mount(8) wants block devices where the kernel takes files; they go by themselves when the mount does."""
-        files = " ".join(_q(option.partition("=")[2]) for option in self.options)
-        at = _variable(self.slot)
+        files = " ".join(quoted(option.partition("=")[2]) for option in self.options)
+        at = variable(self.slot)
         return (
             f"export {at}=$(mktemp -d); options=ro,loop; loops=\n"
             f"for file in {files}; do\n"
             '  loop=$(losetup --read-only --find --show "$file"); options=$options,device=$loop; loops="$loops $loop"\n'
             "done\n"
-            f'mount -t {self.fstype} -o "$options" {_q(self.source)} "${at}"\n'
+            f'mount -t {self.fstype} -o "$options" {quoted(self.source)} "${at}"\n'
             '[ -z "$loops" ] || losetup --detach $loops'
         )
 
@@ -548,7 +415,7 @@ class MoveTree(Step):
     target: str
 
     def shell(self) -> str:
-        return f'mount --bind "${_variable(self.tree)}" {_q(self.target)}'
+        return f'mount --bind "${variable(self.tree)}" {quoted(self.target)}'
 
 
 NOFOLLOW_SOURCE, NOFOLLOW_TARGET, COPY_LINK = 1, 2, 4
@@ -571,7 +438,7 @@ class BindAt(Step):
     links: int = 0  # NOFOLLOW_SOURCE, NOFOLLOW_TARGET, COPY_LINK: what symbolic links mean
 
     def shell(self) -> str:
-        at, source = _inside(self.target), _q(self.source)
+        at, source = _inside(self.target), quoted(self.source)
         lines = [f"if [ -d {source} ]; then mkdir -p {at}; else mkdir -p $(dirname {at}); : >> {at}; fi"]
         lines.append(f"mount --{'r' if self.recursive else ''}bind {source} {at}")
         if self.attributes or self.clear:
@@ -620,42 +487,6 @@ class MknodAt(Step):
         return f"mknod -m {self.mode & 0o7777:o} {at} {kind}{numbers}{owner}"
 
 
-class HostNode(Step):
-    """Make a device node as the host's root, in a file system that nobody sees: a user namespace may not make any."""
-
-    op: ClassVar[int] = 78
-    man: ClassVar[str] = "mknodat(2), fsmount(2)"
-    fidelity: ClassVar[int] = NO_SHELL
-    slot: Slot  # the file system, made with the first node
-    name: str
-    mode: int
-    major: int
-    minor: int
-    uid: int = 0  # the host's
-    gid: int = 0
-
-
-class NodeAt(Step):
-    """Show such a node inside the container's root."""
-
-    op: ClassVar[int] = 79
-    man: ClassVar[str] = "open_tree(2)"
-    fidelity: ClassVar[int] = NO_SHELL
-    slot: Slot
-    name: str
-    target: str
-    attributes: int = 0
-
-
-class DropNodes(Step):
-    """The file system with the nodes is out of reach from here on."""
-
-    op: ClassVar[int] = 80
-    man: ClassVar[str] = "umount2(2)"
-    fidelity: ClassVar[int] = NO_SHELL
-    slot: Slot
-
-
 class SymlinkAt(Step):
     """Make a symbolic link inside the container's root; `keep` leaves what is there already, else it is replaced."""
 
@@ -668,7 +499,7 @@ class SymlinkAt(Step):
     def shell(self) -> str:
         at = _inside(self.target)
         test = f"[ -e {at} ] || " if self.keep else ""
-        return f"{test}ln -sfn {_q(self.content)} {at}"
+        return f"{test}ln -sfn {quoted(self.content)} {at}"
 
 
 class WriteAt(Step):
@@ -688,7 +519,7 @@ class WriteAt(Step):
         if "\0" in text or len(self.data) > 4096:
             return f"# {len(self.data)} bytes > {at}"
         owner = f"chown {self.uid}:{self.gid} {at}\n" if self.uid or self.gid else ""
-        made = f"mkdir -p $(dirname {at})\nrm -f {at}\nprintf '%s\\n' {_q(text)} > {at}"
+        made = f"mkdir -p $(dirname {at})\nrm -f {at}\nprintf '%s\\n' {quoted(text)} > {at}"
         return f"{made}\n{owner}chmod {self.mode:o} {at}"
 
 
@@ -742,28 +573,6 @@ class PivotRoot(Step):
         return 'cd "$root"\npivot_root . .\numount -l .\ncd /'
 
 
-class MoveRoot(Step):
-    """Where pivot_root cannot be (the old root is the initial ramfs): move our root mount over it, and chroot there."""
-
-    op: ClassVar[int] = 37
-    man: ClassVar[str] = "mount(2) MS_MOVE"
-    fidelity: ClassVar[int] = ROUGHLY
-
-    def shell(self) -> str:
-        return 'cd "$root"\nmount --move . /\nexec chroot . sh -euc "$rest"'
-
-
-class Chroot(Step):
-    """Only change where `/` points: for a lesson (root inside can climb out), or without a mount namespace."""
-
-    op: ClassVar[int] = 38
-    man: ClassVar[str] = "chroot(2)"
-    fidelity: ClassVar[int] = ROUGHLY
-
-    def shell(self) -> str:
-        return 'exec chroot "$root" sh -euc "$rest"'
-
-
 # --- names, kernel parameters, network
 
 
@@ -775,18 +584,7 @@ class Sethostname(Step):
     name: str
 
     def shell(self) -> str:
-        return f"echo {_q(self.name)} > /proc/sys/kernel/hostname"
-
-
-class Setdomainname(Step):
-    """The container's own NIS domain name."""
-
-    op: ClassVar[int] = 40
-    man: ClassVar[str] = "setdomainname(2)"
-    name: str
-
-    def shell(self) -> str:
-        return f"echo {_q(self.name)} > /proc/sys/kernel/domainname"
+        return f"echo {quoted(self.name)} > /proc/sys/kernel/hostname"
 
 
 class WriteProc(Step):
@@ -798,7 +596,7 @@ class WriteProc(Step):
     data: str
 
     def shell(self) -> str:
-        return f"printf '%s\\n' {_q(self.data)} > /proc/{_q(self.path)}"
+        return f"printf '%s\\n' {quoted(self.data)} > /proc/{quoted(self.path)}"
 
 
 class LinkUp(Step):
@@ -809,55 +607,7 @@ class LinkUp(Step):
     name: str
 
     def shell(self) -> str:
-        return f"ip link set {_q(self.name)} up"
-
-
-class OpenNamespace(Step):
-    """A handle of a namespace that the container's first process has been born into."""
-
-    op: ClassVar[int] = 84
-    man: ClassVar[str] = "namespaces(7)"
-    kind: str  # its name in /proc/PID/ns
-    slot: Slot
-
-    def shell(self) -> str:
-        return f'{_variable(self.slot)}=/proc/"$init_pid"/ns/{self.kind}'
-
-
-class Netlink(Step):
-    """Configure the network: messages to the kernel, each acknowledged by it before the next is sent."""
-
-    op: ClassVar[int] = 85
-    man: ClassVar[str] = "netlink(7), rtnetlink(7)"
-    protocol: int  # 0 rtnetlink; 12 nfnetlink, where they are one transaction
-    messages: bytes
-    commands: tuple[str, ...]  # the same for a shell; a message's sequence number is the number of its command
-    namespace: Slot = Slots.NONE  # take effect in this network namespace; none: in that of the process itself
-    link: str = ""  # the link whose number goes into messages that have UNKNOWN (plan.rtnetlink) in its place
-    target: Slot = Slots.NONE  # a network namespace
-    target_at: int = 0  # whose fd goes here, counted from the start of the messages
-    at_end: int = 0  # not now, but when all is over, whether it failed or not; then a refusal is nobody's loss
-
-    def shell(self) -> str:
-        enter = f'nsenter --net="${_variable(self.namespace)}" ' if self.namespace else ""
-        target = f'"${_variable(self.target)}"' if self.target else ""
-        words = "\n".join([enter + command.replace("$target", target) for command in self.commands if command])
-        return f"trap {_q(words)} EXIT" if self.at_end else words
-
-
-class Resolve(Step):
-    """A name server at 127.0.0.11 in the container's network namespace: the supervisor answers with the names of its
-    networks (see network/names.py) and passes on what else is asked."""
-
-    op: ClassVar[int] = 92
-    man: ClassVar[str] = "resolv.conf(5)"
-    fidelity: ClassVar[int] = NO_SHELL
-    namespace: Slot
-    port: int
-    names: str  # a directory: for each network one, with a file for each name
-    networks: str  # a file: the networks that it is in
-    run: str  # where a container that lives has a directory
-    servers: tuple[str, ...]  # who knows the other names: addresses in hexadecimal digits
+        return f"ip link set {quoted(self.name)} up"
 
 
 # --- standard input and output
@@ -871,44 +621,6 @@ class Pipe(Step):
     fidelity: ClassVar[int] = NO_SHELL
     read: Slot
     write: Slot
-
-
-class Relay(Step):
-    """While supervising, copy what arrives at one fd to the other and, of the command's output, into the log.
-
-    Without a target it goes to the log alone.
-    """
-
-    op: ClassVar[int] = 44
-    fidelity: ClassVar[int] = NO_SHELL
-    source: Slot
-    target: Slot
-
-
-class AwaitNotification(Step):
-    """Pass on what the container says of itself until it says that it is ready."""
-
-    op: ClassVar[int] = 83
-    man: ClassVar[str] = "sd_notify(3)"
-    fidelity: ClassVar[int] = NO_SHELL
-    source: Slot
-    target: Slot
-
-
-class OpenPty(Step):
-    """Open a terminal in the container's own devpts, make it fds 0, 1, 2 and /dev/console, hand the master side out.
-
-    Where its output goes to no terminal, lines end with a plain newline; not when it is for those who attach.
-    """
-
-    op: ClassVar[int] = 45
-    man: ClassVar[str] = "pty(7)"
-    fidelity: ClassVar[int] = NO_SHELL
-    uid: int = 0  # its group is the file system's choice
-    rows: int = 0  # 0: leave the size as it is
-    columns: int = 0
-    console: int = 1  # show it as /dev/console, too
-    socket: Slot = Slots.NONE  # who gets the master side; none: the supervisor
 
 
 class Dup(Step):
@@ -955,7 +667,7 @@ class NewKeyring(Step):
     name: str
 
     def shell(self) -> str:
-        return f"# keyctl new_session {_q(self.name)}  (package keyutils)"
+        return f"# keyctl new_session {quoted(self.name)}  (package keyutils)"
 
 
 class Setsid(Step):
@@ -1029,70 +741,7 @@ class Chdir(Step):
     path: str
 
     def shell(self) -> str:
-        return f"cd {_q(self.path)}"
-
-
-class Scheduler(Step):
-    """Scheduling policy and priority."""
-
-    op: ClassVar[int] = 55
-    man: ClassVar[str] = "sched_setattr(2)"
-    fidelity: ClassVar[int] = ROUGHLY
-    policy: int
-    flags: int = 0
-    nice: int = 0  # as an unsigned number of 32 bits
-    priority: int = 0
-    runtime_ns: int = 0
-    deadline_ns: int = 0
-    period_ns: int = 0
-
-    def shell(self) -> str:
-        return f"chrt --pid --policy-{self.policy} {self.priority} $$"
-
-
-class IoPriority(Step):
-    """Class and priority in the disk's queue."""
-
-    op: ClassVar[int] = 56
-    man: ClassVar[str] = "ioprio_set(2)"
-    value: int
-
-    def shell(self) -> str:
-        return f"ionice -c {self.value >> 13} -n {self.value & 7} -p $$"
-
-
-class Personality(Step):
-    """The execution domain: what uname(2) says of the machine."""
-
-    op: ClassVar[int] = 57
-    man: ClassVar[str] = "personality(2)"
-    fidelity: ClassVar[int] = ROUGHLY
-    domain: int
-
-    def shell(self) -> str:
-        return "# setarch linux32, in the exec below"
-
-
-class MemoryPolicy(Step):
-    """From which NUMA nodes memory comes. `nodes` is a bit mask."""
-
-    op: ClassVar[int] = 58
-    man: ClassVar[str] = "set_mempolicy(2)"
-    fidelity: ClassVar[int] = ROUGHLY
-    mode: int
-    nodes: bytes
-
-    def shell(self) -> str:
-        return "# numactl, in the exec below"
-
-
-class SendPidfd(Step):
-    """Hand a stable handle of the container's process to whoever listens on a socket."""
-
-    op: ClassVar[int] = 75
-    man: ClassVar[str] = "pidfd_open(2)"
-    fidelity: ClassVar[int] = NO_SHELL
-    path: str
+        return f"cd {quoted(self.path)}"
 
 
 class CpuAffinity(Step):
@@ -1175,16 +824,6 @@ class Seccomp(Step):
     notify: int = 0  # tell the supervisor the number of the listener's fd
 
 
-class SendListener(Step):
-    """Hand the filter's listener to the program that answers for the container's system calls."""
-
-    op: ClassVar[int] = 66
-    man: ClassVar[str] = "seccomp_unotify(2)"
-    fidelity: ClassVar[int] = NO_SHELL
-    path: str
-    state: str  # OCI ContainerProcessState; `$init_pid` is replaced
-
-
 class FindCommand(Step):
     """See whether the command exists and may be executed, while there is still somebody to be told."""
 
@@ -1238,8 +877,8 @@ class Exec(Step):
     search: str  # the PATH in which a bare name is looked up
 
     def shell(self) -> str:
-        env = " ".join(_q(e) for e in self.env)
-        return f"exec env -i {env} {' '.join(_q(a) for a in self.argv)}"
+        env = " ".join(quoted(e) for e in self.env)
+        return f"exec env -i {env} {' '.join(quoted(a) for a in self.argv)}"
 
 
 # --- the supervisor
@@ -1258,38 +897,6 @@ class Supervise(Step):
     def shell(self) -> str:
         limit = f"# timeout -s KILL {self.timeout_ms / 1000:g} around it all\n" if self.timeout_ms else ""
         return f'{limit}status=0; wait "$child" || status=$?'
-
-
-class Attend(Step):
-    """Look after a container that is kept, as docker's containerd-shim and podman's conmon do: write its log, let
-    others attach to it, check its health, and record how it ended.
-
-    It writes what the command prints to `logs` + ".1", ".2", ...: a record a line, as Kubernetes has it (CRI). At
-    `socket` up to 16 others may send what the command reads. `detached`: first it leaves its caller and the caller's
-    session, and then it goes on alone. When all is over and undone it becomes `after`.
-    """
-
-    op: ClassVar[int] = 91
-    man: ClassVar[str] = "daemon(7)"
-    fidelity: ClassVar[int] = NO_SHELL
-    logs: str
-    log_bytes: int  # of one file
-    log_count: int  # how many are kept
-    socket: str  # packets: "d" data, "e" end of input, "w" rows columns; unix(7) SOCK_SEQPACKET
-    ended: str
-    after: tuple[str, ...] = ()
-    health: tuple[str, ...] = ()  # a command, started again so long after it has ended:
-    health_ms: int = 0
-    name: str = ""  # in ps(1)
-    detached: int = 0
-
-
-class RecordEnd(Step):
-    """Write down how the command ended and what was reported since; also done when a step before this one fails."""
-
-    op: ClassVar[int] = 93
-    man: ClassVar[str] = "rename(2)"
-    fidelity: ClassVar[int] = NO_SHELL
 
 
 class AwaitReady(Step):
@@ -1327,4 +934,12 @@ class Entry(Value):
 if TYPE_CHECKING:
     Plan = tuple[Entry, ...]
 
-STEPS: tuple[type[Step], ...] = tuple(sorted(Step.__subclasses__(), key=lambda cls: cls.op))
+
+def __getattr__(name: str) -> object:
+    """The rare ones, and STEPS: all of them, by number."""
+    if name[:1].isupper():
+        from kist.plan import rare_steps
+
+        if hasattr(rare_steps, name):
+            return getattr(rare_steps, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

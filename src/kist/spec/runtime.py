@@ -1,30 +1,28 @@
+# ruff: noqa: F405
 """config.json of the OCI runtime specification 1.3, for Linux, as frozen values.
 
 Class names are those of the specification's Go bindings without the prefix Linux; field names are the properties in
 snake case. A property that may be missing has a default; None means "not given" where that differs from any value.
 `kist run` builds these without JSON, and kist.codec reads and checks JSON by the annotations.
+The classes that few configs have are in rare_runtime.py, which is read when one is asked for here.
 Source: opencontainers/runtime-spec config.md, config-linux.md; the section is named where it says more than the type.
 """
 
 from __future__ import annotations
 
-from kist.codec import I32, I64, U16, U32, U64
+from kist.codec import I64, U32, U64
 from kist.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import ClassVar
 
+    from kist.spec.rare_runtime import *  # noqa: F403  # for type checkers: see __getattr__
+
 # Strings of which only some are right; kist.codec checks them.
 NamespaceType = str
 DeviceType = str
 RlimitType = str
-SchedulerPolicy = str
-SchedulerFlag = str
-IoPriorityClass = str
-PersonalityDomain = str
-MemoryPolicyMode = str
-MemoryPolicyFlag = str
 RootfsPropagation = str
 # The order in which kist lists them. Source: namespaces(7).
 NAMESPACE_ORDER = ("user", "mount", "pid", "network", "ipc", "uts", "cgroup", "time")
@@ -40,26 +38,6 @@ CHOICES = {
         "RLIMIT_MSGQUEUE", "RLIMIT_NICE", "RLIMIT_NOFILE", "RLIMIT_NPROC", "RLIMIT_RSS", "RLIMIT_RTPRIO",
         "RLIMIT_RTTIME", "RLIMIT_SIGPENDING", "RLIMIT_STACK",
     ),
-    "SchedulerPolicy": (
-        "SCHED_OTHER", "SCHED_FIFO", "SCHED_RR", "SCHED_BATCH", "SCHED_ISO", "SCHED_IDLE", "SCHED_DEADLINE",
-    ),
-    "SchedulerFlag": (
-        "SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_RECLAIM", "SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_KEEP_POLICY",
-        "SCHED_FLAG_KEEP_PARAMS", "SCHED_FLAG_UTIL_CLAMP_MIN", "SCHED_FLAG_UTIL_CLAMP_MAX",
-    ),
-    "IoPriorityClass": (
-        "IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE",
-    ),
-    "PersonalityDomain": (
-        "LINUX", "LINUX32",
-    ),
-    "MemoryPolicyMode": (
-        "MPOL_DEFAULT", "MPOL_BIND", "MPOL_INTERLEAVE", "MPOL_WEIGHTED_INTERLEAVE", "MPOL_PREFERRED",
-        "MPOL_PREFERRED_MANY", "MPOL_LOCAL",
-    ),
-    "MemoryPolicyFlag": (
-        "MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES",
-    ),
     "RootfsPropagation": (
         "", "private", "shared", "slave", "unbindable", "rprivate", "rshared", "rslave", "runbindable",
     ),
@@ -67,11 +45,11 @@ CHOICES = {
 # The specification lists the four plain propagations; runc, crun and their callers use the recursive ones too.
 
 
-class _Value(Value):
+class Camel(Value):
     case: ClassVar[str] = "camel"
 
 
-class IdMapping(_Value):
+class IdMapping(Camel):
     """Ids `container_id`.. inside are `host_id`.. outside, `size` of them. Source: user_namespaces(7)."""
 
     json_names: ClassVar[dict[str, str]] = {"container_id": "containerID", "host_id": "hostID"}
@@ -80,14 +58,14 @@ class IdMapping(_Value):
     size: U32
 
 
-class Root(_Value):
+class Root(Camel):
     """`path` is absolute or relative to the bundle."""
 
     path: str
     readonly: bool = False
 
 
-class Mount(_Value):
+class Mount(Camel):
     """`options` are strings as in mount(8): see spec.mount_options. A relative `destination` starts at /."""
 
     destination: str
@@ -98,14 +76,7 @@ class Mount(_Value):
     gid_mappings: tuple[IdMapping, ...] = ()
 
 
-class ConsoleSize(_Value):
-    """In characters; counts only with a terminal. Go: Box. The kernel's winsize holds 16 bits of each."""
-
-    height: U64
-    width: U64
-
-
-class User(_Value):
+class User(Camel):
     """Ids inside the container. `umask` None: the caller's stays."""
 
     always: ClassVar[tuple[str, ...]] = ("uid", "gid")
@@ -115,7 +86,7 @@ class User(_Value):
     additional_gids: tuple[U32, ...] = ()
 
 
-class Capabilities(_Value):
+class Capabilities(Camel):
     """Names like "CAP_CHOWN". Those that the kernel doesn't know are for a warning, not an error."""
 
     bounding: tuple[str, ...] = ()
@@ -125,7 +96,7 @@ class Capabilities(_Value):
     ambient: tuple[str, ...] = ()
 
 
-class Rlimit(_Value):
+class Rlimit(Camel):
     """2**64-1 is RLIM_INFINITY. Units as in getrlimit(2). Go: POSIXRlimit."""
 
     type: RlimitType
@@ -133,34 +104,7 @@ class Rlimit(_Value):
     soft: U64
 
 
-class Scheduler(_Value):
-    """sched_setattr(2); `runtime`, `deadline` and `period` in nanoseconds, for SCHED_DEADLINE."""
-
-    policy: SchedulerPolicy
-    nice: I32 = 0
-    priority: I32 = 0
-    flags: tuple[SchedulerFlag, ...] = ()
-    runtime: U64 | None = None
-    deadline: U64 | None = None
-    period: U64 | None = None
-
-
-class IoPriority(_Value):
-    """ioprio_set(2); `priority` 0 is the highest."""
-
-    json_names: ClassVar[dict[str, str]] = {"class_": "class"}
-    class_: IoPriorityClass
-    priority: I64 = 0
-
-
-class CpuAffinity(_Value):
-    """For exec only: CPU lists like "0-3,7", before and after the process enters the container's cgroup."""
-
-    initial: str = ""
-    final: str = ""
-
-
-class Process(_Value):
+class Process(Camel):
     """`apparmor_profile` and `selinux_label` "" mean none asked for; `oom_score_adj` None: leave it as it is."""
 
     json_names: ClassVar[dict[str, str]] = {"exec_cpu_affinity": "execCPUAffinity"}
@@ -182,41 +126,14 @@ class Process(_Value):
     exec_cpu_affinity: CpuAffinity | None = None
 
 
-class Hook(_Value):
-    """A program of the host (start_container: of the container). `args` begins with argv[0]; `timeout` in seconds."""
-
-    path: str
-    args: tuple[str, ...] = ()
-    env: tuple[str, ...] = ()
-    timeout: U32 | None = None
-
-
-class Hooks(_Value):
-    """Run in the listed order; `prestart` is the old name of `create_runtime` and runs before it."""
-
-    prestart: tuple[Hook, ...] = ()
-    create_runtime: tuple[Hook, ...] = ()
-    create_container: tuple[Hook, ...] = ()
-    start_container: tuple[Hook, ...] = ()
-    poststart: tuple[Hook, ...] = ()
-    poststop: tuple[Hook, ...] = ()
-
-
-class Namespace(_Value):
+class Namespace(Camel):
     """With a `path`, join that one; without, make a new one."""
 
     type: NamespaceType
     path: str = ""
 
 
-class TimeOffset(_Value):
-    """What the container's clock is ahead of the host's. Source: time_namespaces(7)."""
-
-    secs: I64 = 0
-    nanosecs: I64 = 0
-
-
-class Device(_Value):
+class Device(Camel):
     """A device node to supply. `major` and `minor` are None only for a FIFO ("p").
 
     `file_mode` may carry file type bits: Docker writes 8630 for a character device with mode 0666.
@@ -231,13 +148,7 @@ class Device(_Value):
     gid: U32 | None = None
 
 
-class NetDevice(_Value):
-    """A network device of the host to move in; `name` is its new name, "" keeps the old one."""
-
-    name: str = ""
-
-
-class DeviceCgroup(_Value):
+class DeviceCgroup(Camel):
     """A rule of the device controller; rules apply in order. `major` and `minor`: None or -1 is any."""
 
     allow: bool
@@ -247,7 +158,7 @@ class DeviceCgroup(_Value):
     access: str = ""  # letters of "rwm"
 
 
-class Memory(_Value):
+class Memory(Camel):
     """Bytes; -1 is unlimited."""
 
     json_names: ClassVar[dict[str, str]] = {"kernel_tcp": "kernelTCP", "disable_oom_killer": "disableOOMKiller"}
@@ -262,7 +173,7 @@ class Memory(_Value):
     check_before_update: bool | None = None
 
 
-class Cpu(_Value):
+class Cpu(Camel):
     """Times in microseconds; `cpus` and `mems` are lists like "0-3,7"."""
 
     shares: U64 | None = None
@@ -276,69 +187,13 @@ class Cpu(_Value):
     idle: I64 | None = None  # 1: SCHED_IDLE
 
 
-class Pids(_Value):
+class Pids(Camel):
     """-1 is unlimited."""
 
     limit: I64 | None = None
 
 
-class WeightDevice(_Value):
-    """A share of a block device, 10 to 1000."""
-
-    major: I64
-    minor: I64
-    weight: U16 | None = None
-    leaf_weight: U16 | None = None
-
-
-class ThrottleDevice(_Value):
-    """Bytes or operations per second on a block device."""
-
-    major: I64
-    minor: I64
-    rate: U64 = 0
-
-
-class BlockIO(_Value):
-    json_names: ClassVar[dict[str, str]] = {
-        "throttle_read_iops_device": "throttleReadIOPSDevice",
-        "throttle_write_iops_device": "throttleWriteIOPSDevice",
-    }
-    weight: U16 | None = None
-    leaf_weight: U16 | None = None
-    weight_device: tuple[WeightDevice, ...] = ()
-    throttle_read_bps_device: tuple[ThrottleDevice, ...] = ()
-    throttle_write_bps_device: tuple[ThrottleDevice, ...] = ()
-    throttle_read_iops_device: tuple[ThrottleDevice, ...] = ()
-    throttle_write_iops_device: tuple[ThrottleDevice, ...] = ()
-
-
-class HugepageLimit(_Value):
-    """`page_size` like "2MB"; `limit` in bytes."""
-
-    page_size: str
-    limit: U64
-
-
-class InterfacePriority(_Value):
-    name: str
-    priority: U32
-
-
-class Network(_Value):
-    """The net_cls and net_prio controllers, cgroup v1."""
-
-    json_names: ClassVar[dict[str, str]] = {"class_id": "classID"}
-    class_id: U32 | None = None
-    priorities: tuple[InterfacePriority, ...] = ()
-
-
-class Rdma(_Value):
-    hca_handles: U32 | None = None
-    hca_objects: U32 | None = None
-
-
-class Resources(_Value):
+class Resources(Camel):
     """Limits of the container's cgroup. `rdma` by device name; `unified` by cgroup v2 file name."""
 
     json_names: ClassVar[dict[str, str]] = {"block_io": "blockIO"}
@@ -353,7 +208,7 @@ class Resources(_Value):
     unified: dict[str, str] = {}
 
 
-class SeccompArg(_Value):
+class SeccompArg(Camel):
     """Argument `index` (0 to 5) compared with `value`; SCMP_CMP_MASKED_EQ: masked with `value`, equals `value_two`."""
 
     index: U32
@@ -362,7 +217,7 @@ class SeccompArg(_Value):
     value_two: U64 = 0
 
 
-class Syscall(_Value):
+class Syscall(Camel):
     """A rule: `action` for these system calls when all `args` hold."""
 
     names: tuple[str, ...]
@@ -371,7 +226,7 @@ class Syscall(_Value):
     args: tuple[SeccompArg, ...] = ()
 
 
-class Seccomp(_Value):
+class Seccomp(Camel):
     """`listener_path` is a unix socket that gets the notification descriptor."""
 
     default_action: str
@@ -383,33 +238,7 @@ class Seccomp(_Value):
     syscalls: tuple[Syscall, ...] = ()
 
 
-class IntelRdt(_Value):
-    """resctrl: `clos_id` names the group, the schemata are lines for its schemata file."""
-
-    json_names: ClassVar[dict[str, str]] = {"clos_id": "closID"}
-    clos_id: str = ""
-    schemata: tuple[str, ...] = ()
-    l3_cache_schema: str = ""
-    mem_bw_schema: str = ""
-    enable_monitoring: bool = False
-
-
-class MemoryPolicy(_Value):
-    """set_mempolicy(2); `nodes` is a list like "0-3,7"."""
-
-    mode: MemoryPolicyMode
-    nodes: str = ""
-    flags: tuple[MemoryPolicyFlag, ...] = ()
-
-
-class Personality(_Value):
-    """personality(2). No flags are defined yet."""
-
-    domain: PersonalityDomain
-    flags: tuple[str, ...] = ()
-
-
-class Linux(_Value):
+class Linux(Camel):
     """`net_devices` by name on the host, `time_offsets` by clock: "monotonic", "boottime"."""
 
     namespaces: tuple[Namespace, ...] = ()
@@ -431,7 +260,7 @@ class Linux(_Value):
     personality: Personality | None = None
 
 
-class Spec(_Value):
+class Spec(Camel):
     """A whole config.json. `process` may be missing until the container is started."""
 
     oci_version: str
@@ -443,3 +272,13 @@ class Spec(_Value):
     hooks: Hooks | None = None
     annotations: dict[str, str] = {}
     linux: Linux = Linux()
+
+
+def __getattr__(name: str) -> object:
+    """The classes that few configs have."""
+    if name[:1].isupper():
+        from kist.spec import rare_runtime
+
+        if hasattr(rare_runtime, name):
+            return getattr(rare_runtime, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

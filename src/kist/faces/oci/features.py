@@ -19,7 +19,8 @@ def features() -> dict[str, object]:
     from kist.plan.facts import CAPABILITIES
     from kist.plan.mount_options import known_words
     from kist.plan.seccomp_policy import ACTIONS, FLAGS, OPERATORS
-    from kist.spec.runtime import CHOICES, NAMESPACE_ORDER
+    from kist.spec.rare_runtime import CHOICES
+    from kist.spec.runtime import NAMESPACE_ORDER
 
     flags = sorted(FLAGS)
     return {
