@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 
 def prepare(
-    data_dir: str, descriptor: Descriptor, progress: Progress | None, limits: Limits | None = None
-) -> tuple[str, BlobStore]:
+    data_dir: str, descriptor: Descriptor, progress: Progress | None, limits: Limits | None = None,
+    prepared: Prepared | None = None,
+) -> tuple[str, BlobStore]:  # fmt: skip
     """The digest of the image's manifest, whose record is there now; and what keeps it until it has a name: close it.
 
     Raises InvalidInput (bad-image, digest-mismatch, tar-...), NotFound (no-blob), Unsupported (not-an-image), OSError.
@@ -37,7 +38,7 @@ def prepare(
         chosen = choose_manifest(blobs, descriptor)
         before = _record(data_dir, chosen.digest)
         if before is None or not ready(data_dir, before, best_form(data_dir)):
-            _Preparation(blobs, chosen, progress, limits).make(before)
+            _Preparation(blobs, chosen, progress, limits, prepared).make(before)
         return chosen.digest, blobs
     except BaseException:
         blobs.close()
@@ -62,13 +63,16 @@ def _record(data_dir: str, manifest: str) -> Record | None:
 
 
 class _Preparation:
-    def __init__(self, blobs: BlobStore, chosen: Descriptor, progress: Progress | None, limits: Limits | None) -> None:
+    def __init__(
+        self, blobs: BlobStore, chosen: Descriptor, progress: Progress | None, limits: Limits | None,
+        prepared: Prepared | None,
+    ) -> None:  # fmt: skip
         self._blobs = blobs
         self._data_dir = blobs.data_dir
         self._chosen = chosen
         self._progress = progress or (lambda *_: None)
         self._limits = limits
-        self._prepared = Prepared(self._data_dir, limits)
+        self._prepared = prepared or Prepared(self._data_dir, limits)
         self._manifest: Manifest = read_manifest(blobs, chosen)
         self._config: ImageConfig = read_config(blobs, self._manifest)
         self._layers = [

@@ -6,73 +6,130 @@ layer takes twice as long.
 
 from __future__ import annotations
 
-from collections import deque
+from functools import partial
 
 from kist.store.source import Source, read_some
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
+    from queue import SimpleQueue
+    from threading import Thread
     from typing import Self
 
-CHUNK_BYTES = (
-    512 << 10
-)  # less, and the threads wait for each other more than they work; more, and it falls out of the caches
-_WAITING_MAX = 4  # pieces on either side, so memory stays bounded
+# Less, and the threads wait for each other more than they work; more, and it falls out of the caches.
+CHUNK_BYTES = 512 << 10
+_BUFFERS_MAX = 8  # so memory stays bounded
+_NONE = memoryview(b"")
 
 
 class Chunks:
-    """Pieces of CHUNK_BYTES, the last one shorter; after it, empty ones. A context manager, which ends the threads.
+    """Pieces of so many bytes, the last one shorter; after it, empty ones. A context manager, which ends the threads.
 
-    `each` gets every piece that was taken, in order, in a thread. `ahead`: the stream is read in a thread too, before
-    anybody asks; leaving then waits for a read to return, so it is not for a pipe that may stay silent.
+    A piece is good until the next one is asked for. `each` gets every piece that was taken, in order, in a thread.
+    `ahead`: the stream is read in a thread too, before anybody asks; leaving then waits for a read to return, so it is
+    not for a pipe that may stay silent.
     """
 
-    def __init__(self, source: Source, each: Callable[[memoryview], object] | None = None, *, ahead: bool) -> None:
-        from concurrent.futures import ThreadPoolExecutor  # 6 ms, for those who read an archive
+    def __init__(
+        self, source: Source, each: Callable[[memoryview], object] | None = None, *, ahead: bool,
+        size_bytes: int = CHUNK_BYTES,
+    ) -> None:  # fmt: skip
+        from queue import SimpleQueue
 
+        self._size_bytes = size_bytes
         self._source = source
         self._each = each
-        self._ahead = ahead
-        self._reader = ThreadPoolExecutor(1)
-        self._taker = ThreadPoolExecutor(1)
-        self._coming: deque[Future[memoryview]] = deque()
-        self._given: deque[Future[object]] = deque()
+        self._current = _NONE  # the buffer of the piece that was taken last
+        self._made = 0
+        self._free: SimpleQueue[memoryview] = SimpleQueue()
+        self._given: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._failure: BaseException | None = None
+        self._taker = _started(self._take_all) if each else None
+        self._ended = False  # nothing more is to be read
+        self._coming: SimpleQueue[tuple[memoryview, memoryview] | BaseException] = SimpleQueue()
+        self._reader = _started(self._read_all) if ahead else None
 
     def next(self) -> memoryview:
         """Raises what reading the stream raises, and what `each` raised for an earlier piece."""
-        chunk = self._next_ahead() if self._ahead else self._read()
-        if self._each is not None and chunk:
-            self._given.append(self._taker.submit(self._each, chunk))
-            self._wait(_WAITING_MAX)
+        if self._failure is not None:
+            raise self._failure
+        if self._current:
+            # After what `each` does with it; at once without it
+            give = partial(self._free.put, self._current)
+            self._given.put(give) if self._taker else give()
+            self._current = _NONE
+        found = self._read() if self._reader is None else self._coming.get()
+        if isinstance(found, BaseException):
+            self._coming.put(found)  # for whoever asks again
+            raise found
+        self._current, chunk = found
+        if not chunk:
+            self._coming.put(found)
+        elif self._each is not None:
+            self._given.put(partial(self._take, self._each, chunk))
         return chunk
 
     def finish(self) -> None:
         """Wait until `each` is done with all pieces. Raises what it raised."""
-        self._wait(0)
+        from threading import Event
 
-    def _wait(self, left: int) -> None:
-        while len(self._given) > left:
-            self._given.popleft().result()
+        if self._taker is not None:
+            done = Event()
+            self._given.put(done.set)
+            done.wait()
+        if self._failure is not None:
+            raise self._failure
 
-    def _next_ahead(self) -> memoryview:
-        while len(self._coming) < _WAITING_MAX:
-            self._coming.append(self._reader.submit(self._read))
-        return self._coming.popleft().result()
+    def _take_all(self) -> None:
+        while act := self._given.get():
+            act()
 
-    def _read(self) -> memoryview:
-        buffer, end = memoryview(bytearray(CHUNK_BYTES)), 0
-        while end < CHUNK_BYTES and (count := read_some(self._source, buffer[end:])):
+    def _take(self, each: Callable[[memoryview], object], chunk: memoryview) -> None:
+        try:
+            if self._failure is None:
+                each(chunk)
+        except BaseException as e:
+            self._failure = e
+
+    def _read_all(self) -> None:
+        try:
+            while not self._ended:
+                found = self._read()
+                self._ended = self._ended or not found[1]
+                self._coming.put(found)
+        except BaseException as e:
+            self._coming.put(e)
+
+    def _read(self) -> tuple[memoryview, memoryview]:
+        """(a buffer, what of it was filled)"""
+        if self._made < _BUFFERS_MAX and self._free.empty():
+            self._made += 1
+            self._free.put(memoryview(bytearray(self._size_bytes)))
+        buffer, end = self._free.get(), 0
+        while end < len(buffer) and not self._ended and (count := read_some(self._source, buffer[end:])):
             end += count
-        return buffer[:end]
+        return buffer, buffer[:end]
 
     def close(self) -> None:
-        self._reader.shutdown(cancel_futures=True)
-        self._taker.shutdown(cancel_futures=True)
+        self._ended = True
+        if self._reader is not None:
+            self._free.put(_NONE)  # it may be waiting for one
+            self._reader.join()
+        if self._taker is not None:
+            self._given.put(None)
+            self._taker.join()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _started(act: Callable[[], object]) -> Thread:
+    from threading import Thread
+
+    thread = Thread(target=act, daemon=True)
+    thread.start()
+    return thread

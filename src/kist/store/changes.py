@@ -12,17 +12,19 @@ import stat
 from struct import Struct
 from typing import NamedTuple
 
-from kist.errors import CorruptStore
-from kist.store.view import INODE, Inode
+from kist.errors import CorruptStore, InvalidInput
+from kist.store.view import INODE, Inode, Layer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from io import BufferedWriter
     from typing import BinaryIO
+
+    from kist.store.view import View
 
 _MAGIC = b"KISTCHG1"
 _HEAD = Struct("<HHI")
+_BUFFER_BYTES = 1 << 18  # less, and threads are woken for nothing
 
 
 class Change(NamedTuple):
@@ -34,11 +36,16 @@ class Change(NamedTuple):
 
 
 class Writer:
-    """The two files, being written. A context manager."""
+    """The two files, being written. A context manager.
 
-    def __init__(self, directory: str) -> None:
-        self._changes: BufferedWriter = open(f"{directory}/changes", "xb")  # noqa: SIM115
-        self._whiteouts: BufferedWriter = open(f"{directory}/whiteouts", "xb")  # noqa: SIM115
+    `view` is what they make of the view `below`; None if that has to wait until all whiteouts are known, or fails.
+    """
+
+    def __init__(self, directory: str, below: View | None = None) -> None:
+        self._applied = Layer(below) if below else None
+        self.layer = below.layers if below else 0
+        self._changes: BinaryIO = open(f"{directory}/changes", "xb", _BUFFER_BYTES)  # noqa: SIM115
+        self._whiteouts: BinaryIO = open(f"{directory}/whiteouts", "xb")  # noqa: SIM115
         self._changes.write(_MAGIC)
         self.count = 0  # entries so far
 
@@ -47,8 +54,18 @@ class Writer:
         data = inode or b""
         self._changes.write(b"".join((_HEAD.pack(len(name), len(link), len(data)), name, link, data)))
         self.count += 1
+        if self._applied is not None:
+            try:
+                self._applied.add(change)
+            except InvalidInput:  # whoever needs it gets to know
+                self._applied = None
+
+    @property
+    def view(self) -> View | None:
+        return self._applied.view if self._applied else None
 
     def hide(self, name: bytes) -> None:
+        self._applied = None
         self._whiteouts.write(name + b"\0")
 
     def __enter__(self) -> Writer:
@@ -76,7 +93,7 @@ def read(directory: str, layer: int, *, by_number: bool) -> tuple[list[bytes], I
 
 def _read(directory: str, layer: bytes, *, by_number: bool) -> Iterator[Change]:
     try:
-        file = open(f"{directory}/changes", "rb", buffering=1 << 18)  # noqa: SIM115
+        file = open(f"{directory}/changes", "rb", _BUFFER_BYTES)  # noqa: SIM115
     except FileNotFoundError as e:
         raise _damaged(directory) from e
     with file:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from kist.errors import InvalidInput, Unsupported
+from kist.store.ahead import Chunks
 from kist.store.source import Prefixed, Source, read_some, take
 
 TYPE_CHECKING = False
@@ -25,6 +26,9 @@ _XZ_MEMORY_BYTES = 256 << 20  # `xz -9` asks for 65 MiB to decompress; a hostile
 _ZSTD_WINDOW_LOG = 27  # 128 MiB, the most that zstd(1) itself accepts without --long=31
 
 
+_Bytes = bytes | memoryview
+
+
 class _Codec(Protocol):
     """The shape of bz2.BZ2Decompressor: one member (frame, stream) per object."""
 
@@ -34,27 +38,28 @@ class _Codec(Protocol):
     def needs_input(self) -> bool: ...
     @property
     def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
+    def decompress(self, data: _Bytes, max_length: int = -1) -> bytes: ...
 
 
-def open_source(stream: Source) -> Source:
+def open_source(stream: Source, *, ahead: bool = False) -> Source:
     """The plain bytes of `stream`, whatever it is compressed with; a stream that is not compressed passes through.
 
+    `ahead`: what is compressed is read in a thread, which `close_source` ends; see Chunks.
     Raises Unsupported for a compression that this Python cannot undo. Reading raises InvalidInput on damaged or cut off
     data (code tar-corrupt, tar-truncated) and on a decompression bomb (tar-bomb).
     """
     head = take(stream, 6)
     whole = Prefixed(head, stream)
     if head.startswith(b"\x1f\x8b"):
-        return _Decompressed(whole, "gzip", (b"\x1f\x8b",), _gzip())
+        return _Decompressed(whole, "gzip", (b"\x1f\x8b",), _gzip(), ahead=ahead)
     if head.startswith(b"BZh"):
-        return _Decompressed(whole, "bzip2", (b"BZh",), _bzip2())
+        return _Decompressed(whole, "bzip2", (b"BZh",), _bzip2(), ahead=ahead)
     if head.startswith(b"\xfd7zXZ\0"):
-        return _Decompressed(whole, "xz", (b"\xfd7zXZ\0",), _xz())
+        return _Decompressed(whole, "xz", (b"\xfd7zXZ\0",), _xz(), ahead=ahead)
     if _is_zstd(head):
         # Skippable frames (pzstd puts them first, zstd:chunked last): 0x184D2A50 to 0x184D2A5F, RFC 8878
         skippable = tuple(bytes((0x50 + i,)) + b"\x2a\x4d\x18" for i in range(16))
-        return _Decompressed(whole, "zstd", (b"\x28\xb5\x2f\xfd", *skippable), _zstd())
+        return _Decompressed(whole, "zstd", (b"\x28\xb5\x2f\xfd", *skippable), _zstd(), ahead=ahead)
     for magic, name, tool in _FOREIGN:
         if head.startswith(magic):
             raise Unsupported(
@@ -84,15 +89,17 @@ class _Decompressed:
     """
 
     def __init__(
-        self, source: Source, name: str, magics: tuple[bytes, ...], start: tuple[Callable[[], _Codec], _Errors]
-    ):
+        self, source: Source, name: str, magics: tuple[bytes, ...], start: tuple[Callable[[], _Codec], _Errors], *,
+        ahead: bool,
+    ) -> None:  # fmt: skip
         self._source = source
+        self._chunks = Chunks(source, ahead=True, size_bytes=_READ_BYTES) if ahead else None
         self._name = name
         self._magics = magics
         self._new_codec, self._errors = start
         self._codec: _Codec | None = None
         self._raw = memoryview(bytearray(_READ_BYTES))
-        self._pending = b""  # read, not yet given to a codec
+        self._pending: _Bytes = b""  # read, not yet given to a codec
         self._in_bytes = 0
         self._out_bytes = 0
 
@@ -104,7 +111,7 @@ class _Decompressed:
             if codec is None:
                 return 0
             if codec.eof:
-                self._pending = codec.unused_data + self._pending
+                self._pending = codec.unused_data + bytes(self._pending)
                 self._codec = None
                 continue
             if codec.needs_input and not self._pending:
@@ -136,8 +143,8 @@ class _Decompressed:
     def _next_member(self) -> bool:
         """Start the member that comes next; False at a clean end of the stream."""
         longest = len(self._magics[0])
-        while len(rest := self._pending.lstrip(b"\0")) < longest and (more := self._read()):
-            self._pending = rest + more
+        while len(rest := bytes(self._pending).lstrip(b"\0")) < longest and (more := self._read()):
+            self._pending = rest + bytes(more)
         if not rest:
             return False
         if not rest.startswith(self._magics):
@@ -148,13 +155,24 @@ class _Decompressed:
         self._codec = self._new_codec()
         return True
 
-    def _read(self) -> bytes:
-        count = read_some(self._source, self._raw)
-        self._in_bytes += count
-        return bytes(self._raw[:count])
+    def _read(self) -> memoryview:
+        """Good until the next call."""
+        data = self._chunks.next() if self._chunks else self._raw[: read_some(self._source, self._raw)]
+        self._in_bytes += len(data)
+        return data
+
+    def close(self) -> None:
+        if self._chunks:
+            self._chunks.close()
 
     def _cut_off(self) -> InvalidInput:
         return InvalidInput(f"the {self._name} data is cut off after {self._in_bytes} bytes", code="tar-truncated")
+
+
+def close_source(source: Source) -> None:
+    """End what `open_source` began."""
+    if isinstance(source, _Decompressed):
+        source.close()
 
 
 _Errors = tuple[type[Exception], ...]
@@ -188,7 +206,7 @@ class _Inflate(Protocol):
     def unused_data(self) -> bytes: ...
     @property
     def unconsumed_tail(self) -> bytes: ...
-    def decompress(self, data: bytes, max_length: int = 0) -> bytes: ...
+    def decompress(self, data: _Bytes, max_length: int = 0) -> bytes: ...
 
 
 class _Gzip:
@@ -211,7 +229,7 @@ class _Gzip:
     def needs_input(self) -> bool:
         return not self._tail and not self._full
 
-    def decompress(self, data: bytes, max_length: int = -1) -> bytes:
+    def decompress(self, data: _Bytes, max_length: int = -1) -> bytes:
         out = self._inflate.decompress(self._tail + data, max_length)
         self._tail = self._inflate.unconsumed_tail
         self._full = len(out) == max_length  # the window may hold more, although all input is taken
@@ -295,7 +313,7 @@ class _Zstandard:
     def needs_input(self) -> bool:
         return not self._input and not self._output
 
-    def decompress(self, data: bytes, max_length: int = -1) -> bytes:
+    def decompress(self, data: _Bytes, max_length: int = -1) -> bytes:
         if data:
             self._input = memoryview(bytes(self._input) + data)
         while not self._output and self._input and not self._inner.eof:

@@ -96,8 +96,10 @@ class _Writer:
         for directory, parent, _ in directories:
             dirents = [(b".", numbers[id(directory)], 2), (b"..", numbers[id(parent)], 2)]
             for name, child in directory.children.items():
-                number = numbers[id(child)] if isinstance(child, Directory) else self._inode(child)
-                dirents.append((name, number, _TYPES[_mode(child) & 0o170000]))
+                if isinstance(child, Directory):
+                    dirents.append((name, numbers[id(child)], 2))
+                else:
+                    dirents.append((name, self._inode(child), _TYPES[child[1] << 8 & 0o170000]))
             dirents.sort()
             places[id(directory)] = self._dirents(dirents)
         self._pad(_BLOCK)
@@ -134,8 +136,9 @@ class _Writer:
         if linked is not None and (number := self._written.get(id(inode))) is not None:
             return number
         mode, layer, uid, gid, nanoseconds, seconds, size, place = INODE.unpack_from(inode)
-        kind, format, where, data = mode & 0o170000, _PLAIN, 0, b""
-        xattrs = b"" if kind == stat.S_IFLNK or len(inode) == INODE.size else _xattrs(inode)
+        kind, format, where, data, xattrs = mode & 0o170000, _PLAIN, 0, b"", b""
+        if len(inode) > INODE.size and kind != stat.S_IFLNK:
+            xattrs = _xattrs(inode)
         if kind == stat.S_IFREG:
             if size:
                 where = self._bases[layer, place >= EXTRA] + ((place & ~EXTRA) >> BLOCK_BITS)
@@ -157,7 +160,7 @@ class _Writer:
         head = _INODE.pack(
             format, _icount(xattrs), mode, 0, size, where, self._count, uid, gid, seconds, nanoseconds, linked or 1
         )
-        self._out.write((head + xattrs + data).ljust(used, b"\0"))
+        self._out.write((head + xattrs + data).ljust(used, b"\0") if len(head) < used else head)
         self._at += used
         if linked is not None:
             self._written[id(inode)] = number

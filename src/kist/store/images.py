@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Self
 
+    from kist.store.prepared import Prepared
+
     Entries = Sequence[Named]
 
     # (digest of the layer's blob, bytes of the blob prepared so far, all its bytes)
@@ -130,13 +132,14 @@ class ImageStore:
         progress: Progress | None = None,
         *,
         replace: bool = True,
+        prepared: Prepared | None = None,
     ) -> Image:
         """Make an image of a manifest whose blobs are all in the BlobStore, and give it its name: last, and at once.
 
         `descriptor` may also be an index: then of its manifests that are here the one for this machine is taken.
         Every digest and DiffID is verified first; whatever fails before the end, also by SIGKILL, changes no name.
         A name that another image had goes over to this one; REPOSITORY@DIGEST is one, too. Without a name the image has
-        none until `tag`.
+        none until `tag`. `prepared` may know its layers already.
         Raises Conflict when the name is taken, unless `replace`; InvalidInput (bad-image, digest-mismatch, tar-...),
         NotFound (no-blob), Unsupported (not-an-image).
         """
@@ -144,7 +147,7 @@ class ImageStore:
 
         name = "" if name is None else name_of(name) if "@" in name else chosen_name(name)
         with StoreErrors(f"cannot make the image {name or descriptor.digest}"):
-            manifest, use = prepare(self.data_dir, descriptor, progress)
+            manifest, use = prepare(self.data_dir, descriptor, progress, prepared=prepared)
             with use:
                 change_layout(self.data_dir, lambda e: named(e, Named(name, descriptor, manifest), replace=replace))
         return self.get(manifest)

@@ -18,7 +18,7 @@ from kist.store.data import disk_error, write_all
 from kist.store.erofs import EXTRA
 from kist.store.summary import Skipped, Summary
 from kist.store.tree import readable, show
-from kist.store.view import WHITEOUT, Inode, pack_xattrs
+from kist.store.view import INODE, WHITEOUT, Inode, pack_xattrs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from kist.store.tar import Entry, Limits, TarReader
 
 _EXAMPLES_MAX = 8
+_NONE: dict[bytes, bytes] = {}
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _TYPES = {
     tar.REGULAR: stat.S_IFREG, tar.SYMLINK: stat.S_IFLNK, tar.CHAR_DEVICE: stat.S_IFCHR,
@@ -88,34 +89,34 @@ def _read(reader: TarReader, writer: Writer, contents: Contents) -> Summary:
             elif entry.kind == tar.SOCKET:
                 notes.skip("socket", entry.name)
             else:
-                writer.add(_change(entry, reader, writer.count, contents, notes))
+                writer.add(_change(entry, reader, writer, contents, notes))
                 file_bytes += entry.size if entry.kind == tar.REGULAR else 0
         except OSError as e:
             raise failed(e, entry.name) from e
     return Summary(entries, file_bytes, reader.size_bytes, reader.digest, notes.all())
 
 
-def _change(entry: Entry, reader: TarReader, number: int, contents: Contents, notes: Notes) -> Change:
-    kind, place, tail = entry.kind, 0, b""
+def _change(entry: Entry, reader: TarReader, writer: Writer, contents: Contents, notes: Notes) -> Change:
+    kind, size, place, tail, xattrs = entry.kind, 0, 0, b"", _NONE
     if kind in (tar.HARDLINK, tar.SYMLINK) and not entry.linkname:
         raise InvalidInput(f"the link {show(entry.name)} has no target", code="tar-link")
     if kind == tar.HARDLINK:
         return Change(entry.name, None, entry.linkname)
-    xattrs = _portable(entry, notes) if entry.xattrs else {}
+    if entry.xattrs:
+        xattrs = _portable(entry, notes)
     if kind == tar.REGULAR:
-        place = contents.add(number, entry, reader, xattrs)
+        size, place = entry.size, contents.add(writer.count, entry, reader, xattrs)
     elif kind == tar.SYMLINK:
         tail = entry.linkname
     elif kind in (tar.CHAR_DEVICE, tar.BLOCK_DEVICE):
         place = _device(entry)
     if xattrs:
         tail = pack_xattrs(xattrs)
-    size = entry.size if kind == tar.REGULAR else 0
-    inode = Inode.make(
-        _TYPES[kind] | entry.mode, uid=entry.uid, gid=entry.gid, mtime_ns=entry.mtime_ns, size=size, place=place,
-        tail=tail,
-    )  # fmt: skip
-    return Change(entry.name, inode)
+    seconds, nanoseconds = divmod(entry.mtime_ns, 1_000_000_000)  # Inode.make takes twice as long
+    packed = INODE.pack(
+        _TYPES[kind] | entry.mode, writer.layer, entry.uid, entry.gid, nanoseconds, seconds, size, place
+    )
+    return Change(entry.name, Inode(packed + tail))
 
 
 def _device(entry: Entry) -> int:
@@ -207,7 +208,7 @@ class StagedContents:
             set_metadata(fd, entry, xattrs, self._owners, chown=(entry.uid, entry.gid) != self._own)
         finally:
             os.close(fd)
-        return 0
+        return number
 
 
 class Metadata(Protocol):

@@ -58,7 +58,7 @@ class Frame:
     def unused_data(self) -> bytes:
         return self._data[self._given.pos :] if self.eof else b""
 
-    def decompress(self, data: bytes, max_length: int = -1) -> bytes:
+    def decompress(self, data: bytes | memoryview, max_length: int = -1) -> bytes:
         """At most `max_length` bytes, or any number. Raises ZstdError."""
         if data:
             self._data = self._data[self._given.pos :] + data

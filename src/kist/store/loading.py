@@ -76,7 +76,7 @@ def _load(store: ImageStore, stream: Source, progress: Progress | None) -> list[
         archive = _Archive(blobs)
         archive.read(stream)
         if index := archive.documents.get(b"index.json"):
-            return add_all(store, parse_index(index), progress)
+            return add_all(store, parse_index(index), progress, archive.prepared)
         if saved := archive.documents.get(b"manifest.json"):
             return _add_saved(store, archive, saved, progress)
         raise InvalidInput(
@@ -91,12 +91,14 @@ def parse_index(data: bytes) -> Index:
     return decode(Index, loads(data, "index.json"))
 
 
-def add_all(store: ImageStore, index: Index, progress: Progress | None) -> list[Loaded]:
+def add_all(
+    store: ImageStore, index: Index, progress: Progress | None, prepared: Prepared | None = None
+) -> list[Loaded]:
     found = []
     for root in index.manifests:
         plain = replace(root, annotations={}, data="", urls=())
         name = _name(root.annotations)
-        found.append((name, store.add(name or None, plain, progress)))
+        found.append((name, store.add(name or None, plain, progress, prepared=prepared)))
     return found
 
 
@@ -120,7 +122,7 @@ def _add_saved(store: ImageStore, archive: _Archive, data: bytes, progress: Prog
         layers = tuple([archive.layer(path) for path in saved.layers])
         root = archive.blobs.put(dumps(Manifest(2, config, layers, MANIFEST)).encode(), MANIFEST)
         for name in [chosen_name(tag) for tag in saved.repo_tags] or [""]:
-            found.append((name, store.add(name or None, root, progress)))
+            found.append((name, store.add(name or None, root, progress, prepared=archive.prepared)))
     return found
 
 
@@ -129,6 +131,7 @@ class _Archive:
 
     def __init__(self, blobs: BlobStore) -> None:
         self.blobs = blobs
+        self.prepared = Prepared(blobs.data_dir)
         self.documents: dict[bytes, bytes] = {}
         self._files: dict[bytes, Descriptor] = {}
         self._links: dict[bytes, bytes] = {}
@@ -193,7 +196,7 @@ class _Archive:
         member = _Member(reader, write)
         if member.head.startswith(tuple(_MAGICS)) and best_form(self.blobs.data_dir) == EROFS:
             try:
-                Prepared(self.blobs.data_dir).take_raw(Prefixed(member.head, member), ahead=True)
+                self.prepared.take_raw(Prefixed(member.head, member), ahead=True)
             except (InvalidInput, Unsupported) as e:  # whoever needs it as a layer says why it is none
                 if member.failed:
                     raise

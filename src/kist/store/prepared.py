@@ -84,6 +84,7 @@ class Prepared:
     def __init__(self, data_dir: str, limits: Limits | None = None) -> None:
         self.data_dir = data_dir
         self._limits = limits
+        self._came: tuple[tuple[str, ...], View] | None = ((), view.empty())  # layers read one after the other, as one
 
     def layer_path(self, diff_id: str) -> str:
         return f"{self.data_dir}/layers/{diff_id.replace(':', '-')}"
@@ -101,10 +102,13 @@ class Prepared:
 
     def view(self, diff_ids: Sequence[str], form: str) -> View:
         """All layers on each other, from what is kept of them."""
-        found = view.empty()
-        for i, diff_id in enumerate(diff_ids):
-            found = self._on_top(found, diff_id, i, form)
-        return found
+        return self._more(view.empty(), diff_ids, form)
+
+    def _more(self, below: View, diff_ids: Sequence[str], form: str) -> View:
+        """The same on the lowest ones' view."""
+        for i in range(below.layers, len(diff_ids)):
+            below = self._on_top(below, diff_ids[i], i, form)
+        return below
 
     def _on_top(self, below: View, diff_id: str, index: int, form: str) -> View:
         whiteouts, entries = changes.read(self.layer_path(diff_id), index, by_number=form == DIRECTORIES)
@@ -144,7 +148,10 @@ class Prepared:
         for blob in blobs:
             self._raw_layer(blob, progress)
         chain_id = chain_ids(diff_ids)[-1]
-        found = self.view(diff_ids, EROFS)
+        found, came = view.empty(), self._came
+        if came and came[0] == tuple(diff_ids[: len(came[0])]):
+            found = came[1]
+        found, self._came = self._more(found, diff_ids, EROFS), None
         with Lock(self.data_dir, locks.of_digest(locks.CHAIN, chain_id)):
             if not is_whole(self.index_path(diff_ids)):
                 with Making(self.data_dir) as making:
@@ -174,15 +181,24 @@ class Prepared:
                     raw = os.open(tar, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
                 contents = layers.RawContents(raw, f"{made}/extra")
                 try:
-                    self._read(blob, made, contents, progress)
+                    found = self._read(blob, made, contents, progress, self._came and self._came[1])
                 finally:
                     contents.close()
                 making.publish(made, path)
+            self._note(blob.diff_id, found)
 
-    def _read(self, blob: LayerBlob, directory: str, contents: layers.Contents, progress: Progress) -> None:
-        """Read the blob and write the layer's books. Raises what read_layer raises; InvalidInput (digest-mismatch)."""
+    def _note(self, diff_id: str, found: View | None) -> None:
+        """A layer came, and that is what it made of those before it."""
+        self._came = ((*self._came[0], diff_id), found) if self._came and found else None
+
+    def _read(
+        self, blob: LayerBlob, directory: str, contents: layers.Contents, progress: Progress, below: View | None
+    ) -> View | None:
+        """Read the blob and write the layer's books; what it makes of `below`, see changes.Writer. Raises what
+        read_layer raises; InvalidInput (digest-mismatch)."""
         with Blob(blob, progress) as stream:
-            found = self._read_stream(stream, directory, contents, blob.diff_id.partition(":")[0], ahead=True)
+            algorithm = blob.diff_id.partition(":")[0]
+            found, on_top = self._read_stream(stream, directory, contents, below, algorithm, ahead=True)
             stream.verify()
         if found != blob.diff_id:
             raise InvalidInput(
@@ -190,15 +206,17 @@ class Prepared:
                 why=f"uncompressed it is {found}, and not {blob.diff_id}",
                 code="digest-mismatch",
             )
+        return on_top
 
     def _read_stream(
-        self, stream: Source, directory: str, contents: layers.Contents, algorithm: str = "sha256", *, ahead: bool
-    ) -> str:
-        with changes.Writer(directory) as writer:
+        self, stream: Source, directory: str, contents: layers.Contents, below: View | None, algorithm: str = "sha256",
+        *, ahead: bool,
+    ) -> tuple[str, View | None]:  # fmt: skip
+        with changes.Writer(directory, below) as writer:
             summary = layers.read_layer(stream, writer, contents, algorithm, self._limits, ahead=ahead)
         with open(f"{directory}/summary.json", "xb") as file:
             file.write(dumps(summary).encode())
-        return summary.digest
+        return summary.digest, writer.view
 
     def take(self, stream: Source, form: str, owners: bool, plain: str = "") -> str:
         """Prepare the lowest layer of an image from an archive on its way in; its DiffID. `plain` is the file that will
@@ -218,7 +236,7 @@ class Prepared:
         raw = -1 if plain else os.open(f"{made}/tar", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         contents = layers.RawContents(raw, f"{made}/extra")
         try:
-            diff_id = self._read_stream(stream, made, contents, ahead=ahead)
+            diff_id, found = self._read_stream(stream, made, contents, self._came and self._came[1], ahead=ahead)
         finally:
             contents.close()
         if plain:
@@ -227,14 +245,16 @@ class Prepared:
         with Lock(self.data_dir, locks.of_digest(locks.LAYER, diff_id)):
             if not is_whole(f"{path}/tar"):
                 making.publish(made, path)
+        self._note(diff_id, found)
         return diff_id
 
     def _take_root(self, making: Making, stream: Source, owners: bool) -> str:
         with making.unpacking() as (stage, root):
             books = making.directory("layer")
-            diff_id = self._read_stream(stream, books, layers.StagedContents(stage, 0, owners), ahead=False)
+            contents = layers.StagedContents(stage, 0, owners)
+            diff_id, found = self._read_stream(stream, books, contents, view.empty(), ahead=False)
             self._keep_books(making, books, diff_id)
-            found = self._on_top(view.empty(), diff_id, 0, DIRECTORIES)
+            found = found or self._on_top(view.empty(), diff_id, 0, DIRECTORIES)
             _, skipped = directories.build(view.empty(), found, stage=stage, root=root, lowers=(), owners=owners)
             making.note(skipped)
         with Lock(self.data_dir, locks.of_digest(locks.CHAIN, diff_id)):
@@ -295,9 +315,9 @@ class Prepared:
             found = below
             for i in group:
                 books = making.directory("layer")
-                self._read(blobs[i], books, layers.StagedContents(stage, i, owners), progress)
+                on_top = self._read(blobs[i], books, layers.StagedContents(stage, i, owners), progress, found)
                 self._keep_books(making, books, blobs[i].diff_id)
-                found = self._on_top(found, blobs[i].diff_id, i, DIRECTORIES)
+                found = on_top or self._on_top(found, blobs[i].diff_id, i, DIRECTORIES)
             made, skipped = directories.build(below, found, stage=stage, root=root, lowers=lowers, owners=owners)
             making.note(skipped)
             return made, skipped

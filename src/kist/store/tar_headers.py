@@ -19,7 +19,8 @@ Segments = tuple[tuple[int, int], ...]
 ID_MAX = (
     2**32 - 2
 )  # 2**32 - 1 is (uid_t)-1, which chown(2) takes as "leave it": the owner would stay root (CVE-2024-40635)
-_SECONDS_MAX = 2**40  # some 35,000 years either way; every file system clamps far earlier
+SECONDS_MAX = 2**40  # some 35,000 years either way; every file system clamps far earlier
+SUM = 65521  # zlib.adler32 calculates modulo this
 _SIZE_MAX = 2**63 - 1  # off_t
 
 
@@ -72,6 +73,16 @@ def parsed(field: bytes) -> int | None:
         return None
 
 
+@lru_cache(8192)
+def checksum(field: bytes, *, signed: bool = False) -> int:
+    """What all bytes of a header should come to, modulo SUM, by its checksum field, which counts as spaces; -1 when
+    that is damaged."""
+    stored = parsed(field)
+    if stored is None:
+        return -1
+    return (stored - 8 * 0x20 + sum(field) - (256 * sum(byte >= 0x80 for byte in field) if signed else 0)) % SUM
+
+
 def size(value: int, at: int) -> int:
     if not 0 <= value <= _SIZE_MAX:
         raise damaged(f"a size of {value}", at)
@@ -89,7 +100,7 @@ def owner(value: int, at: int) -> int:
 
 
 def nanoseconds(seconds: int, at: int) -> int:
-    if abs(seconds) > _SECONDS_MAX:
+    if abs(seconds) > SECONDS_MAX:
         raise damaged(f"a modification time of {seconds} s", at)
     return seconds * 1_000_000_000
 

@@ -149,12 +149,12 @@ def apply(view: View, changes: Iterable[Change], whiteouts: Iterable[bytes] = ()
 
     Raises InvalidInput: tar-escape, tar-path, tar-link, tar-limit.
     """
-    layer = _Layer(view, owner=view.layers)
+    layer = Layer(view)
     for name in whiteouts:
         layer.hide(name)
     for change in changes:
         layer.add(change)
-    return View(layer.root, layer.linked, view.layers + 1, layer.nodes)
+    return layer.view
 
 
 class _Walk:
@@ -224,14 +224,20 @@ class _Walk:
             )
 
 
-class _Layer(_Walk):
-    """A layer being applied."""
+class Layer(_Walk):
+    """A layer being applied: first its whiteouts, then its entries. `owner`: see Directory."""
 
-    def __init__(self, view: View, owner: int) -> None:
+    def __init__(self, view: View, owner: int | None = None) -> None:
+        owner = view.layers if owner is None else owner
         super().__init__(Directory(view.root.inode, dict(view.root.children), owner), owner)
         self.linked = dict(view.linked)
         self.nodes = view.nodes
         self._known: dict[bytes, Directory] = {}  # by the path as the archive has it
+
+    @property
+    def view(self) -> View:
+        """When all is applied."""
+        return View(self.root, self.linked, self.layer + 1, self.nodes)
 
     def hide(self, name: bytes) -> None:
         """Apply a whiteout file."""
@@ -362,7 +368,7 @@ def copy_up(old: View, new: View) -> tuple[View, dict[int, bytes]]:
         return new, {}
     before = {id(node): path for path, node in old.walk()}
     copies = {id(inode): Inode(inode[:2] + old.layers.to_bytes(2, "little") + inode[4:]) for inode in linked}
-    layer = _Layer(new, owner=~new.layers)  # nobody else's, so that all is copied that is changed
+    layer = Layer(new, owner=~new.layers)  # nobody else's, so that all is copied that is changed
     for path, node in new.walk():
         if id(node) in copies:
             *head, leaf = path.split(b"/")
