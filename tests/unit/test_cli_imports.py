@@ -21,7 +21,7 @@ def become(plan, program, keep, explainer):
 kist.engine.run.become = become
 __main__.run(["run", *{argv!r}])
 """
-STANDARD = {"__future__", "_json", "_struct", "errno", "fcntl", "math", "struct"}
+STANDARD = {"__future__", "_json", "_struct", "errno", "fcntl", "gc", "math", "struct"}
 OURS = {
     "kist", "kist.codec", "kist.errors", "kist.value",
     "kist.engine", "kist.engine.host_image", "kist.engine.identity", "kist.engine.making", "kist.engine.prepare",
