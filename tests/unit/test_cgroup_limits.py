@@ -50,6 +50,7 @@ TABLE = [
     (Resources(memory=Memory(limit=100, swap=-1)), ["memory.limit_in_bytes=100"], ["memory.max=100"]),
     (Resources(memory=Memory(limit=-1, swap=-1, reservation=-1)), [], []),
     (Resources(memory=Memory(limit=0, swap=0, reservation=0, kernel=1 << 20, kernel_tcp=1 << 20)), [], []),
+    (Resources(memory=Memory(swap=0)), [], ["memory.swap.max=0"]),
     (Resources(memory=Memory(reservation=77)), ["memory.soft_limit_in_bytes=77"], ["memory.low=77"]),
     (Resources(memory=Memory(swappiness=0)), ["memory.swappiness=0"], ["memory.swappiness!"]),
     (Resources(memory=Memory(disable_oom_killer=True)), ["memory.oom_control=1"], ["memory.disableOOMKiller!"]),

@@ -315,11 +315,12 @@ def _v2_missing(controllers: frozenset[str], facts: HostFacts) -> tuple[str, str
     if v2.type not in ("", "domain"):
         why = f"the cgroup {v2.base} is of type {v2.type!r}, which takes no containers"
         return why, "start kist in a cgroup of type domain", False
-    absent = sorted(controllers - v2.available)
+    absent = ", ".join(sorted(controllers - v2.available))
+    unavailable = f"the requested cgroup controller `{absent}` is not available"  # crun's words
     if absent and not v2.base_is_root:
-        return f"the cgroup {v2.base} was not given the controller {', '.join(absent)}", _DELEGATE, False
+        return f"{unavailable}: the cgroup {v2.base} was not given it", _DELEGATE, False
     if absent:
-        return f"this kernel has no {', '.join(absent)} controller on cgroup v2", "look at /proc/cgroups", True
+        return f"{unavailable}: this kernel has none on cgroup v2", "look at /proc/cgroups", True
     if v2.other_processes and not v2.base_is_root and not controllers <= v2.enabled:
         # "No internal processes": a cgroup that holds processes can't hand controllers down.
         fix = _SCOPE if facts.cgroup.systemd and facts.uid else f"move them to a cgroup of their own below {v2.base}"

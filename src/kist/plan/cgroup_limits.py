@@ -99,11 +99,13 @@ def _memory(memory: Memory, facts: HostFacts, v2: bool, update: bool) -> Iterato
     swap = _amount(memory.swap, "memory.swap")
     if update and not v2 and most < 0 and memory.swap is None and facts.cgroup.swap_accounting:
         swap = -1  # else the sum of both would be less than unlimited memory
-    if _counts(swap, update):
+    # No swap at all, as crun has it; v1 cannot say so, and a caller that writes 0 for all it has not set means nothing.
+    none = v2 and memory.swap == 0 and memory.limit != 0 and facts.cgroup.swap_accounting
+    if _counts(swap, update) or none:
         if swap > 0 and not (update and memory.limit is None and not v2):  # else the kernel compares
             _check_swap(most if v2 else max(most, 0), swap)
         # v1: after the memory limit, which must never be above the sum.
-        file, data = ("swap.max", v2_swap(most, swap)) if v2 else ("memsw.limit_in_bytes", swap)
+        file, data = ("swap.max", v2_swap(most, swap) if swap else 0) if v2 else ("memsw.limit_in_bytes", swap)
         absent = "" if facts.cgroup.swap_accounting else "this kernel does not count swap per cgroup"
         boot = "boot with swapaccount=1 (CONFIG_SWAP is needed too), or set no swap limit"
         yield limit("swap", file, data, "swap, so that a full memory does not move there", missing=absent, next=boot)
@@ -285,7 +287,8 @@ def _unified(resources: Resources, v2: bool) -> Iterator[Limit]:
     for key, value in sorted(resources.unified.items()):
         controller, dot, rest = key.partition(".")
         if not (controller and dot and rest) or any(c == "/" or not c.isprintable() or c == " " for c in key):
-            raise InvalidInput(f"{key!r} is no cgroup file name", path=f"{WHERE}.unified")
+            what = f"the specified key has not the form CONTROLLER.VALUE `{key}`"  # crun's words
+            raise InvalidInput(what, path=f"{WHERE}.unified")
         if controller == "cgroup" and rest in _OURS:
             raise InvalidInput(f"{key!r} is not for a container to set", path=f"{WHERE}.unified")
         controller = "" if controller == "cgroup" else controller

@@ -389,7 +389,7 @@ class RootCompiler:
         own = b.has(f.CLONE_NEWCGROUP)
         if facts.version == 2 and facts.v2:
             if own:
-                step = MountAt("cgroup2", "cgroup", target, (), attributes, options.propagation)
+                step = MountAt("cgroup2", "cgroup", target, options.data, attributes, options.propagation)
                 b.init("rootfs", step, "its own cgroup, seen as the root")
             else:
                 source = facts.v2.mount

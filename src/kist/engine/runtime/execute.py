@@ -129,7 +129,7 @@ def _cgroups(container: Container, request: ExecRequest) -> tuple[str, ...]:
     On v2 a container may have moved its own processes down, and then the top takes none: follow the first process.
     """
     chosen = container.record.cgroups
-    if len(chosen) == 1 and os.path.exists(f"{chosen[0]}/cgroup.controllers"):
+    if not request.cgroups and len(chosen) == 1 and os.path.exists(f"{chosen[0]}/cgroup.controllers"):
         own = _v2_cgroup(container.pid)
         mount = chosen[0][: -len(own)] if own and chosen[0].endswith(own) else ""
         if not mount and own:

@@ -142,7 +142,7 @@ def _for_callers(e: KistError) -> str:
         if isinstance(e, InvalidInput) and e.path.startswith(path):
             return f"{text}: {e.what}"
     if e.what.startswith("cannot enforce unified."):
-        return f"invalid configuration: {e.what}"
+        return f"invalid configuration: {e.what}: {e.why}"
     name = e.what.rpartition(": ")[0].removeprefix("cannot execute ") or e.what
     if e.code == "command-not-found":
         command = e.what.removeprefix("command not found in the container: ")
