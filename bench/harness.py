@@ -76,21 +76,23 @@ def version(*argv: str) -> str:
     return (done.stdout or done.stderr).strip().partition("\n")[0]
 
 
-def report(question: str, times: Mapping[str, Sequence[float]], versions: Mapping[str, str], *, base: str) -> None:
+def report(
+    question: str, times: Mapping[str, Sequence[float]], versions: Mapping[str, str], *, base: str, digits: int = 2
+) -> None:
     """A table, and one line of JSON: median, p95 and the ratio base/case of the medians."""
     rows = {}
     for name, values in times.items():
         median = statistics.median(values)
         ratio = statistics.median(times[base]) / median if base in times else 0.0
         rows[name] = {
-            "median_ms": round(median, 2),
-            "p95_ms": round(percentile(values, 95), 2),
+            "median_ms": round(median, digits),
+            "p95_ms": round(percentile(values, 95), digits),
             "ratio": round(ratio, 3),
         }
     print(question)
     print(f"{'':<34}{'median ms':>10}{'p95 ms':>10}{base + ' / this':>26}")
     for name, row in rows.items():
-        print(f"{name:<34}{row['median_ms']:>10.2f}{row['p95_ms']:>10.2f}{row['ratio']:>26.2f}")
+        print(f"{name:<34}{row['median_ms']:>10.{digits}f}{row['p95_ms']:>10.{digits}f}{row['ratio']:>26.2f}")
     host = {"kernel": platform.release(), "cpus": os.cpu_count(), "python": platform.python_version(),
             "load": round(os.getloadavg()[1], 1)}  # fmt: skip
     print(json.dumps({"question": question, "rows": rows, "versions": dict(versions), "host": host}))

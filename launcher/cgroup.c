@@ -64,4 +64,5 @@ void undo_all(struct state *s) {
         else if (step.op == OP_NETLINK) undo_network(s, &step);
         else remove_path(step.arguments[0].s);
     }
+    network_undone();
 }

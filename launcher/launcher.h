@@ -68,6 +68,7 @@ long await_ready(struct state *s, uint running);
 void kill_children(struct state *s);
 void undo_all(struct state *s);
 void undo_network(struct state *s, const struct step *step);
+void network_undone(void);
 void freeze(const char *file, int on);
 
 /* A container that is kept: attend.c, log.c, ended.c. All do nothing where the plan has no Attend. */

@@ -1,6 +1,7 @@
 /* Steps that configure the network. The messages are made by src/kist/plan/rtnetlink.py. */
 #include "launcher.h"
 
+#define AF_UNIX 1
 #define AF_INET 2
 #define AF_NETLINK 16
 #define SOCK_RAW 3
@@ -109,14 +110,37 @@ static long send_messages(struct state *s, int fd, const struct netlink *a) {
     return r;
 }
 
-static long configure(struct state *s, const struct netlink *a) {
+static long connect_netlink(const struct state *s, const struct netlink *a) {
     int fd = (int)netlink_socket(a->namespace.n ? s->slots[a->namespace.n] : -1, (int)a->protocol.n), on = 1;
     if (fd < 0) return fd;
     sys(setsockopt, fd, SOL_NETLINK, 10 /* NETLINK_CAP_ACK */, &on, sizeof on);
     sys(setsockopt, fd, SOL_NETLINK, 11 /* NETLINK_EXT_ACK */, &on, sizeof on);
+    return fd;
+}
+
+/* When something of nf_tables was deleted just now, by anybody, closing a socket of its waits 15 ms until no processor
+ * reads that any more (linux/nf_tables_api.c, nft_rcv_nl_event). One in flight to itself is closed by the kernel's own
+ * collector of such sockets, for which nobody waits; before Linux 6.8, nothing is won. */
+static void let_go(int fd) {
+    int pair[2];
+    if (fd >= 0 && sys(socketpair, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair) == 0) {
+        struct { ulong size; int level, type, fds[2]; } rights = {24, 1 /* SOL_SOCKET */, 1 /* SCM_RIGHTS */, {fd, pair[1]}};
+        struct { const void *base; ulong size; } byte = {"", 1};
+        struct { void *name; ulong name_size; void *vector; ulong count; void *control; ulong size; ulong flags; }
+            message = {0, 0, &byte, 1, &rights, sizeof rights, 0};
+        sys(sendmsg, pair[0], &message, MSG_NOSIGNAL);
+        shut(pair[0]);
+        shut(pair[1]);
+    }
+    shut(fd);
+}
+
+static long configure(struct state *s, const struct netlink *a) {
+    int fd = (int)connect_netlink(s, a);
+    if (fd < 0) return fd;
     s->argument = 2;
     long r = send_messages(s, fd, a);
-    shut(fd);
+    let_go(fd);
     return r < 0 ? r : 0;
 }
 
@@ -125,15 +149,23 @@ static long netlink(struct state *s, const struct step *step) {
     return a->at_end.n ? 0 : configure(s, a);
 }
 
+static int undoing = -1; /* one socket for all: after the first that is let go, the next would wait for its end */
+
 void undo_network(struct state *s, const struct step *step) {
     ARGUMENTS(netlink);
     if (!a->at_end.n) return;
     uint argument = s->argument; /* what is to be said is what failed before */
     char words[sizeof s->words];
     memcpy(words, s->words, sizeof words);
-    configure(s, a);
+    if (undoing < 0) undoing = (int)connect_netlink(s, a);
+    send_messages(s, undoing, a);
     s->argument = argument;
     memcpy(s->words, words, sizeof words);
+}
+
+void network_undone(void) {
+    let_go(undoing);
+    undoing = -1;
 }
 
 static long open_namespace(struct state *s, const struct step *step) {

@@ -52,11 +52,15 @@ class Namespace:
     def close(self) -> None:
         os.close(self.fd)
 
+    def enter(self) -> None:
+        """This thread, and what it starts, from now on."""
+        _checked(_libc.setns(self.fd, _CLONE_NEWNET))
+
     def inside(self, work: Callable[[], T]) -> T:
         """Do it in this namespace: a socket made there stays there."""
 
         def run() -> T:
-            _checked(_libc.setns(self.fd, _CLONE_NEWNET))
+            self.enter()
             return work()
 
         return in_thread(run)

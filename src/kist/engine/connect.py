@@ -14,7 +14,7 @@ from kist.value import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from kist.network.database import Database, Holder
+    from kist.network.database import Holder
     from kist.network.network import Network
     from kist.plan.steps import Plan
 
@@ -87,9 +87,9 @@ def _plug(
     ip, ip6, mac, aliases = asked
     states, id = containers.states, container.id
     with database(states) as db, Netlink() as connection:
-        db.bury_dead()
+        db.bury_some()
         network: Network = db.network(name)
-        own = _places(db, container)
+        own = db.holders(container=id)
         if any(h.network == network.name for h in own):
             raise _already(container, network.name)
         names = (container.config.request.hostname or id[:12], *aliases)
@@ -100,15 +100,11 @@ def _plug(
         _take(compile_cable.alone(path, lambda slot: compile_cable.plug(cable, slot)), namespace)
     except BaseException:
         with database(states) as db:
-            for holder in _places(db, container):
+            for holder in db.holders(container=id):
                 if holder.network == network.name:
                     db.leave(holder)
         raise
     return notes
-
-
-def _places(db: Database, container: Container) -> list[Holder]:
-    return [holder for holder in db.holders() if holder.container == container.id]
 
 
 def _free(places: list[Holder]) -> int:

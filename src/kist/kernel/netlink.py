@@ -41,7 +41,21 @@ class Netlink:
         self.close()
 
     def close(self) -> None:
-        self._socket.close()
+        """Of nf_tables without waiting for its end: see launcher/network.c, let_go."""
+        try:
+            if self.protocol == NETFILTER:
+                self._let_go()
+        finally:
+            self._socket.close()
+
+    def _let_go(self) -> None:
+        from _socket import AF_UNIX, SCM_RIGHTS, SOCK_DGRAM, SOL_SOCKET, socketpair
+        from struct import pack
+
+        here, there = socketpair(AF_UNIX, SOCK_DGRAM)
+        here.sendmsg([b"\0"], [(SOL_SOCKET, SCM_RIGHTS, pack("<ii", self._socket.fileno(), there.fileno()))])
+        here.close()
+        there.close()
 
     def request(self, what: str, *messages: bytes) -> list[Reply]:
         """Send messages in one call and return what came besides acknowledgements.

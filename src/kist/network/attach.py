@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from kist.errors import InvalidInput, Refused
+from kist.errors import InvalidInput, NotFound, Refused
 from kist.kernel.netlink import Netlink
 from kist.network import bridge, firewall
 from kist.network.database import Database, Holder
@@ -96,7 +96,7 @@ def attach(states: States, request: RunRequest, facts: HostFacts, id: str, *, pr
 
 def _attach(db: Database, connection: Netlink, request: RunRequest, id: str, pretend: bool) -> Attachment:
     """The first network has the published ports; the first one that is not internal, the default routes."""
-    db.bury_dead()
+    db.bury_some()
     cables: list[Cable] = []
     notes: list[str] = []
     fds: list[int] = []
@@ -168,6 +168,7 @@ def plug(
         network=network.name, bridge=network.bridge, bridge_index=index, outside=outside, inside=inside, mac=mac,
         mtu=network.mtu, addresses=tuple(addresses),
         gateways=tuple(gateways) if place.routes and not network.internal else (),
+        link_local=bool(address6) or not os.path.exists("/proc/sys/net/ipv6"),
     ), notes  # fmt: skip
 
 
@@ -176,14 +177,17 @@ CABLES_MOST = len(_LETTERS)
 
 
 def _network(db: Database, connection: Netlink, name: str) -> Network:
-    if name == DEFAULT and not any(n.name == DEFAULT for n in db.networks()):
+    try:
+        return db.network(name)
+    except NotFound:
+        if name != DEFAULT:
+            raise
         network = Network(
             name=DEFAULT, id=os.urandom(32).hex(), bridge=DEFAULT_BRIDGE, created=now(),
             subnets=(bridge.free_subnet(connection, db.networks(), DEFAULT_BRIDGE),),
         )  # fmt: skip
         db.add_network(network)
         return network
-    return db.network(name)
 
 
 def now() -> str:

@@ -7,7 +7,7 @@ from kist.kernel.netlink import Netlink, addresses, routes
 from kist.network.network import MTU_OPTION, Network, Subnet, mac_for
 from kist.plan import rtnetlink as rt
 
-_ENODEV = 19
+_EEXIST, _ENODEV = 17, 19
 _POOL, _POOL_PREFIX, _OWN_PREFIX = bytes((10, 112, 0, 0)), 14, 22  # 256 networks of 1,021: a bridge has 1,024 ports
 
 
@@ -25,11 +25,13 @@ def ensure(connection: Netlink, network: Network) -> tuple[int, tuple[str, ...]]
 
 def _address(connection: Netlink, network: Network, index: int) -> None:
     """Give it the addresses that it lacks."""
-    there = {a.local for a in addresses(connection, index)}
     for subnet in network.subnets:
-        if subnet.gateway not in there:
-            address = rt.Address(subnet.gateway, subnet.prefix, index=index, flags=_flags(subnet))
+        address = rt.Address(subnet.gateway, subnet.prefix, index=index, flags=_flags(subnet))
+        try:
             connection.request(f"cannot give {network.bridge} its address", rt.add_address(address))
+        except NetlinkFailed as e:
+            if e.errno != _EEXIST:
+                raise
 
 
 def find(connection: Netlink, name: str) -> rt.Link | None:

@@ -21,12 +21,9 @@ _ENOENT = 2
 def ensure(db: Database, network: Network) -> None:
     """Raises NetlinkFailed."""
     with Netlink(NETFILTER) as connection:
-        if _absent(connection, [words.has_table()]):
+        if _absent(connection, words.add_network(network.bridge, network.internal)):
             networks = [(n.bridge, n.internal) for n in db.networks()]
             connection.request("cannot make the firewall's table inet kist", *words.table(networks, db.ports()))
-        else:
-            what = f"cannot add {network.bridge} to the firewall's table inet kist"
-            connection.request(what, *words.add_network(network.bridge, network.internal))
 
 
 def forget(network: Network) -> None:

@@ -32,6 +32,7 @@ class Cable(Value):
     mtu: int = 0
     addresses: tuple[rt.Address, ...] = ()
     gateways: tuple[bytes, ...] = ()  # of the default routes, at most one a family
+    link_local: bool = True  # it may make an IPv6 address for itself
     ports: tuple[Port, ...] = ()
 
 
@@ -98,6 +99,8 @@ def plug(c: Cable, namespace: int) -> Iterator[tuple[Netlink, str]]:
         step = Netlink(ROUTE, batch(hairpin), hairpins, link=c.outside)
         yield step, "it may ask for what it published itself"
     asked = []
+    if not c.link_local:  # else each that comes up sends multicasts, which a bridge copies to all its ports
+        asked.append((rt.set_link(rt.UNKNOWN, link_local=False), f"ip link set {c.inside} addrgenmode none"))
     for a in c.addresses:
         nodad = " nodad" if a.flags & rt.NO_DAD else ""
         add = f"ip address add {rt.address_text(a.local)}/{a.prefix}{nodad} dev {c.inside}"

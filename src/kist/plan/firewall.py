@@ -116,8 +116,8 @@ def _network(bridge: str, internal: bool) -> list[bytes]:
 
 
 def add_network(bridge: str, internal: bool) -> list[bytes]:
-    """One transaction; also when it is there."""
-    return n.transaction(_network(bridge, internal))
+    """One transaction; also when it is there. ENOENT when the table is not, or is of another layout."""
+    return n.transaction([n.add_elements(TABLE, MARKER, []), *_network(bridge, internal)])
 
 
 def remove_network(bridge: str, internal: bool) -> list[bytes]:
@@ -145,10 +145,6 @@ def name_server_words() -> tuple[str, ...]:
     rules = [f"nft add rule inet {TABLE} output ip daddr 127.0.0.11 {p} dport 53 {to}" for p in ("udp", "tcp")]
     hook = "'{ type nat hook output priority -100; }'"
     return ("", f"nft add table inet {TABLE}", f"nft add chain inet {TABLE} output {hook}", *rules, "")
-
-
-def has_table() -> bytes:
-    return n.get_set(TABLE, MARKER)
 
 
 # --- published ports

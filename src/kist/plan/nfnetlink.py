@@ -23,7 +23,7 @@ IPV4_ADDRESS, IPV6_ADDRESS, PROTOCOL, SERVICE, INTERFACE = 7, 8, 12, 13, 41
 _TYPE_BYTES = {IPV4_ADDRESS: 4, IPV6_ADDRESS: 16, PROTOCOL: 4, SERVICE: 4, INTERFACE: 16}
 
 _SUBSYSTEM = 10 << 8
-_NEWTABLE, _DELTABLE, _NEWCHAIN, _NEWRULE, _NEWSET, _GETSET, _NEWELEMENT, _DELELEMENT = 0, 2, 3, 6, 9, 10, 12, 14
+_NEWTABLE, _DELTABLE, _NEWCHAIN, _NEWRULE, _NEWSET, _NEWELEMENT, _DELELEMENT = 0, 2, 3, 6, 9, 12, 14
 _BEGIN, _END = 16, 17
 _REQUEST = 1
 _MAP = 0x8
@@ -80,10 +80,6 @@ def add_set(table: str, name: str, number: int, key: tuple[int, ...], data: tupl
     if key == (INTERFACE,):  # for listings: else nft(8) reads names backwards
         found.append(attribute(13, b"\0\4" + pack("<I", 1)))
     return _message(_NEWSET, CREATE, *found, _number(10, number))
-
-
-def get_set(table: str, name: str) -> bytes:
-    return _message(_GETSET, 0, _text(1, table), _text(2, name))
 
 
 def _elements(kind: int, flags: int, table: str, name: str, pairs: Iterable[tuple[bytes, bytes]]) -> bytes:

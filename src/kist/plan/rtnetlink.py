@@ -33,6 +33,7 @@ _NEWRULE = 32
 _MAC, _NAME, _MTU, _LOWER, _MASTER, _INFO, _NET_NS_FD, _ALIAS = 1, 3, 4, 5, 10, 18, 28, 20
 _KIND, _DATA, _PORT_DATA = 1, 2, 5
 _VETH_PEER = 1
+_AF_SPEC, _ADDR_GEN_MODE = 26, 8
 _BR_FORWARD_DELAY, _BR_STP, _BR_MCAST_SNOOPING = 1, 5, 23
 _MACVLAN_MODE = 1
 MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}
@@ -97,10 +98,12 @@ def add_plain(kind: str, name: str, *, up: bool = False) -> bytes:
 
 def set_link(
     index: int, *, up: bool | None = None, name: str = "", mac: bytes = b"", mtu: int = 0, master: int = 0,
-    netns_fd: int | None = None, alias: str = "",
+    netns_fd: int | None = None, alias: str = "", link_local: bool = True,
 ) -> bytes:  # fmt: skip
-    """Change a link, all at once; with `netns_fd` it moves there (and is then down)."""
+    """Change a link, all at once; with `netns_fd` it moves there (and is then down). Without `link_local` it makes no
+    IPv6 address for itself when it comes up."""
     there = [attribute(_NET_NS_FD, netns_fd)] if netns_fd is not None else []
+    there += [] if link_local else [nested(_AF_SPEC, nested(INET6, attribute(_ADDR_GEN_MODE, b"\1")))]
     return message(_NEWLINK, 0, _link(index, up=up), *there, *_settings(name, mac, mtu, master, alias))
 
 
