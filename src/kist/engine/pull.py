@@ -6,7 +6,9 @@ from kist.errors import NotFound
 from kist.registry.client import host_platform
 from kist.registry.content import no_progress
 from kist.store.blobs import BlobStore
+from kist.store.incoming import Incoming, PreparingSink
 from kist.store.names import name_of
+from kist.store.prepared import Prepared
 from kist.value import Value
 
 TYPE_CHECKING = False
@@ -43,10 +45,14 @@ def pull_image(
     name = name_of(reference.familiar)
     before = _root(store, name)
     with BlobStore(store.data_dir) as blobs:  # until the image has its name, nothing of it is collected
-        pulled = client.pull(reference, blobs, platform, progress)
-        # Of an index the store takes the manifest for this machine; for another machine we say which one.
-        foreign = platform is not None and platform != host_platform()
-        image = store.add(name, pulled.manifest if foreign else pulled.root, preparing)
+        blobs.begin()
+        prepared = Prepared(store.data_dir)
+        with Incoming(prepared) as incoming:
+            pulled = client.pull(reference, PreparingSink(blobs, incoming), platform, progress)
+            incoming.finish()
+            # Of an index the store takes the manifest for this machine; for another machine we say which one.
+            foreign = platform is not None and platform != host_platform()
+            image = store.add(name, pulled.manifest if foreign else pulled.root, preparing, prepared=prepared)
     return PulledImage(image, pulled.root.digest, before != (pulled.manifest if foreign else pulled.root).digest)
 
 

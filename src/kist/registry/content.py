@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 class Writer(Protocol):
     """One blob on its way in. `done`: it is there already. Else `offset` bytes are there from an earlier try."""
 
-    done: bool
-    offset: int
+    @property
+    def done(self) -> bool: ...
+    @property
+    def offset(self) -> int: ...
 
     def restart(self) -> None:
         """Throw away what is there."""

@@ -30,7 +30,8 @@ def build(
 ) -> tuple[View, tuple[Skipped, ...]]:
     """Put into the empty directory `root` what `new` has beyond `old`.
 
-    `stage` holds the contents of files as StagedContents put them; what is used is taken from there. `lowers` are the
+    `stage` holds the contents of files as StagedContents put them, in a directory for each layer; what is used is taken
+    from there. `lowers` are the
     directories of the layers below, the lowest first. Without `owners` everything belongs to the caller, and
     directories get at least u+rwx. Returns the view as the directories now have it (see view.copy_up).
     Raises OSError, KistError (unpack-failed).
@@ -96,7 +97,7 @@ class _Builder:
     def put(self, path: bytes, inode: Inode, *, linked: bool) -> bool:
         """Make anything but a directory; False when this caller cannot."""
         parent, leaf = self._parent(path)
-        name = f"{inode.layer}-{inode.place}"
+        name = f"{inode.layer}/{inode.place}"
         kind = inode.mode & 0o170000
         if linked:
             name = f"l{id(inode)}" if kind != stat.S_IFREG or id(inode) in self._copies else name

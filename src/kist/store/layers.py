@@ -182,11 +182,10 @@ class RawContents:
 
 
 class StagedContents:
-    """A file for each, named LAYER-NUMBER, with its metadata: directories.build puts it where it belongs."""
+    """A file for each, named by its number, with its metadata: directories.build puts it where it belongs."""
 
-    def __init__(self, directory: int, layer: int, owners: bool) -> None:
+    def __init__(self, directory: int, owners: bool) -> None:
         self._directory = directory
-        self._layer = layer
         self._owners = owners
         status = os.fstat(directory)
         # What a new file has anyway, also on a file system that gives it its directory's group.
@@ -195,7 +194,7 @@ class StagedContents:
     copy = None
 
     def add(self, number: int, entry: Entry, content: TarReader, xattrs: dict[bytes, bytes]) -> int:
-        fd = os.open(f"{self._layer}-{number}", _NEW_FILE, 0o600, dir_fd=self._directory)
+        fd = os.open(str(number), _NEW_FILE, 0o600, dir_fd=self._directory)
         try:
             if entry.sparse is None:
                 while piece := content.piece():

@@ -9,12 +9,12 @@ Sources: OCI image-layout.md; moby image/spec, "Combined Image JSON + Filesystem
 
 from __future__ import annotations
 
-import logging
 import os
+from contextlib import nullcontext
 from hashlib import sha256
 
 from kist.codec import decode, dumps, loads
-from kist.errors import InvalidInput, KistError, Unsupported
+from kist.errors import InvalidInput, KistError
 from kist.spec.image import (
     CONFIG,
     LAYER,
@@ -27,11 +27,10 @@ from kist.spec.image import (
 )
 from kist.store.blobs import BlobStore
 from kist.store.data import StoreErrors, new_temporary, write_all
-from kist.store.forms import EROFS, best_form
+from kist.store.incoming import Incoming
 from kist.store.layout import NAME, NAME_CONTAINERD
 from kist.store.names import chosen_name
 from kist.store.prepared import Prepared
-from kist.store.source import Prefixed
 from kist.store.tar import HARDLINK, REGULAR, SYMLINK, Limits, TarReader
 from kist.store.tree import clean, readable
 from kist.value import replace
@@ -39,6 +38,7 @@ from kist.value import replace
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from logging import Logger
 
     from kist.store.images import Image, ImageStore
     from kist.store.source import Source
@@ -67,24 +67,38 @@ def load(store: ImageStore, stream: Source, progress: Progress | None = None) ->
         try:
             store.gc()  # blobs that came before it failed
         except KistError as e:
-            logging.getLogger(__name__).warning("%s", e)
+            _log().warning("%s", e)
         raise
+
+
+def _log() -> Logger:
+    from logging import getLogger  # 8 ms, seldom of use
+
+    return getLogger(__name__)
 
 
 def _load(store: ImageStore, stream: Source, progress: Progress | None) -> list[Loaded]:
     with StoreErrors("cannot load images"), BlobStore(store.data_dir) as blobs:
-        archive = _Archive(blobs)
-        archive.read(stream)
-        if index := archive.documents.get(b"index.json"):
-            return add_all(store, parse_index(index), progress, archive.prepared)
-        if saved := archive.documents.get(b"manifest.json"):
-            return _add_saved(store, archive, saved, progress)
-        raise InvalidInput(
-            "there is no image in this archive",
-            why="it has neither an index.json nor a manifest.json",
-            next="a root file system becomes an image with: kist import FILE NAME",
-            code="no-image-archive",
-        )
+        blobs.begin()
+        prepared = Prepared(blobs.data_dir)
+        with Incoming(prepared) as incoming:
+            archive = _Archive(blobs, incoming)
+            archive.read(stream)
+            incoming.finish()
+            return _add(store, archive, prepared, progress)
+
+
+def _add(store: ImageStore, archive: _Archive, prepared: Prepared, progress: Progress | None) -> list[Loaded]:
+    if index := archive.documents.get(b"index.json"):
+        return add_all(store, parse_index(index), progress, prepared)
+    if saved := archive.documents.get(b"manifest.json"):
+        return _add_saved(store, archive, prepared, saved, progress)
+    raise InvalidInput(
+        "there is no image in this archive",
+        why="it has neither an index.json nor a manifest.json",
+        next="a root file system becomes an image with: kist import FILE NAME",
+        code="no-image-archive",
+    )
 
 
 def parse_index(data: bytes) -> Index:
@@ -111,7 +125,9 @@ def _name(annotations: Mapping[str, str]) -> str:
         return ""
 
 
-def _add_saved(store: ImageStore, archive: _Archive, data: bytes, progress: Progress | None) -> list[Loaded]:
+def _add_saved(
+    store: ImageStore, archive: _Archive, prepared: Prepared, data: bytes, progress: Progress | None
+) -> list[Loaded]:
     items = loads(data, "manifest.json")
     if not isinstance(items, list):
         raise InvalidInput("manifest.json is no list", code="bad-image")
@@ -122,16 +138,16 @@ def _add_saved(store: ImageStore, archive: _Archive, data: bytes, progress: Prog
         layers = tuple([archive.layer(path) for path in saved.layers])
         root = archive.blobs.put(dumps(Manifest(2, config, layers, MANIFEST)).encode(), MANIFEST)
         for name in [chosen_name(tag) for tag in saved.repo_tags] or [""]:
-            found.append((name, store.add(name or None, root, progress, prepared=archive.prepared)))
+            found.append((name, store.add(name or None, root, progress, prepared=prepared)))
     return found
 
 
 class _Archive:
     """The members of an archive, as blobs."""
 
-    def __init__(self, blobs: BlobStore) -> None:
+    def __init__(self, blobs: BlobStore, incoming: Incoming) -> None:
         self.blobs = blobs
-        self.prepared = Prepared(blobs.data_dir)
+        self._incoming = incoming
         self.documents: dict[bytes, bytes] = {}
         self._files: dict[bytes, Descriptor] = {}
         self._links: dict[bytes, bytes] = {}
@@ -193,16 +209,18 @@ class _Archive:
 
     def _keep(self, reader: TarReader, write: Callable[[memoryview], object]) -> None:
         """Write the member's content; what is a compressed layer is prepared by the same reading of it."""
-        member = _Member(reader, write)
-        if member.head.startswith(tuple(_MAGICS)) and best_form(self.blobs.data_dir) == EROFS:
-            try:
-                self.prepared.take_raw(Prefixed(member.head, member), ahead=True)
-            except (InvalidInput, Unsupported) as e:  # whoever needs it as a layer says why it is none
-                if member.failed:
-                    raise
-                logging.getLogger(__name__).debug("a member that is no layer: %s", e)
-        while piece := reader.piece():
-            write(piece)
+        head = bytes(reader.piece(4))
+        write(memoryview(head))
+        feed = self._incoming.begin(wait=True) if head.startswith(tuple(_MAGICS)) else None
+        with feed or nullcontext():
+            if feed:
+                feed.write(head)
+            while piece := reader.piece():
+                write(piece)
+                if feed:
+                    feed.write(piece)
+            if feed:
+                feed.end()
 
     def find(self, path: str) -> Descriptor:
         name = b"/".join(clean(os.fsencode(path)))
@@ -221,26 +239,3 @@ class _Archive:
             os.close(fd)
         kind = next((suffix for magic, suffix in _MAGICS.items() if head.startswith(magic)), "")
         return replace(found, media_type=LAYER + kind)
-
-
-class _Member:
-    """The content of the archive's current member as a source, written while it is read. `head`: its first bytes.
-
-    `failed`: the archive itself cannot be read.
-    """
-
-    def __init__(self, reader: TarReader, write: Callable[[memoryview], object]) -> None:
-        self._reader = reader
-        self._write = write
-        self.failed = False
-        self.head = bytes(reader.piece(4))
-        write(memoryview(self.head))
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        self.failed = True
-        piece = self._reader.piece(len(buffer))
-        self.failed = False
-        with StoreErrors("cannot keep the image"):  # else whoever reads takes it for an error of the source
-            self._write(piece)
-        buffer[: len(piece)] = piece
-        return len(piece)

@@ -49,6 +49,15 @@ class Making:
                 opened.callback(os.close, found[-1])
             yield found[0], found[1]
 
+    @contextmanager
+    def staging(self, name: str) -> Iterator[int]:
+        """A new directory for a layer's contents, open."""
+        fd = os.open(self.directory(name), OPEN_DIRECTORY)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
     def note(self, skipped: Sequence[Skipped]) -> None:
         """Keep with the chain what it lacks."""
         if skipped:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import ExitStack
 
 from kist.codec import decode_text, dumps
 from kist.errors import CorruptStore, InvalidInput
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from kist.store.tar import Limits
     from kist.store.view import View
 
+    Came = tuple[tuple[str, ...], View]  # DiffIDs of layers, the lowest first, and what they come to
     Progress = Callable[[str, int, int], object]  # (digest of a blob, bytes done, all its bytes)
 
 # Looked up in every image before anything of it is mounted: kept beside it when it is a regular file of at most 1 MiB.
@@ -50,6 +52,14 @@ class LayerBlob(Value):
     digest: str
     size: int
     diff_id: str
+
+
+class Staged(Value):
+    """A layer's contents and books in a directory of `making`. `view` is of it alone, if it was the first to come."""
+
+    path: str
+    view: View | None
+    making: ExitStack
 
 
 class Ready(Value):
@@ -84,7 +94,8 @@ class Prepared:
     def __init__(self, data_dir: str, limits: Limits | None = None) -> None:
         self.data_dir = data_dir
         self._limits = limits
-        self._came: tuple[tuple[str, ...], View] | None = ((), view.empty())  # layers read one after the other, as one
+        self.came: Came = ((), view.empty())  # a view that is known
+        self._staged: dict[str, Staged] = {}  # layers for prepare_roots, by DiffID
 
     def layer_path(self, diff_id: str) -> str:
         return f"{self.data_dir}/layers/{diff_id.replace(':', '-')}"
@@ -102,15 +113,12 @@ class Prepared:
 
     def view(self, diff_ids: Sequence[str], form: str) -> View:
         """All layers on each other, from what is kept of them."""
-        return self._more(view.empty(), diff_ids, form)
+        found = view.empty()
+        for i, diff_id in enumerate(diff_ids):
+            found = self.on_top(found, diff_id, i, form)
+        return found
 
-    def _more(self, below: View, diff_ids: Sequence[str], form: str) -> View:
-        """The same on the lowest ones' view."""
-        for i in range(below.layers, len(diff_ids)):
-            below = self._on_top(below, diff_ids[i], i, form)
-        return below
-
-    def _on_top(self, below: View, diff_id: str, index: int, form: str) -> View:
+    def on_top(self, below: View, diff_id: str, index: int, form: str) -> View:
         whiteouts, entries = changes.read(self.layer_path(diff_id), index, by_number=form == DIRECTORIES)
         return view.apply(below, entries, whiteouts)
 
@@ -145,13 +153,12 @@ class Prepared:
     def prepare_index(self, blobs: Sequence[LayerBlob], progress: Progress) -> Ready:
         """Raises what read_layer, view.apply and erofs.write raise; InvalidInput (digest-mismatch)."""
         diff_ids = [blob.diff_id for blob in blobs]
-        for blob in blobs:
-            self._raw_layer(blob, progress)
         chain_id = chain_ids(diff_ids)[-1]
-        found, came = view.empty(), self._came
-        if came and came[0] == tuple(diff_ids[: len(came[0])]):
-            found = came[1]
-        found, self._came = self._more(found, diff_ids, EROFS), None
+        found = self.came[1] if self.came[0] == tuple(diff_ids[: len(self.came[0])]) else view.empty()
+        for i, blob in enumerate(blobs):
+            on_top = self._raw_layer(blob, progress, found if i == found.layers else None)
+            if i == found.layers:
+                found = on_top or self.on_top(found, blob.diff_id, i, EROFS)
         with Lock(self.data_dir, locks.of_digest(locks.CHAIN, chain_id)):
             if not is_whole(self.index_path(diff_ids)):
                 with Making(self.data_dir) as making:
@@ -167,11 +174,11 @@ class Prepared:
 
         return Ready(tuple(map(self.summary, diff_ids)), (), _small(found, read))
 
-    def _raw_layer(self, blob: LayerBlob, progress: Progress) -> None:
+    def _raw_layer(self, blob: LayerBlob, progress: Progress, below: View | None) -> View | None:
         path = self.layer_path(blob.diff_id)
         with Lock(self.data_dir, locks.of_digest(locks.LAYER, blob.diff_id)):
             if is_whole(f"{path}/tar"):
-                return
+                return None
             with Making(self.data_dir) as making:
                 made = making.directory("layer")
                 tar, raw = f"{made}/tar", -1
@@ -181,15 +188,11 @@ class Prepared:
                     raw = os.open(tar, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
                 contents = layers.RawContents(raw, f"{made}/extra")
                 try:
-                    found = self._read(blob, made, contents, progress, self._came and self._came[1])
+                    found = self._read(blob, made, contents, progress, below)
                 finally:
                     contents.close()
                 making.publish(made, path)
-            self._note(blob.diff_id, found)
-
-    def _note(self, diff_id: str, found: View | None) -> None:
-        """A layer came, and that is what it made of those before it."""
-        self._came = ((*self._came[0], diff_id), found) if self._came and found else None
+                return found
 
     def _read(
         self, blob: LayerBlob, directory: str, contents: layers.Contents, progress: Progress, below: View | None
@@ -222,21 +225,26 @@ class Prepared:
         """Prepare the lowest layer of an image from an archive on its way in; its DiffID. `plain` is the file that will
         have the archive by the end of the stream, if it is not compressed. Raises what read_layer raises."""
         if form == EROFS:
-            return self.take_raw(stream, plain)
+            return self.take_raw(stream, plain)[0]
         with Making(self.data_dir) as making:
             return self._take_root(making, stream, owners)
 
-    def take_raw(self, stream: Source, plain: str = "", *, ahead: bool = False) -> str:
-        """The same for any layer, in the form EROFS. For `ahead` see Chunks."""
+    def take_raw(
+        self, stream: Source, plain: str = "", *, below: View | None = None, ahead: bool = False
+    ) -> tuple[str, View | None]:
+        """The same for any layer, in the form EROFS. What it makes of `below`, see changes.Writer; for `ahead` see
+        Chunks."""
         with Making(self.data_dir) as making:
-            return self._take_raw(making, stream, plain, ahead)
+            return self._take_raw(making, stream, plain, below, ahead)
 
-    def _take_raw(self, making: Making, stream: Source, plain: str, ahead: bool) -> str:
+    def _take_raw(
+        self, making: Making, stream: Source, plain: str, below: View | None, ahead: bool
+    ) -> tuple[str, View | None]:
         made = making.directory("layer")
         raw = -1 if plain else os.open(f"{made}/tar", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         contents = layers.RawContents(raw, f"{made}/extra")
         try:
-            diff_id, found = self._read_stream(stream, made, contents, self._came and self._came[1], ahead=ahead)
+            diff_id, found = self._read_stream(stream, made, contents, below, ahead=ahead)
         finally:
             contents.close()
         if plain:
@@ -245,16 +253,32 @@ class Prepared:
         with Lock(self.data_dir, locks.of_digest(locks.LAYER, diff_id)):
             if not is_whole(f"{path}/tar"):
                 making.publish(made, path)
-        self._note(diff_id, found)
-        return diff_id
+        return diff_id, found
+
+    def stage(self, stream: Source, owners: bool, below: View | None) -> None:
+        """Read a layer from an archive on its way in, for prepare_roots. `below` as for take_raw."""
+        with ExitStack() as stack:
+            making = stack.enter_context(Making(self.data_dir))
+            with making.staging("stage") as stage:
+                contents = layers.StagedContents(stage, owners)
+                diff_id, found = self._read_stream(stream, making.directory("layer"), contents, below, ahead=True)
+            if diff_id not in self._staged:
+                self._staged[diff_id] = Staged(making.path, found, stack.pop_all())
+
+    def close(self) -> None:
+        """Throw away what was staged and not used."""
+        while self._staged:
+            self._staged.popitem()[1].making.close()
 
     def _take_root(self, making: Making, stream: Source, owners: bool) -> str:
         with making.unpacking() as (stage, root):
             books = making.directory("layer")
-            contents = layers.StagedContents(stage, 0, owners)
-            diff_id, found = self._read_stream(stream, books, contents, view.empty(), ahead=False)
+            with making.staging("stage/0") as contents:
+                diff_id, found = self._read_stream(
+                    stream, books, layers.StagedContents(contents, owners), view.empty(), ahead=False
+                )
             self._keep_books(making, books, diff_id)
-            found = found or self._on_top(view.empty(), diff_id, 0, DIRECTORIES)
+            found = found or self.on_top(view.empty(), diff_id, 0, DIRECTORIES)
             _, skipped = directories.build(view.empty(), found, stage=stage, root=root, lowers=(), owners=owners)
             making.note(skipped)
         with Lock(self.data_dir, locks.of_digest(locks.CHAIN, diff_id)):
@@ -288,7 +312,7 @@ class Prepared:
                 if is_whole(root) and all(map(is_whole, books)):
                     below = found
                     for i in group:
-                        found = self._on_top(found, diff_ids[i], i, DIRECTORIES)
+                        found = self.on_top(found, diff_ids[i], i, DIRECTORIES)
                     found, _ = view.copy_up(below, found)
                     notes.add(_noted(os.path.dirname(root)))
                     continue
@@ -314,10 +338,18 @@ class Prepared:
         with making.unpacking() as (stage, root):
             found = below
             for i in group:
-                books = making.directory("layer")
-                on_top = self._read(blobs[i], books, layers.StagedContents(stage, i, owners), progress, found)
+                books, staged = f"{making.path}/layer", self._staged.pop(blobs[i].diff_id, None)
+                if staged is not None:
+                    os.rename(f"{staged.path}/stage", f"{making.path}/stage/{i}")
+                    os.rename(f"{staged.path}/layer", books)
+                    staged.making.close()
+                    on_top = None if i else staged.view
+                else:
+                    with making.staging(f"stage/{i}") as contents:
+                        taker = layers.StagedContents(contents, owners)
+                        on_top = self._read(blobs[i], making.directory("layer"), taker, progress, found)
                 self._keep_books(making, books, blobs[i].diff_id)
-                found = on_top or self._on_top(found, blobs[i].diff_id, i, DIRECTORIES)
+                found = on_top or self.on_top(found, blobs[i].diff_id, i, DIRECTORIES)
             made, skipped = directories.build(below, found, stage=stage, root=root, lowers=lowers, owners=owners)
             making.note(skipped)
             return made, skipped
