@@ -63,6 +63,11 @@ long name_server(struct state *s, const struct step *step);
 uint resolver_fds(struct pollfd *fds, ulong *deadline); /* at most RESOLVER_FDS; `deadline` becomes an earlier one, 0: none */
 void run_resolver(const struct pollfd *fds, uint count);
 
+/* The way out of a container that has no other: relay.c. */
+long relay_listen(struct state *s, const struct step *step);
+long relay_start(struct state *s, const struct step *step);
+void relay_end(void);
+
 long supervise(struct state *s, const struct step *step);
 long await_ready(struct state *s, uint running);
 void kill_children(struct state *s);
@@ -83,6 +88,7 @@ void become_after(const struct state *s);
 long log_begin(const char *prefix, ulong limit, ulong keep);
 void log_take(uint stream, const char *data, ulong size);
 void log_end(void);
+const char *log_stamp(void); /* 30 characters: this moment, 2026-11-26T11:37:29.123456789Z */
 long ended_begin(const char *path);
 void ended_know(const struct end *end);
 void ended_report(const char *label, const char *text, ulong n);

@@ -43,9 +43,8 @@ static void write_date(char *to, ulong days) {
     two(to + 8, day + 1);
 }
 
-static void write_head(uint stream) {
+const char *log_stamp(void) {
     struct __kernel_timespec t;
-    static const char names[3][9] = {"", " stdout ", " stderr "};
     sys(clock_gettime, 0 /* CLOCK_REALTIME */, &t);
     ulong second = (ulong)t.tv_sec, ns = (ulong)t.tv_nsec;
     if (second != log.second) {
@@ -61,6 +60,12 @@ static void write_head(uint stream) {
         log.second = second;
     }
     for (int i = 28; i > 19; i--, ns /= 10) log.head[i] = (char)('0' + ns % 10);
+    return log.head;
+}
+
+static void write_head(uint stream) {
+    static const char names[3][9] = {"", " stdout ", " stderr "};
+    log_stamp();
     memcpy(log.head + 30, names[stream], 8);
 }
 

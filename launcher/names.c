@@ -51,6 +51,37 @@ int read_question(const byte *m, ulong size, struct question *q) {
     return 0;
 }
 
+static uint skip_name(const byte *m, uint size, uint at) {
+    while (at < size && m[at]) {
+        if ((m[at] & 0xc0) == 0xc0) return at + 2;
+        if (m[at] & 0xc0) return size;
+        at += 1U + m[at];
+    }
+    return at + 1;
+}
+
+ulong read_addresses(const byte *m, uint size, uint at, uint type, byte *to, uint room, uint *count) {
+    static const byte v4[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255};
+    ulong ttl = ~0U;
+    *count = 0;
+    for (uint left = u16(m + 6); left && *count < room; left--) {
+        at = skip_name(m, size, at);
+        if (size < 10 || at > size - 10) break;
+        uint kind = u16(m + at), class = u16(m + at + 2), bytes = u16(m + at + 8);
+        ulong seconds = (ulong)u16(m + at + 4) << 16 | u16(m + at + 6);
+        at += 10;
+        if (bytes > size - at) break;
+        if (class == 1 && kind == type && bytes == (type == TYPE_A ? 4 : 16)) {
+            byte *place = to + 16 * (*count)++;
+            if (type == TYPE_A) memcpy(place, v4, 12);
+            memcpy(place + (16 - bytes), m + at, bytes);
+        }
+        if (seconds < ttl) ttl = seconds;
+        at += bytes;
+    }
+    return ttl;
+}
+
 /* The header of an answer; the question stays as it was asked. */
 static void head(byte *m, int code, uint answers, uint more) {
     m[2] = (byte)(0x84 | (m[2] & 0x79)); /* an answer, with authority; opcode and "recursion desired" are the client's */
@@ -176,6 +207,22 @@ static uint record_data(const char *word, uint type, byte *out) {
     return n == (type == TYPE_A ? 4U : 16U) ? n : 0;
 }
 
+static uint put_record(byte *m, uint end, uint type, const byte *data, uint size) {
+    put16(m + end, 0xc000 | HEADER);
+    put16(m + end + 2, type);
+    put16(m + end + 4, 1);
+    put16(m + end + 6, 0);
+    put16(m + end + 8, TTL_S);
+    put16(m + end + 10, size);
+    memcpy(m + end + 12, data, size);
+    return end + 12 + size;
+}
+
+uint answer_address(byte *m, const struct question *q, const byte address[4]) {
+    head(m, ANSWERED, 1, q->edns);
+    return put_opt(m, put_record(m, q->end, TYPE_A, address, 4), q);
+}
+
 uint answer_own(byte *m, const struct question *q, const struct names *names, uint limit, uint turn) {
     static char networks[4096], text[16384];
     static struct { byte data[256]; uint size; } found[MOST_LINES];
@@ -210,14 +257,7 @@ uint answer_own(byte *m, const struct question *q, const struct names *names, ui
             m[2] |= 2; /* truncated: ask by TCP */
             break;
         }
-        put16(m + end, 0xc000 | HEADER);
-        put16(m + end + 2, q->type);
-        put16(m + end + 4, 1);
-        put16(m + end + 6, 0);
-        put16(m + end + 8, TTL_S);
-        put16(m + end + 10, size);
-        memcpy(m + end + 12, found[which].data, size);
-        end += 12 + size;
+        end = put_record(m, end, q->type, found[which].data, size);
         put++;
     }
     byte truncated = m[2] & 2;

@@ -24,6 +24,13 @@ int read_question(const unsigned char *message, ulong size, struct question *q);
 /* A whole answer without records, in place of the question. Returns its size. */
 uint answer_empty(unsigned char *message, const struct question *q, int code);
 
+/* Addresses of a type that an answer has behind its question, which ends at `at`: 16 bytes each, IPv4 as ::ffff:1.2.3.4.
+ * Returns for how many seconds they hold. */
+ulong read_addresses(const unsigned char *message, uint size, uint at, uint type, unsigned char *to, uint room, uint *count);
+
+/* An answer that is one address, of which the client keeps no memory for long. */
+uint answer_address(unsigned char *message, const struct question *q, const unsigned char address[4]);
+
 /* The answer from the files of names: its size, or 0 when the name is not ours. `limit`: bytes that fit. */
 uint answer_own(unsigned char *message, const struct question *q, const struct names *names, uint limit, uint turn);
 #endif

@@ -1,9 +1,9 @@
 /* Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit. */
 #ifndef KIST_STEPS_H
 #define KIST_STEPS_H
-#define PLAN_TABLE 0xdaaf2e23090ff939UL
+#define PLAN_TABLE 0xc843a64bc7fd4696UL
 #define MAX_ARGUMENTS 10
-#define OP_COUNT 94
+#define OP_COUNT 96
 
 struct argument { unsigned long n; const char *s; };  /* a number or slot; else length or count, and bytes */
 
@@ -100,6 +100,8 @@ enum op {
     OP_ATTEND = 91,
     OP_RESOLVE = 92,
     OP_RECORD_END = 93,
+    OP_RELAY_LISTEN = 94,
+    OP_RELAY_START = 95,
 };
 extern const char *const op_signature[OP_COUNT];
 #define OP_SIGNATURES \
@@ -193,6 +195,8 @@ extern const char *const op_signature[OP_COUNT];
     [OP_ATTEND] = "snnssllnsn", \
     [OP_RESOLVE] = "fnsssl", \
     [OP_RECORD_END] = "", \
+    [OP_RELAY_LISTEN] = "nn", \
+    [OP_RELAY_START] = "snll", \
 
 
 struct mkdir { struct argument path, mode, keep; };
@@ -271,4 +275,6 @@ struct cgroup_own { struct argument path, uid; };
 struct new_tree { struct argument fstype, source, options, attributes, slot, id_map; };
 struct attend { struct argument logs, log_bytes, log_count, socket, ended, after, health, health_ms, name, detached; };
 struct resolve { struct argument namespace, port, names, networks, run, servers; };
+struct relay_listen { struct argument port, name_port; };
+struct relay_start { struct argument log, log_bytes, rules, servers; };
 #endif

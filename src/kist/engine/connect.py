@@ -25,6 +25,9 @@ def connect(
 ) -> tuple[str, ...]:  # fmt: skip
     """Put it into one more network; what the user should know. Raises NotFound, Conflict, InvalidInput, StepFailed."""
     request = container.config.request
+    if request.allow_net:
+        raise Conflict(f"{container.name} has no other way out than what --allow-net lists", code="allow-net",
+                       next="a container without --allow-net")  # fmt: skip
     if request.network == "host" or request.network.startswith(("container:", "ns:")):
         raise Conflict(f"{container.name} is in a network of others: --network {request.network}",
                        next="containers with --network none or a network can be connected")  # fmt: skip

@@ -164,6 +164,7 @@ def host_config(request: RunRequest) -> dict[str, object]:
         "ContainerIDFile": r.cidfile,
         "LogConfig": {"Type": r.log_driver, "Config": {key: str(value) for key, value in r.log_opt.items()}},
         "NetworkMode": r.network,
+        **_allowed(r),
         "PortBindings": port_bindings(r.publish),
         "RestartPolicy": {"Name": r.restart.policy, "MaximumRetryCount": r.restart.most},
         "AutoRemove": r.rm,
@@ -213,6 +214,15 @@ def host_config(request: RunRequest) -> dict[str, object]:
         "PidsLimit": None if r.pids_limit is None else max(r.pids_limit, UNLIMITED),
         "Ulimits": [{"Name": u.name, "Soft": u.soft, "Hard": u.hard} for u in r.ulimits],
     }
+
+
+def _allowed(request: RunRequest) -> dict[str, object]:
+    """kist's own: nothing without --allow-net."""
+    if not request.allow_net:
+        return {}
+    from kist.plan.egress import words
+
+    return {"AllowNet": [words(rule) for rule in request.allow_net]}
 
 
 def _security(request: RunRequest) -> list[str] | None:

@@ -74,7 +74,7 @@ class Making:
             self.source.add_files(self.joined.files)
         if request.name and not kept:
             self._name = self.states.claim(request.name, self.id)
-        names = ("attach", "health") if kept else ()
+        names = ("attach", "health") if kept else ("net",) if request.allow_net else ()
         removals = (path, f"{path}/record", f"{path}/scratch", *[f"{path}/{name}" for name in names])
         removals += (self._name,) if self._name else ()
         cables, networks = (self.attachment.cables, self.attachment.networks) if self.attachment else ((), ())
@@ -103,6 +103,14 @@ class Making:
             from kist.network.publish import check_published
 
             check_published(request)
+
+    def open_denials(self) -> int:
+        """What its relay will write, to be read when all else of the container is gone; -1: it has none."""
+        if not self.source.request.allow_net:
+            return -1
+        from kist.engine.denials import FILE
+
+        return os.open(f"{self.state.path}/{FILE}", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
     @property
     def kept_fds(self) -> tuple[int, ...]:

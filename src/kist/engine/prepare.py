@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kist.engine.making import Keeping
     from kist.plan.compile import Compiled
     from kist.plan.compile_cable import Cable, Names
+    from kist.plan.compile_egress import Egress
     from kist.plan.facts import HostFacts
     from kist.plan.request import DeviceRequest, RunRequest
     from kist.spec.runtime import Spec
@@ -223,6 +224,7 @@ def setting_for(
         bundle="/",
         cables=cables,
         names=_names(request, id, cables, removals),
+        egress=_egress(request, kept.directory if kept else removals[0] if removals else ""),
         stdio=stdio,
         attend=kept.attend if kept else None,
         removals=removals,
@@ -264,7 +266,10 @@ def _network_files(
     lines = [f"nameserver {a}" for a in request.dns]
     lines += [f"search {' '.join(request.dns_search)}"] if request.dns_search else []
     lines += [f"options {' '.join(request.dns_option)}"] if request.dns_option else []
-    if not lines and request.network == "host":
+    if request.allow_net:
+        asked = [line for line in lines if not line.startswith("nameserver")]
+        lines = ["nameserver 127.0.0.11", *asked]
+    elif not lines and request.network == "host":
         lines = _lines_of("/etc/resolv.conf")
     elif cables:
         from kist.network.resolver import own_server, resolver_lines
@@ -290,6 +295,17 @@ def _names(request: RunRequest, id: str, cables: tuple[Cable, ...], removals: tu
     asked = [f"nameserver {address}" for address in request.dns]
     run = os.path.dirname(removals[0]) if removals else ""
     return place(run, id, servers(asked or _lines_of("/etc/resolv.conf")))
+
+
+def _egress(request: RunRequest, directory: str) -> Egress | None:
+    if not request.allow_net:
+        return None
+    from kist.engine.denials import FILE
+    from kist.network.resolver import servers
+    from kist.plan.compile_egress import Egress
+
+    asked = [f"nameserver {address}" for address in request.dns]
+    return Egress(request.allow_net, servers(asked or _lines_of("/etc/resolv.conf")), f"{directory}/{FILE}")
 
 
 def _lines_of(path: str) -> list[str]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
+    from kist.engine.denials import Denial
     from kist.engine.making import Making
     from kist.kernel.cgroup import Usage
     from kist.plan.request import RunRequest
@@ -28,6 +29,7 @@ class Outcome(Value):
     stdout: bytes
     stderr: bytes
     truncated: bool
+    denied: tuple[Denial, ...] = ()
 
     @property
     def oom_killed(self) -> bool:
@@ -65,7 +67,9 @@ def run_captured(request: RunRequest, data: bytes, limit_bytes: int) -> Outcome:
     making = make(request, Stdio(), StateDirectory(run_directory(os.environ)), attached=False)
     launcher = None
     ours: list[int] = []
+    denials = -1
     try:
+        denials = making.open_denials()
         pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
         (in_r, in_w), (out_r, out_w), (err_r, err_w) = pipes
         theirs = (in_r, out_w, err_w)
@@ -92,8 +96,20 @@ def run_captured(request: RunRequest, data: bytes, limit_bytes: int) -> Outcome:
         for fd in ours:
             if fd >= 0:
                 os.close(fd)
+        denied = _read_denials(denials)
     usage = parse_usage(ending.reports)
-    return Outcome(ending, usage, making.compiled.not_enforced, bytes(kept[0]), bytes(kept[1]), cut)
+    return Outcome(ending, usage, making.compiled.not_enforced, bytes(kept[0]), bytes(kept[1]), cut, denied)
+
+
+def _read_denials(fd: int) -> tuple[Denial, ...]:
+    if fd < 0:
+        return ()
+    from kist.engine.denials import read
+
+    try:
+        return read(fd)
+    finally:
+        os.close(fd)
 
 
 def _clean_after_kill(making: Making, e: BaseException) -> None:

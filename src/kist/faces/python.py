@@ -9,6 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from kist.engine.denials import Denial
     from kist.engine.run import Outcome
     from kist.plan.request import RunRequest
 
@@ -35,6 +36,7 @@ class Result(Value):
     timed_out: bool
     usage: ResourceUsage
     not_enforced: tuple[str, ...]
+    denied: tuple[Denial, ...] = ()  # with allow_net: what it wanted besides
 
     @property
     def stdout(self) -> str:
@@ -126,6 +128,7 @@ def run(
     publish: str | int | Sequence[str | int] = (),
     publish_all: bool = False,
     expose: str | int | Sequence[str | int] = (),
+    allow_net: str | Sequence[str] = (),
     hostname: str | None = None,
     domainname: str | None = None,
     add_host: Pairs = (),
@@ -141,7 +144,7 @@ def run(
     Keywords are the flags of `kist run` with underscores (see `kist run --help`), in the plural where a flag may be
     given several times: `volumes=["/src:/src:ro"]`. Sizes are bytes or words ("256M"), times seconds or words
     ("1m30s"); env, labels, sysctls, ulimits and add_host take mappings, too. `network=True` shares the host's, "bridge"
-    is one of its own.
+    is one of its own, and `allow_net=["pypi.org"]` gives it a way to that alone.
     `output_limit` bytes of stdout and of stderr are kept, the rest is read and counted as truncated.
 
     Returns the Result, whatever the status; with `check`, raises ProcessFailed when it is not 0.
@@ -216,4 +219,4 @@ def _result(command: tuple[str, ...], outcome: object) -> Result:
     cpu_ns = used.cpu_total_ns if used.cpu_total_ns is not None else (ending.user_us + ending.system_us) * 1000
     usage = ResourceUsage(cpu_ns / 1e9, ending.wall_ns / 1e9, used.memory_peak_bytes)
     return Result(command, ending.status, outcome.stdout, outcome.stderr, outcome.truncated, outcome.oom_killed,
-                  ending.timed_out, usage, outcome.not_enforced)  # fmt: skip
+                  ending.timed_out, usage, outcome.not_enforced, outcome.denied)  # fmt: skip

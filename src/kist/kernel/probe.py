@@ -372,6 +372,8 @@ def probe() -> HostFacts:
         nofile_max=_number(_read("/proc/sys/fs/nr_open")) or 1 << 20,
         memory_total_bytes=_count("SC_PHYS_PAGES") * _count("SC_PAGE_SIZE"),
         cpus=_count("SC_NPROCESSORS_ONLN"),
+        ipv6=os.path.exists("/proc/net/if_inet6")
+        and _read("/sys/module/ipv6/parameters/disable_ipv6").strip() in ("", "0"),
     )
 
 

@@ -301,6 +301,10 @@ class Compiler:
         self.process.detach(keyring=self.setting.keyring)
         if b.makes(f.CLONE_NEWNET):
             self.init("network", LinkUp("lo"), "programs talk to themselves over it")
+        if self.setting.egress:
+            from kist.plan.compile_egress import relay  # seldom needed, as above
+
+            relay(b, self.setting.egress)
         for kind, name in (("Sethostname", spec.hostname), ("Setdomainname", spec.domainname)):
             if name:
                 if not b.has(f.CLONE_NEWUTS):

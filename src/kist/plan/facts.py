@@ -147,6 +147,7 @@ class HostFacts(Value):
     nofile_max: int  # what RLIMIT_NOFILE may be raised to by who may raise limits: fs.nr_open
     memory_total_bytes: int
     cpus: int  # online
+    ipv6: bool = True  # the kernel has it
 
     @property
     def overlay_in_userns(self) -> bool:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 INET, IPV4, IPV6 = 1, 2, 10  # families of nf_tables: NFPROTO_*
 PREROUTING, FORWARD, OUTPUT, POSTROUTING = 0, 2, 3, 4
-DROP, RETURN = 0, -5
+DROP, ACCEPT, RETURN = 0, 1, -5
 # Data types, as nft(8) numbers them: only for its listings.
 IPV4_ADDRESS, IPV6_ADDRESS, PROTOCOL, SERVICE, INTERFACE = 7, 8, 12, 13, 41
 _TYPE_BYTES = {IPV4_ADDRESS: 4, IPV6_ADDRESS: 16, PROTOCOL: 4, SERVICE: 4, INTERFACE: 16}
@@ -203,6 +203,16 @@ def verdict(code: int) -> bytes:
 
 def masquerade() -> bytes:
     return _expression("masq")
+
+
+def redirect(port: int) -> bytes:
+    """To this machine's own port that a register holds; the address is loopback's."""
+    return _expression("redir", _number(1, port), _number(2, port))
+
+
+def log(group: int) -> bytes:
+    """Tell the listeners of nfnetlink_log's group, each packet at once."""
+    return _expression("log", attribute(1, pack(">H", group)), attribute(4, pack(">H", 1)))
 
 
 def dnat(family: int, address: int, port: int) -> bytes:

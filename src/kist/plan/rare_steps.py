@@ -281,6 +281,30 @@ class Resolve(Step):
     servers: tuple[str, ...]  # who knows the other names: addresses in hexadecimal digits
 
 
+class RelayListen(Step):
+    """Open the sockets that are the container's only way out: a listener for all its TCP connections, a name server at
+    127.0.0.11, and word of packets that were dropped. They go to the supervisor."""
+
+    op: ClassVar[int] = 94
+    man: ClassVar[str] = "ip(7)"
+    fidelity: ClassVar[int] = NO_SHELL
+    port: int
+    name_port: int
+
+
+class RelayStart(Step):
+    """A process beside the supervisor, outside of the container, that connects what arrives there with the world, as
+    far as the rules have it: TCP only. It has no privileges and opens no files. What it denies is logged."""
+
+    op: ClassVar[int] = 95
+    man: ClassVar[str] = "splice(2)"
+    fidelity: ClassVar[int] = NO_SHELL
+    log: str  # a file of the host
+    log_bytes: int  # at most so many; the newest are kept
+    rules: tuple[str, ...]  # see plan.egress
+    servers: tuple[str, ...]  # who knows names: addresses in hexadecimal digits
+
+
 # --- standard input and output
 
 

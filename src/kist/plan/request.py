@@ -92,6 +92,17 @@ class Publish(Value):
     host_last: int = 0
 
 
+class AllowRule(Value):
+    """--allow-net: what may be reached at the ports `first` to `last`. Exactly one of pattern and address is set."""
+
+    pattern: str = ""  # "pypi.org", "*.pypi.org", "*": in lower case
+    address: bytes = b""  # packed
+    prefix: int = 0
+    first: int = 0
+    last: int = 0
+    plain: bool = False  # of names: also what is neither TLS nor HTTP for that name
+
+
 class SecurityOpt(Value):
     """--security-opt, all of them together."""
 
@@ -248,6 +259,7 @@ class RunRequest(Value):
     publish: tuple[Publish, ...] = ()
     publish_all: bool = False  # what `expose` names, at ports of the host's that are free
     expose: tuple[Publish, ...] = ()
+    allow_net: tuple[AllowRule, ...] = ()  # not empty: no cable; a relay lets through what a rule has
     hostname: str = ""
     domainname: str = ""
     add_host: tuple[tuple[str, str], ...] = ()  # (host name, address)

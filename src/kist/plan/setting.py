@@ -7,6 +7,7 @@ from kist.value import Value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from kist.plan.compile_cable import Cable, Names
+    from kist.plan.compile_egress import Egress
     from kist.plan.compile_network import HostLink
 
 SECRETS = "/run/secrets"
@@ -94,6 +95,7 @@ class Setting(Value):
     notify_socket: str = ""  # the host's, to which it is passed on
     links: tuple[HostLink, ...] = ()  # the host's that linux.netDevices names, as far as they exist
     cables: tuple[Cable, ...] = ()
+    egress: Egress | None = None  # without cables: a relay is the only way out
     names: Names | None = None  # with cables: a name server of the container's own
     listen_fds: int = 0  # of the inherited fds, those that the command is told about
     start_fifo: str = ""  # with CREATE

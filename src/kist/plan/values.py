@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from kist.plan.request import Publish
+    from kist.plan.request import AllowRule, Publish
 
 MIN_MEMORY_BYTES = 6 << 20  # docker's: below it a container cannot start
 JOINS = ("container:", "ns:")
@@ -388,6 +388,12 @@ def expose(flag: str, text: str) -> Publish:
     return expose(flag, text)
 
 
+def allow_net(flag: str, text: str) -> tuple[AllowRule, ...]:
+    from kist.plan.egress import allow_net
+
+    return allow_net(flag, text)
+
+
 def ipv4(flag: str, text: str) -> bytes:
     return _ip(flag, text, 4)
 
@@ -536,6 +542,16 @@ def check(request: RunRequest) -> None:
     alone = bool(request.more_networks) and not request.in_networks
     alone = alone or any(name in ("none", "host") or name.startswith(JOINS) for name in request.more_networks)
     refuse(alone, "--network", "none, host and the namespaces of others go with no other network", "one --network")
+    if request.allow_net:
+        way = "a container with --allow-net has no other way out than what is on that list"
+        refuse(request.network != "none", "--network", way, "one or the other")
+        refuse(bool(request.publish) or request.publish_all, "--publish", way, "one or the other")
+        powers = {"ALL", "CAP_SYS_ADMIN", "CAP_SYS_PTRACE", "CAP_SYS_MODULE"} & {*request.cap_add}
+        why = "it could enter the host's network, so that --allow-net would mean nothing"
+        refuse(request.privileged, "--privileged", why, "--cap-add with what it needs")
+        refuse(
+            bool(powers) and request.pid not in ("", "private"), "--cap-add", why, "one of the two less, or no --pid"
+        )
     seen: set[str] = set()
     for flag, requests in (("--volume", request.volumes), ("--mount", request.mounts), ("--tmpfs", request.tmpfs)):
         for target in (r.target for r in requests):

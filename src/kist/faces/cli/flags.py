@@ -188,6 +188,8 @@ RUN_GROUPS: tuple[Group, ...] = (
                   short="p"),
             _bool("publish-all", "Publish all ports of --expose, at ports that are free", "P"),
             _many("expose", "PORT[/PROTOCOL]", "Name a port of the container's for --publish-all", v.expose),
+            Flag("allow-net", "words", "NAME|ADDRESS[:PORT]", "Let it reach nothing else: names, *.names, addresses",
+                 v.allow_net),
             _one("hostname", "NAME", "Host name (the container's id)", v.hostname, short="h"),
             _one("domainname", "NAME", "NIS domain name", v.hostname),
             _many("add-host", "HOST:IP", "Add a line to /etc/hosts", v.add_host),

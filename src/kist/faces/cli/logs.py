@@ -6,6 +6,11 @@ from kist.faces.cli.command import Command, Flag
 from kist.faces.cli.parse import parse
 from kist.plan import words as w
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kist.engine.containers import Container
+    from kist.engine.log_records import Shown
+
 COMMAND = Command(
     name="logs",
     usage=("[FLAG...] CONTAINER",),
@@ -19,11 +24,15 @@ COMMAND = Command(
                 Flag("until", "one", "TIME", "Only what is not newer", w.plain),
                 Flag("tail", "one", "LINES", "Only so many of the last lines, or all", None, "n"),
                 Flag("timestamps", "bool", "", "Show when each line was printed", w.boolean, "t"),
+                Flag("net", "bool", "", "Instead: what --allow-net denied to it", w.boolean),
                 Flag("details", "bool", "", "Accepted: there are no more", w.boolean),
             ),
         ),
     ),
-    examples=(("kist logs -f --since 10m web", "the last ten minutes, and what comes"),),
+    examples=(
+        ("kist logs -f --since 10m web", "the last ten minutes, and what comes"),
+        ("kist logs --net web", "what it wanted to reach and may not"),
+    ),
     least=1,
     most=1,
 )
@@ -46,8 +55,25 @@ def main(argv: list[str]) -> int:
 
     on("details")
     shown = Shown(on("timestamps"), at("since"), at("until"))
+    if on("net"):
+        return denials(Containers().find(parsed.arguments[0]), shown)
     request = LogRequest(shown, lines("--tail", parsed.last("tail", "all")), on("follow"))
     logs(Containers().find(parsed.arguments[0]), request, write)
+    return 0
+
+
+def denials(container: Container, shown: Shown) -> int:
+    from kist.engine.denials import log_of, parse, text
+
+    try:
+        with open(log_of(container), "rb") as file:
+            found = parse(file.read())
+    except FileNotFoundError:
+        return 0
+    for denial in found:
+        when = denial.time.encode()
+        if shown.since <= when and (not shown.until or when <= shown.until):
+            print(text(denial))
     return 0
 
 

@@ -1,0 +1,680 @@
+/* The way out of a container without a cable: a process beside its supervisor, outside.
+ *
+ * Inside, every address is local and every TCP connection ends at our listener (src/kist/plan/compile_egress.py); where it
+ * was meant to go is a request, which a policy grants or not. Packets of other kinds are dropped there, and told to us
+ * by nfnetlink_log. What the container does to routes and rules of its own namespace opens nothing: there is no other
+ * way out of it. We read hostile bytes, so we are nobody: no capability, no file to open, few system calls. */
+#include "relay.h"
+#include <linux/audit.h>
+
+#define SOL_SOCKET 1
+#define SO_ERROR 4
+#define IPPROTO_TCP 6
+#define MOST_CONNECTIONS 1024
+#define SPLICE_FLAGS 3 /* MOVE, NONBLOCK */
+#define PIECE (1UL << 20)
+#define SNIFF_NS 15000000000UL
+#define CONNECT_NS 10000000000UL
+#define DENIALS_AT_ONCE 200UL
+#define DENIAL_NS 50000000UL /* and then one each */
+#define EPOLL_ET 0x80000000u
+#define GROUP 1
+#ifdef __x86_64__
+#define ARCHITECTURE AUDIT_ARCH_X86_64
+#else
+#define ARCHITECTURE AUDIT_ARCH_AARCH64
+#endif
+
+typedef unsigned char byte;
+
+#ifdef __x86_64__
+struct epoll_event { uint events, index, what; };
+#else
+struct epoll_event { uint events, pad, index, what; };
+#endif
+
+struct endpoint { unsigned short family, port; byte bytes[24]; };
+
+struct connection {
+    enum { FREE, SNIFFS, LOOKS_UP, CONNECTS, RELAYS } does;
+    int client, server;
+    struct { int pipe[2]; uint held, ended, done; } way[2]; /* to the server, to the client */
+    struct name *name;      /* 0: meant for an address */
+    struct address to;
+    uint port, next, again;
+    ulong deadline;
+};
+
+struct policy policy;
+ulong now;
+static struct connection connections[MOST_CONNECTIONS];
+static struct {
+    int epoll, control, listener, dropped, log;
+    uint most, used, full, again;
+    ulong log_bytes, log_size, said_until, unsaid;
+} r = {.epoll = -1};
+static struct { int control, pidfd, pid; } child = {-1, -1, 0}; /* in the supervisor */
+
+static unsigned short swapped(uint n) { return (unsigned short)((n & 255) << 8 | (n >> 8 & 255)); }
+
+long watch(int fd, enum watched what, uint index, uint events) {
+    struct epoll_event e = {.events = events, .index = index, .what = (uint)what};
+    return sys(epoll_ctl, r.epoll, 1 /* EPOLL_CTL_ADD */, fd, &e);
+}
+
+/* --- what was denied */
+
+/* The file keeps its newer half: it is never longer than was asked for. */
+static void make_room(ulong bytes) {
+    static byte kept[1 << 19];
+    if (r.log_size + bytes <= r.log_bytes) return;
+    ulong half = r.log_bytes / 2 < sizeof kept ? r.log_bytes / 2 : sizeof kept;
+    ulong from = r.log_size > half ? r.log_size - half : 0;
+    long n = sys(pread64, r.log, kept, half, from), start = 0;
+    while (start < n && kept[start] != '\n') start++;
+    start++;
+    sys(ftruncate, r.log, 0);
+    r.log_size = 0;
+    if (start < n && sys(write, r.log, kept + start, n - start) == n - start) r.log_size = (ulong)(n - start);
+}
+
+static ulong put(char *line, ulong n, const char *text) {
+    while (*text && n < 900) line[n++] = *text++;
+    return n;
+}
+
+static void write_line(char *line, ulong n) {
+    line[n++] = '\n';
+    make_room(n);
+    if (sys(write, r.log, line, n) == (long)n) r.log_size += n;
+}
+
+/* TIME PROTOCOL ADDRESS PORT NAME WHY...: src/kist/engine/denials.py reads it. */
+void denied(const char *protocol, const struct address *to, uint port, const char *name, const char *why, const char *more) {
+    char line[1024];
+    if (r.said_until < now) r.said_until = now;
+    if (r.said_until - now > DENIALS_AT_ONCE * DENIAL_NS) {
+        r.unsaid++;
+        return;
+    }
+    r.said_until += DENIAL_NS;
+    memcpy(line, log_stamp(), 30);
+    ulong n = 30;
+    if (r.unsaid) {
+        n = put(line, n, " more - 0 - ");
+        n += decimal(line + n, r.unsaid);
+        n = put(line, n, " more were denied");
+        write_line(line, n);
+        r.unsaid = 0;
+        n = 30;
+    }
+    line[n++] = ' ';
+    n = put(line, n, protocol);
+    line[n++] = ' ';
+    if (to) n += write_address(line + n, to);
+    else line[n++] = '-';
+    line[n++] = ' ';
+    n += decimal(line + n, port);
+    line[n++] = ' ';
+    n = put(line, n, *name ? name : "-");
+    line[n++] = ' ';
+    n = put(line, n, why);
+    write_line(line, put(line, n, more));
+}
+
+/* Packets that were dropped inside, in the kernel's words: attribute 9 is the packet's beginning. */
+static void take_packet(const byte *p, ulong size) {
+    struct address to = {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255}};
+    uint four = size && *p >> 4 == 4, head = four ? (*p & 15) * 4U : 40, protocol, port = 0;
+    char number[21];
+    if (size < head || head < 20) return;
+    protocol = p[four ? 9 : 6];
+    memcpy(to.bytes + (four ? 12 : 0), p + (four ? 16 : 24), four ? 4 : 16);
+    int ports = protocol == 6 || protocol == 17 || protocol == 132 || protocol == 33;
+    if (ports && size >= head + 4) port = (uint)p[head + 2] << 8 | p[head + 3];
+    if (protocol == 6 && size >= head + 14 && (p[head + 13] & 0x12) != 2 /* SYN alone */) return;
+    decimal(number, protocol);
+    const char *name = protocol == 6 ? "tcp" : protocol == 17 ? "udp" : protocol == 1 || protocol == 58 ? "icmp" : protocol == 132 ? "sctp" : number;
+    denied(name, &to, port, "", protocol == 17 && port == 53 ? "another name server" : protocol == 6 ? "not by the relay" : "only TCP goes out", "");
+}
+
+static void take_dropped(void) {
+    static byte m[65536];
+    for (int round = 0; round < 64; round++) {
+        long size = sys(recvfrom, r.dropped, m, sizeof m, 0, 0, 0);
+        if (size < 0) return;
+        for (ulong at = 0; at + 20 <= (ulong)size;) {
+            uint whole, kind;
+            memcpy(&whole, m + at, 4);
+            if (whole < 20 || whole > (ulong)size - at) return;
+            for (ulong a = at + 20; a + 4 <= at + whole;) {
+                kind = m[a + 2] | (uint)(m[a + 3] & 0x3f) << 8;
+                uint bytes = m[a] | (uint)m[a + 1] << 8;
+                if (bytes < 4 || bytes > at + whole - a) break;
+                if (kind == 9 && m[at + 4] == 0 && m[at + 5] == 4) take_packet(m + a + 4, bytes - 4);
+                a += (bytes + 3) & ~3U;
+            }
+            at += (whole + 3) & ~3U;
+        }
+    }
+}
+
+/* --- connections */
+
+static ulong endpoint_of(struct endpoint *e, const struct address *a, uint port) {
+    memset(e, 0, sizeof *e);
+    e->port = swapped(port);
+    e->family = is_v4(a) ? AF_INET : AF_INET6;
+    if (is_v4(a)) memcpy(e->bytes, a->bytes + 12, 4);
+    else memcpy(e->bytes + 4, a->bytes, 16);
+    return is_v4(a) ? 16 : 28;
+}
+
+static void read_endpoint(const struct endpoint *e, struct address *a, uint *port) {
+    static const byte v4[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255};
+    *port = swapped(e->port);
+    if (e->family == AF_INET) {
+        memcpy(a->bytes, v4, 12);
+        memcpy(a->bytes + 12, e->bytes, 4);
+    } else {
+        memcpy(a->bytes, e->bytes + 4, 16);
+    }
+}
+
+static void reset(int fd) {
+    struct { int on, seconds; } linger = {1, 0};
+    if (fd < 0) return;
+    sys(setsockopt, fd, SOL_SOCKET, 13 /* SO_LINGER */, &linger, sizeof linger);
+    shut(fd);
+}
+
+static void end(struct connection *c, int in_peace) {
+    if (in_peace) shut(c->client), shut(c->server);
+    else reset(c->client), reset(c->server);
+    for (int i = 0; i < 4; i++) shut(c->way[i / 2].pipe[i % 2]);
+    if (c->name) c->name->users--;
+    c->does = FREE;
+    r.used--;
+    if (r.full) {
+        r.full = 0;
+        watch(r.listener, LISTENER, 0, POLLIN);
+    }
+}
+
+/* Whether it is an address of this host: then the way there begins at itself. */
+static int is_own(const struct address *a) {
+    struct endpoint to, from;
+    struct address here;
+    uint port, size = sizeof from;
+    ulong bytes = endpoint_of(&to, a, 9);
+    int fd = (int)sys(socket, to.family, SOCK_DGRAM | SOCK_FLAGS, 0), own = 1;
+    if (fd < 0) return 1;
+    long n = sys(connect, fd, &to, bytes);
+    if (n < 0) own = n != -ENETUNREACH && n != -EHOSTUNREACH && n != -EADDRNOTAVAIL; /* else no way leads there at all */
+    else if (sys(getsockname, fd, &from, &size) == 0) {
+        read_endpoint(&from, &here, &port);
+        own = 1;
+        for (int i = 0; i < 16; i++) own &= here.bytes[i] == a->bytes[i];
+    }
+    shut(fd);
+    return own;
+}
+
+static int begin_connect(struct connection *c, const struct address *a) {
+    struct endpoint to;
+    ulong size = endpoint_of(&to, a, c->port);
+    int on = 1;
+    c->server = (int)sys(socket, to.family, SOCK_STREAM | SOCK_FLAGS, 0);
+    if (c->server < 0) return 0;
+    sys(setsockopt, c->server, IPPROTO_TCP, 1 /* TCP_NODELAY */, &on, sizeof on);
+    sys(setsockopt, c->server, SOL_SOCKET, 9 /* SO_KEEPALIVE */, &on, sizeof on);
+    long n = sys(connect, c->server, &to, size);
+    if ((n == 0 || n == -EINPROGRESS) && watch(c->server, SERVER, (uint)(c - connections), POLLIN | POLLOUT | EPOLL_ET) == 0) {
+        c->does = CONNECTS;
+        c->deadline = now + CONNECT_NS;
+        return 1;
+    }
+    shut(c->server);
+    c->server = -1;
+    return 0;
+}
+
+/* To the next of the addresses that it may be. */
+static void connect_next(struct connection *c) {
+    uint count = c->name ? c->name->count : 1;
+    while (c->next < count) {
+        const struct address *a = c->name ? &c->name->addresses[c->next] : &c->to;
+        c->next++;
+        int own = is_own(a);
+        if (c->name && !allows_address(&policy, a, c->port, own) && (own || special_prefix(a) >= 0)) {
+            denied("tcp", a, c->port, c->name->text, own ? "the name leads to this host" : "the name leads to a private address", "");
+            continue;
+        }
+        if (!c->name && own && !allows_address(&policy, a, c->port, 1)) {
+            denied("tcp", a, c->port, "", "this host", "");
+            break;
+        }
+        if (begin_connect(c, a)) return;
+    }
+    end(c, 0);
+}
+
+void resolved(struct name *name) {
+    for (uint i = 0; i < MOST_CONNECTIONS; i++)
+        if (connections[i].does == LOOKS_UP && connections[i].name == name) connect_next(&connections[i]);
+}
+
+static void find_way(struct connection *c) {
+    if (c->name && !look_up(c->name)) {
+        c->does = LOOKS_UP;
+        c->deadline = 0;
+    } else {
+        connect_next(c);
+    }
+}
+
+/* What the client says first is looked at, and stays where it is. */
+static void listen_first(struct connection *c) {
+    static byte data[SNIFF_MOST];
+    struct sniffed found;
+    long n = sys(recvfrom, c->client, data, sizeof data, 2 /* MSG_PEEK */, 0, 0);
+    if (n == -EAGAIN || n == -EINTR) return;
+    if (n <= 0) {
+        end(c, 0);
+        return;
+    }
+    enum sniff said = sniff(data, (ulong)n, &found);
+    if (said == SNIFF_MORE) return;
+    int tls = data[0] == 22;
+    if (said == SNIFF_REFUSED) denied("tcp", 0, c->port, c->name->text, found.why, "");
+    else if (!same(found.name, c->name->text)) denied("tcp", 0, c->port, c->name->text, tls ? "TLS for " : "HTTP for ", found.name);
+    else if (found.port && found.port != c->port) denied("tcp", 0, c->port, c->name->text, "HTTP for another port", "");
+    else {
+        find_way(c);
+        return;
+    }
+    end(c, 0);
+}
+
+static void admit(struct connection *c) {
+    struct endpoint e;
+    uint size = sizeof e;
+    memset(&e, 0, sizeof e);
+    long n = sys(getsockopt, c->client, 0 /* SOL_IP */, 80 /* SO_ORIGINAL_DST */, &e, &size);
+    size = sizeof e;
+    if (n < 0) n = sys(getsockopt, c->client, 41 /* SOL_IPV6 */, 80, &e, &size);
+    if (n < 0) {
+        end(c, 0);
+        return;
+    }
+    read_endpoint(&e, &c->to, &c->port);
+    struct name *name = known_as(&c->to);
+    if (!name) {
+        if (allows_address(&policy, &c->to, c->port, 0)) {
+            find_way(c);
+            return;
+        }
+        denied("tcp", &c->to, c->port, "", "the address is not on the list", "");
+        end(c, 0);
+        return;
+    }
+    const struct rule *rule = allows_connection(&policy, name->text, c->port);
+    if (!rule) {
+        denied("tcp", 0, c->port, name->text, "not at this port", "");
+        end(c, 0);
+        return;
+    }
+    c->name = name;
+    name->users++;
+    name->used = now;
+    if (rule->plain) {
+        find_way(c);
+        return;
+    }
+    c->does = SNIFFS;
+    c->deadline = now + SNIFF_NS;
+    listen_first(c);
+}
+
+static void take_connections(void) {
+    for (;;) {
+        uint i = 0;
+        while (i < r.most && connections[i].does != FREE) i++;
+        if (i == r.most) {
+            r.full = 1;
+            sys(epoll_ctl, r.epoll, 2 /* EPOLL_CTL_DEL */, r.listener, 0);
+            return;
+        }
+        struct connection *c = &connections[i];
+        int fd = (int)sys(accept4, r.listener, 0, 0, SOCK_FLAGS), on = 1;
+        if (fd < 0) return;
+        memset(c, 0, sizeof *c);
+        c->client = fd;
+        c->server = -1;
+        for (int k = 0; k < 4; k++) c->way[k / 2].pipe[k % 2] = -1;
+        c->does = SNIFFS;
+        r.used++;
+        sys(setsockopt, fd, IPPROTO_TCP, 1 /* TCP_NODELAY */, &on, sizeof on);
+        if (watch(fd, CLIENT, i, POLLIN | POLLOUT | EPOLL_ET) < 0) end(c, 0);
+        else admit(c);
+    }
+}
+
+/* Move what can be moved one way. -1: it is over with both. */
+static int move(struct connection *c, int to_client) {
+    int from = to_client ? c->server : c->client, to = to_client ? c->client : c->server;
+    for (int round = 0; round < 64; round++) {
+        uint held = c->way[to_client].held;
+        int *pipe = c->way[to_client].pipe;
+        if (!held && !c->way[to_client].ended) {
+            long n = sys(splice, from, 0, pipe[1], 0, PIECE, SPLICE_FLAGS);
+            if (n == -EAGAIN || n == -EINTR) return 0;
+            if (n < 0) return -1;
+            c->way[to_client].ended = n == 0;
+            held = (uint)n;
+        }
+        if (held) {
+            long n = sys(splice, pipe[0], 0, to, 0, held, SPLICE_FLAGS);
+            if (n < 0) c->way[to_client].held = held;
+            if (n == -EAGAIN || n == -EINTR) return 0;
+            if (n <= 0) return -1;
+            held -= (uint)n;
+        }
+        c->way[to_client].held = held;
+        if (!held && c->way[to_client].ended) {
+            if (!c->way[to_client].done) sys(shutdown, to, 1 /* SHUT_WR */);
+            c->way[to_client].done = 1;
+            return 0;
+        }
+    }
+    c->again = r.again = 1; /* the others are to get their turn */
+    return 0;
+}
+
+static void relay(struct connection *c) {
+    c->again = 0;
+    if (move(c, 0) < 0 || move(c, 1) < 0) end(c, 0);
+    else if (c->way[0].done && c->way[1].done) end(c, 1);
+}
+
+static void reached(struct connection *c) {
+    struct endpoint e;
+    uint size = sizeof e;
+    int error = 0;
+    uint bytes = sizeof error;
+    sys(getsockopt, c->server, SOL_SOCKET, SO_ERROR, &error, &bytes);
+    if (error) {
+        shut(c->server);
+        c->server = -1;
+        connect_next(c);
+        return;
+    }
+    if (sys(getpeername, c->server, &e, &size) < 0) return; /* not yet */
+    if (sys(pipe2, c->way[0].pipe, O_CLOEXEC | O_NONBLOCK) < 0 || sys(pipe2, c->way[1].pipe, O_CLOEXEC | O_NONBLOCK) < 0) {
+        end(c, 0);
+        return;
+    }
+    if (c->name) c->name->users--;
+    c->name = 0;
+    c->does = RELAYS;
+    relay(c);
+}
+
+static void serve(struct connection *c, enum watched what) {
+    if (c->does == SNIFFS && what == CLIENT) listen_first(c);
+    else if (c->does == CONNECTS && what == SERVER) reached(c);
+    else if (c->does == RELAYS) relay(c);
+}
+
+/* --- the process */
+
+static void look_at_clock(ulong *deadline) {
+    for (uint i = 0; i < MOST_CONNECTIONS && r.used; i++) {
+        struct connection *c = &connections[i];
+        if (c->does != SNIFFS && c->does != CONNECTS) continue;
+        if (now < c->deadline) {
+            if (c->deadline < *deadline) *deadline = c->deadline;
+        } else if (c->does == SNIFFS) {
+            denied("tcp", 0, c->port, c->name ? c->name->text : "", "it did not say in time for whom it is", "");
+            end(c, 0);
+        } else {
+            shut(c->server);
+            c->server = -1;
+            connect_next(c);
+        }
+    }
+    lookups_tick(deadline);
+}
+
+static void pump(void) {
+    r.again = 0;
+    for (uint i = 0; i < MOST_CONNECTIONS; i++)
+        if (connections[i].does == RELAYS && connections[i].again) relay(&connections[i]);
+}
+
+__attribute__((noreturn)) static void run(void) {
+    static struct epoll_event events[64];
+    for (;;) {
+        ulong deadline = now + 3600000000000UL;
+        now = now_ns();
+        look_at_clock(&deadline);
+        long wait_ms = r.again ? 0 : deadline > now ? (long)((deadline - now) / 1000000) + 1 : 0;
+        long n = sys(epoll_pwait, r.epoll, events, 64, wait_ms, 0, 8);
+        now = now_ns();
+        for (long i = 0; i < n; i++) {
+            uint index = events[i].index;
+            switch ((enum watched)events[i].what) {
+            case CONTROL: /* it is over: what is left to be said is said */
+                take_questions();
+                take_dropped();
+                leave(0);
+            case LISTENER: take_connections(); break;
+            case QUESTIONS: take_questions(); break;
+            case DROPPED: take_dropped(); break;
+            case LOOKUP: take_reply(index); break;
+            case CLIENT:
+            case SERVER: serve(&connections[index], (enum watched)events[i].what); break;
+            }
+        }
+        if (r.again) pump();
+    }
+}
+
+/* What we do from here on, and nothing else: no file, no program, no other process. Sockets are of the internet only. */
+static long confine(void) {
+#define ALLOW(name) {BPF_JMP | BPF_JEQ | BPF_K, 0, 1, __NR_##name}, {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW}
+    static struct sock_filter filter[] = {
+        {BPF_LD | BPF_W | BPF_ABS, 0, 0, 4},
+        {BPF_JMP | BPF_JEQ | BPF_K, 1, 0, ARCHITECTURE},
+        {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_KILL_PROCESS},
+        {BPF_LD | BPF_W | BPF_ABS, 0, 0, 0},
+        ALLOW(epoll_pwait), ALLOW(splice), ALLOW(recvfrom), ALLOW(sendto), ALLOW(read), ALLOW(write), ALLOW(close),
+        ALLOW(clock_gettime), ALLOW(epoll_ctl), ALLOW(accept4), ALLOW(connect), ALLOW(getsockopt), ALLOW(setsockopt),
+        ALLOW(getsockname), ALLOW(getpeername), ALLOW(shutdown), ALLOW(pipe2), ALLOW(getrandom), ALLOW(pread64),
+        ALLOW(ftruncate), ALLOW(exit_group), ALLOW(restart_syscall),
+        {BPF_JMP | BPF_JEQ | BPF_K, 1, 0, __NR_socket},
+        {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_KILL_PROCESS},
+        {BPF_LD | BPF_W | BPF_ABS, 0, 0, 16},
+        {BPF_JMP | BPF_JEQ | BPF_K, 2, 0, AF_INET},
+        {BPF_JMP | BPF_JEQ | BPF_K, 1, 0, AF_INET6},
+        {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_KILL_PROCESS},
+        {BPF_LD | BPF_W | BPF_ABS, 0, 0, 24},
+        {BPF_ALU | BPF_AND | BPF_K, 0, 0, 15},
+        {BPF_JMP | BPF_JEQ | BPF_K, 2, 0, SOCK_STREAM},
+        {BPF_JMP | BPF_JEQ | BPF_K, 1, 0, SOCK_DGRAM},
+        {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_KILL_PROCESS},
+        {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW},
+    };
+    struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct none[2];
+    memset(none, 0, sizeof none);
+    if (sys(geteuid) == 0) { /* in a user namespace there may be nobody else to become */
+        sys(setgroups, 0, 0);
+        sys(setresgid, 65534, 65534, 65534);
+        sys(setresuid, 65534, 65534, 65534);
+    }
+    long n = sys(capset, &header, none);
+    if (n == 0) n = sys(prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    if (n == 0) n = sys(prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
+    if (n == 0) n = sys(prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    if (n == 0) n = sys(seccomp, SECCOMP_SET_MODE_FILTER, 0, &program);
+    return n;
+}
+
+enum { GIVEN_LISTENER, GIVEN_QUESTIONS, GIVEN_DROPPED, GIVEN };
+
+/* `fds`: those of GIVEN, the log, and the supervisor's. They become the lowest above 2, and all others go. */
+static long settle_in(const int *fds, char **servers, long count) {
+    struct rlimit64 files;
+    int high[GIVEN + 2];
+    null_stdio();
+    for (int i = 0; i < GIVEN + 2; i++) high[i] = (int)sys(fcntl, fds[i], 0 /* F_DUPFD */, 3 + GIVEN + 2);
+    for (int i = 0; i < GIVEN + 2; i++) sys(dup3, high[i], 3 + i, O_CLOEXEC);
+    sys(close_range, 3 + GIVEN + 2, ~0U, 0);
+    r.listener = 3 + GIVEN_LISTENER;
+    r.dropped = 3 + GIVEN_DROPPED;
+    r.log = 3 + GIVEN;
+    r.control = r.log + 1;
+    if (sys(prlimit64, 0, 7 /* RLIMIT_NOFILE */, 0, &files) == 0) {
+        files.soft = files.hard;
+        sys(prlimit64, 0, 7, &files, 0);
+        ulong most = files.hard > 1200 ? (files.hard - 1100) / 6 : 16; /* and a socket for each name */
+        r.most = most < MOST_CONNECTIONS ? (uint)most : MOST_CONNECTIONS;
+    }
+    r.epoll = (int)sys(epoll_create1, 02000000);
+    if (r.epoll < 0) return r.epoll;
+    now = now_ns();
+    long n = lookups_begin(3 + GIVEN_QUESTIONS, servers, count);
+    if (n == 0) n = watch(r.control, CONTROL, 0, POLLIN);
+    if (n == 0) n = watch(r.listener, LISTENER, 0, POLLIN);
+    if (n == 0) n = watch(r.dropped, DROPPED, 0, POLLIN);
+    return n < 0 ? n : confine();
+}
+
+long relay_start(struct state *s, const struct step *step) {
+    ARGUMENTS(relay_start);
+    static char *rules[MAX_RULES], *servers[8];
+    struct clone_args args;
+    struct statx st;
+    int fds[GIVEN + 2], pair[2];
+    for (int i = 0; i < GIVEN; i++) {
+        long fd = receive_fd(s);
+        if (fd < 0) return fd;
+        fds[i] = (int)fd;
+    }
+    s->argument = 2;
+    long n = list_strings(&a->rules, rules, MAX_RULES);
+    if (n >= 0) n = read_rules(&policy, rules, (ulong)n);
+    if (n < 0) return n;
+    long count = list_strings(&a->servers, servers, 7);
+    s->argument = 0;
+    fds[GIVEN] = (int)sys(openat, AT_FDCWD, a->log.s, O_RDWR | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fds[GIVEN] < 0) return fds[GIVEN];
+    memset(&st, 0, sizeof st);
+    sys(statx, fds[GIVEN], "", AT_EMPTY_PATH, STATX_SIZE, &st);
+    r.log_size = st.stx_size;
+    r.log_bytes = a->log_bytes.n;
+    n = sys(socketpair, 1 /* AF_UNIX */, 5 | 02000000, 0, pair);
+    if (n < 0) return n;
+    fds[GIVEN + 1] = pair[1];
+    memset(&args, 0, sizeof args);
+    args.flags = CLONE_PIDFD;
+    args.pidfd = (ulong)&child.pidfd;
+    args.exit_signal = SIGCHLD;
+    n = sys(clone3, &args, sizeof args);
+    if (n == 0) {
+        sys(prctl, PR_SET_NAME, "kist net", 0, 0, 0);
+        int ready = (int)settle_in(fds, servers, count);
+        sys(write, r.control ? r.control : pair[1], &ready, sizeof ready);
+        if (ready < 0) leave(1);
+        run();
+    }
+    child.pid = (int)n;
+    child.control = pair[0];
+    shut(pair[1]);
+    for (int i = 0; i <= GIVEN; i++) shut(fds[i]);
+    int ready = -ECHILD;
+    if (n > 0) {
+        sys(read, child.control, &ready, sizeof ready);
+        n = ready;
+    }
+    return n;
+}
+
+void relay_end(void) {
+    if (child.pid <= 0) return;
+    struct pollfd gone = {child.pidfd, POLLIN, 0};
+    struct __kernel_timespec limit = {1, 0};
+    shut(child.control);
+    sys(ppoll, &gone, 1, &limit, 0, 8);
+    sys(pidfd_send_signal, child.pidfd, SIGKILL, 0, 0);
+    sys(wait4, child.pid, 0, 0, 0);
+    shut(child.pidfd);
+    child.pid = 0;
+}
+
+/* --- inside, before the command: the sockets that it hands out */
+
+static long listen_inside(int family, int kind, const struct endpoint *at) {
+    int fd = (int)sys(socket, family, kind | SOCK_FLAGS, 0), off = 0;
+    if (fd < 0) return fd;
+    if (family == AF_INET6) sys(setsockopt, fd, 41, 26 /* IPV6_V6ONLY */, &off, sizeof off);
+    long n = sys(bind, fd, at, family == AF_INET6 ? 28 : 16);
+    if (n == 0 && kind == SOCK_STREAM) n = sys(listen, fd, 1024);
+    if (n == 0) return fd;
+    shut(fd);
+    return n;
+}
+
+/* Source: linux/netfilter/nfnetlink_log.h. */
+static long hear_dropped(void) {
+    struct { uint size; unsigned short type, flags; uint sequence, port; byte family, version; unsigned short group;
+             unsigned short length, kind; byte data[8]; } m;
+    struct { unsigned short family, pad; uint port, groups; } kernel = {16, 0, 0, 0};
+    int fd = (int)sys(socket, 16 /* AF_NETLINK */, 3 /* SOCK_RAW */ | SOCK_FLAGS, 12 /* NETLINK_NETFILTER */);
+    for (int i = 0; fd >= 0 && i < 2; i++) {
+        byte answer[256];
+        int error;
+        memset(&m, 0, sizeof m);
+        m.type = 4 << 8 | 1;  /* NFULNL_MSG_CONFIG */
+        m.flags = 1 | 4;      /* REQUEST, ACK */
+        m.group = swapped(GROUP);
+        m.kind = i ? 2 : 1;   /* how much of a packet; bind */
+        m.length = i ? 10 : 5;
+        m.data[0] = i ? 0 : 1;
+        m.data[3] = 128;
+        m.data[4] = 2;
+        if (!i) m.data[3] = m.data[4] = 0;
+        m.size = i ? 32 : 28;
+        long n = sys(sendto, fd, &m, m.size, 0, &kernel, sizeof kernel);
+        if (n >= 0) n = sys(recvfrom, fd, answer, sizeof answer, 0, 0, 0);
+        if (n >= 0 && n < 20) n = -EPROTO;
+        if (n >= 0) memcpy(&error, answer + 16, 4), n = error;
+        if (n < 0) {
+            shut(fd);
+            return n;
+        }
+    }
+    return fd;
+}
+
+long relay_listen(struct state *s, const struct step *step) {
+    ARGUMENTS(relay_listen);
+    struct endpoint any = {AF_INET6, swapped((uint)a->port.n), {0}}, server = {AF_INET, swapped((uint)a->name_port.n), {127, 0, 0, 11}};
+    long fds[GIVEN];
+    fds[GIVEN_LISTENER] = listen_inside(AF_INET6, SOCK_STREAM, &any);
+    if (fds[GIVEN_LISTENER] < 0) {
+        any.family = AF_INET; /* a host without IPv6 */
+        fds[GIVEN_LISTENER] = listen_inside(AF_INET, SOCK_STREAM, &any);
+    }
+    fds[GIVEN_QUESTIONS] = listen_inside(AF_INET, SOCK_DGRAM, &server);
+    fds[GIVEN_DROPPED] = hear_dropped();
+    long n = 0;
+    for (int i = 0; i < GIVEN; i++) {
+        if (n == 0 && fds[i] < 0) n = fds[i];
+        if (n == 0) n = send_fd(s->peer, (int)fds[i]);
+        if (fds[i] >= 0) shut((int)fds[i]);
+    }
+    return n;
+}

@@ -1,0 +1,48 @@
+/* What the parts of the relay share. It is a process of its own beside the supervisor: see relay.c. */
+#ifndef KIST_RELAY_H
+#define KIST_RELAY_H
+#include "launcher.h"
+#include "names.h"
+#include "policy.h"
+#include "sniff.h"
+
+#define AF_INET 2
+#define AF_INET6 10
+#define SOCK_STREAM 1
+#define SOCK_DGRAM 2
+#define SOCK_FLAGS (02000000 | 04000) /* CLOEXEC, NONBLOCK */
+#define MOST_ADDRESSES 8
+#define MOST_NAMES 1024
+
+/* A name that the container asked for: it knows it by an address that means nothing elsewhere, the relay by those
+ * that it has found itself. */
+struct name {
+    char text[NAME_ROOM];
+    unsigned char known_as[4];
+    struct address addresses[MOST_ADDRESSES];
+    uint count, code;       /* code: what the client hears when there is none */
+    uint wild;              /* a rule with `*` lets it be asked for */
+    uint users;             /* connections that still need it */
+    ulong fresh_until, used;
+    int fd;                 /* -1, or a question under way: */
+    unsigned short id;
+    uint type, server;
+    ulong deadline;
+};
+
+enum watched { CONTROL, LISTENER, QUESTIONS, DROPPED, LOOKUP, CLIENT, SERVER };
+
+extern struct policy policy;
+extern ulong now;           /* of this round */
+long watch(int fd, enum watched what, uint index, uint events);
+void denied(const char *protocol, const struct address *to, uint port, const char *name, const char *why, const char *more);
+void resolved(struct name *name); /* what waits for its addresses may go on */
+
+/* lookup.c: the name server inside, and questions to the servers outside. */
+long lookups_begin(int questions, char **servers, long count);
+void take_questions(void);
+void take_reply(uint index);
+void lookups_tick(ulong *deadline);
+struct name *known_as(const struct address *address);
+int look_up(struct name *name); /* 1: its addresses, or its code, are there; 0: not yet */
+#endif

@@ -1,0 +1,103 @@
+"""A container whose only way out is a relay: its own network namespace, as steps of its first process.
+
+It has no cable. All addresses are local there, and what TCP sends to any of them arrives at the relay's listener;
+packets of other kinds are dropped, and the relay is told. See launcher/relay.c.
+"""
+
+from __future__ import annotations
+
+from struct import pack
+
+from kist.errors import InvalidInput
+from kist.plan import flags as f
+from kist.plan import nfnetlink as n
+from kist.plan import rtnetlink as rt
+from kist.plan.egress import MOST_RULES, encoded
+from kist.plan.firewall import NAME_PORT, TABLE, name_server, name_server_words
+from kist.plan.netlink import NETFILTER, ROUTE, batch
+from kist.plan.ports import PROTOCOLS
+from kist.plan.steps import Netlink, RelayListen, RelayStart
+from kist.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kist.plan.builder import Builder
+    from kist.plan.request import AllowRule
+
+PORT = 61054
+OWN4, OWN6 = bytes((198, 18, 0, 1)), b"\xfd" + b"kist" + bytes(10) + b"\1"
+GROUP = 1  # of nfnetlink_log, relay.c
+LOG_BYTES = 1 << 20
+_LO = 1  # the number of the loopback interface
+
+
+class Egress(Value):
+    """`log`: a file of the host for what was denied. `servers`: addresses in hexadecimal digits."""
+
+    rules: tuple[AllowRule, ...]
+    servers: tuple[str, ...]
+    log: str
+
+
+def relay(b: Builder, egress: Egress) -> None:
+    """Raises InvalidInput."""
+    if not b.makes(f.CLONE_NEWNET):
+        raise InvalidInput("it needs a network namespace of the container's own", path="--allow-net",
+                           next="leave out --without netns")  # fmt: skip
+    rules = encoded(egress.rules)
+    if len(rules) > MOST_RULES:
+        raise InvalidInput(f"{len(rules)} rules are more than {MOST_RULES}", path="--allow-net", next="a wildcard")
+    six = b.facts.ipv6
+    addresses = [(OWN4, 32), *([(OWN6, 128)] if six else [])]
+    asked, commands = [], []
+    for address, prefix in addresses:
+        flags = rt.NO_DAD if len(address) == 16 else 0
+        asked.append(rt.add_address(rt.Address(address, prefix, index=_LO, flags=flags)))
+        text = rt.address_text(address)
+        commands.append(f"ip address add {text}/{prefix} dev lo")
+        family = rt.INET if len(address) == 4 else rt.INET6
+        route = rt.Route(family, index=_LO, kind=2, scope=rt.SCOPE_HOST, source=address)
+        asked.append(rt.add_route(route))
+        commands.append(f"ip {'-6 ' if len(address) == 16 else ''}route add local default dev lo table main src {text}")
+    b.init("network", Netlink(ROUTE, batch(asked), tuple(commands)), "every address leads to itself: it has no cable")
+    step = Netlink(NETFILTER, batch(_firewall()), _firewall_words())
+    b.init("network", step, "TCP arrives at the relay, all else is dropped and told")
+    b.init("network", RelayListen(PORT, NAME_PORT), "where it arrives, and who answers names")
+    step2 = RelayStart(egress.log, LOG_BYTES, rules, egress.servers)
+    b.host("network", step2, "the only way out: it lets through what is on the list")
+
+
+def _ours() -> list[bytes]:
+    v4, v6 = n.family_is(n.IPV4), n.family_is(n.IPV6)
+    return [
+        v4 + n.header_is(16, b"\x7f"), v4 + n.header_is(16, OWN4),
+        v6 + n.header_is(24, bytes(15) + b"\1"), v6 + n.header_is(24, OWN6),
+    ]  # fmt: skip
+
+
+def _firewall() -> list[bytes]:
+    """One transaction, with the rules of the name server first."""
+    begin, *own, end = name_server()
+    accept, told = n.verdict(n.ACCEPT), n.log(GROUP) + n.verdict(n.DROP)
+    to_relay = n.protocol_is(PROTOCOLS["tcp"]) + n.value(9, pack(">HH", PORT, 0)) + n.redirect(9)
+    found = [n.add_rule(TABLE, "output", match, accept) for match in _ours()]
+    found.append(n.add_rule(TABLE, "output", to_relay))
+    for chain, hook in (("guard", n.OUTPUT), ("arrived", n.PREROUTING)):
+        found.append(n.add_chain(TABLE, chain, "filter", hook, 0))
+        found += [n.add_rule(TABLE, chain, match, accept) for match in (n.established(), *_ours())]
+        found.append(n.add_rule(TABLE, chain, told))
+    return [begin, *own, *found, end]
+
+
+def _firewall_words() -> tuple[str, ...]:
+    *own, _ = name_server_words()
+    ours = [f"ip daddr {a}" for a in ("127.0.0.0/8", rt.address_text(OWN4))]
+    ours += [f"ip6 daddr {a}" for a in ("::1", rt.address_text(OWN6))]
+    rule = f"nft add rule inet {TABLE}"
+    found = [f"{rule} output {match} accept" for match in ours]
+    found.append(f"{rule} output meta l4proto tcp redirect to :{PORT}")
+    for chain, hook in (("guard", "output"), ("arrived", "prerouting")):
+        found.append(f"nft add chain inet {TABLE} {chain} '{{ type filter hook {hook} priority 0; }}'")
+        found += [f"{rule} {chain} {match} accept" for match in ("ct state established,related", *ours)]
+        found.append(f"{rule} {chain} log group {GROUP} queue-threshold 1 drop")
+    return (*own, *found, "")
