@@ -210,10 +210,8 @@ class Containers:
         making = f"{self.base}/.new-{config.id}"
         path = f"{self.base}/{config.id}"
         with StoreErrors("cannot make the container"):
-            os.mkdir(making, 0o700)
-            lock = os.open(making, _DIRECTORY)
+            lock = _make_locked(making)
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX)
                 os.mkdir(f"{making}/rw", 0o700)
                 config = replace(config, name=self.claim(config.name, config.id))
                 try:
@@ -357,6 +355,20 @@ class Containers:
                     remove_files(self.base, name)
             except (Conflict, NotFound):
                 continue
+
+
+def _make_locked(path: str) -> int:
+    """A new directory, open and locked. Between the two another's sweep may take it for what a killed command left."""
+    while True:
+        os.mkdir(path, 0o700)
+        try:
+            lock = os.open(path, _DIRECTORY)
+        except FileNotFoundError:
+            continue
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if os.path.exists(path):
+            return lock
+        os.close(lock)
 
 
 class Locked:
