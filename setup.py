@@ -1,4 +1,4 @@
-"""Compile the launcher and kist-oci's front: `pip install .` needs a C compiler and the kernel's headers, no more."""
+"""Compile the launcher and the commands that start Python: `pip install .` needs a C compiler, no more."""
 
 import os
 import subprocess
@@ -49,7 +49,7 @@ class BinaryDistribution(Distribution):
 
 # Not console_scripts: the wrapper that pip 23 writes imports re, 8 ms of each start.
 setup(
-    scripts=["bin/kist", "bin/kist-oci-python", "launcher/kist-oci"],
+    scripts=["bin/kist-python", "bin/kist-oci-python", "launcher/kist", "launcher/kist-oci"],
     cmdclass={"build_py": BuildLauncher, "build_scripts": CopyPrograms, "bdist_wheel": PlatformWheel},
     distclass=BinaryDistribution,
 )

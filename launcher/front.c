@@ -195,33 +195,9 @@ static int take(char **words, char **environment) {
     return delete(&container, &call);
 }
 
-/* Become Python: the script beside this program, by the interpreter that its installer wrote into it. Nothing of the
- * environment is believed, and without `site` it is there in half the time: the script finds kist by itself. */
-static void hand_over(ulong argc, char **argv, char **environment) {
-    static char script[4096], first[512], *words[1024];
-    static const char suffix[] = "-python";
-    char *python;
-    long n = sys(readlinkat, AT_FDCWD, "/proc/self/exe", script, sizeof script - sizeof suffix);
-    if (n <= 0 || n == sizeof script - sizeof suffix) return;
-    memcpy(script + n, suffix, sizeof suffix);
-    int fd = (int)open_at(AT_FDCWD, script, O_RDONLY, 0);
-    long size = fd < 0 ? fd : sys(read, fd, first, sizeof first);
-    shut(fd);
-    if (size > 0 && argc < 1000 && read_interpreter(first, (ulong)size, &python)) {
-        char *begin[] = {python, "-I", "-S", script};
-        memcpy(words, begin, sizeof begin);
-        for (ulong i = 1; i < argc; i++) words[3 + i] = argv[i];
-        sys(execve, python, words, environment);
-    }
-    sys(execve, script, argv, environment);
-}
-
 __attribute__((noreturn, used)) void start(ulong *stack) {
     ulong argc = *stack;
     char **argv = (char **)(stack + 1), **environment = argv + argc + 1;
-    static const char failed[] = "kist-oci: its Python part, kist-oci-python beside it, cannot be started; install kist again\n";
     if (argc > 1 && take(argv + 1, environment)) sys(exit_group, 0);
     hand_over(argc, argv, environment);
-    sys(write, 2, failed, sizeof failed - 1);
-    for (;;) sys(exit_group, 1);
 }

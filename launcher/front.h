@@ -24,4 +24,6 @@ int read_pid(const char *text, ulong size);                    /* of state.json 
 int read_start(const char *text, ulong size, ulong *ticks);    /* of /proc/PID/stat; 0 for a zombie, too */
 int read_signal(const char *word);                             /* -1: none */
 int read_interpreter(char *text, ulong size, char **path);     /* of a script; cuts the text after it */
+
+__attribute__((noreturn)) void hand_over(ulong argc, char **argv, char **environment);
 #endif

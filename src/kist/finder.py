@@ -32,7 +32,7 @@ ENTRIES = {
     "kist": (
         "kist.faces.cli.__main__", "kist.faces.cli.run", "kist.engine.run", "kist.faces.cli.with_image",
         "kist.plan._table", "_json", "kist.plan.seccomp_default", "kist.plan.sysctl", "kist.store.images",
-        "kist.faces.cli.exec_", "kist.engine.execute",
+        "kist.engine.create", "kist.engine.start", "kist.faces.cli.exec_", "kist.engine.execute",
     ),
 }  # fmt: skip
 _INDEX_BYTES = 16384

@@ -282,7 +282,7 @@ class Containers:
 
     def find(self, text: str) -> Container:
         """By name, id, or the beginning of an id that only one has. Raises NotFound with the nearest name, Conflict."""
-        id = self._named(text) if text and "/" not in text else None
+        id = (self._named(text) or text) if text and "/" not in text and text[0] != "." else None
         if id and (found := self._get(id)):
             return found
         everyone = list(self.all())

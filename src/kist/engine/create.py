@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from kist.plan.request import RunRequest
 
 
-def create(request: RunRequest, containers: Containers) -> Container:
-    """Keep a container. The image is not pulled here.
+def create(request: RunRequest, containers: Containers, *, starts: bool = False) -> Container:
+    """Keep a container. The image is not pulled here. `starts`: it is started right away, which checks the same.
 
     Raises what `start` would raise before its first step: a container that this host can't run is not made. Conflict
     for a name that is taken.
@@ -39,7 +39,8 @@ def create(request: RunRequest, containers: Containers) -> Container:
         if needs_volumes(source.request) or source.request.image_volumes:
             source.settle(containers, kept=True)
         try:
-            check(source, facts, id)
+            if not starts:
+                check(source, facts, id)
             config = Config(id, request.name, time.time_ns(), replace(source.request, pull="never"), source.image)
             container = containers.add(config)
         except BaseException:

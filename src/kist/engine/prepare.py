@@ -241,7 +241,7 @@ def setting_for(
         overlay="overlay" not in without,
         device_filter="devices" not in without,
         can_pause=attached,
-        all_hierarchies=kept is not None,
+        updatable=kept is not None,
         allow_unenforced=request.allow_unenforced,
         clamp=True,
     )

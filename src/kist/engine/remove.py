@@ -26,7 +26,7 @@ def remove(containers: Containers, container: Container, *, force: bool = False,
         elif container.states.is_locked(container.id):
             raise Conflict(f"{container.name} was just started", next="kist rm -f", code="running")
         containers.states.prepare()
-        containers.states.sweep()  # what its supervisor left, if that was killed
+        containers.states.sweep(container.id)  # what its supervisor left, if that was killed
         note_end(container)
         note(container, "destroy")
         containers.remove(container)

@@ -50,7 +50,7 @@ def launch(making: Making) -> None:
     """Hand it over to a launcher, which goes on alone."""
     launcher = None
     try:
-        null, program = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), open_program()
+        null, program = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), open_program(making.states.any_supervisor())
         try:
             environment = {key: os.environ[key] for key in _ENVIRONMENT if key in os.environ}
             launcher = Launcher(making.compiled.plan, program, (null, null, null), making.kept_fds, detached=True,

@@ -13,7 +13,7 @@ import fcntl
 import os
 
 from kist.codec import decode_text, dumps
-from kist.errors import Conflict, InvalidInput, NotFound, Refused
+from kist.errors import Conflict, InvalidInput, KistError, NotFound, Refused
 from kist.plan.request import RunRequest
 from kist.value import Value
 
@@ -182,9 +182,19 @@ class StateDirectory:
         """The first process. Raises NotFound before there is one."""
         return _load(Running, f"{self.base}/{id}/state").pid
 
-    def sweep(self) -> None:
-        """Remove what killed runs left: their directories are not locked any more."""
-        for name in os.listdir(self.base):
+    def any_supervisor(self) -> int:
+        """Who looks after one of the containers that run; 0: nobody was found. It may be gone by now."""
+        for id in self.ids()[:4]:
+            try:
+                with open(f"/proc/{self.pid(id)}/status", encoding="ascii", errors="replace") as file:
+                    return next(int(line.split()[1]) for line in file if line.startswith("PPid:"))
+            except (OSError, KistError):
+                continue
+        return 0
+
+    def sweep(self, id: str = "") -> None:
+        """Remove what killed runs left, or one: their directories are not locked any more."""
+        for name in [id] if id else os.listdir(self.base):
             path = f"{self.base}/{name}"
             if name.startswith(_NAME) and not self.named(name.removeprefix(_NAME)):
                 self._forget(path)

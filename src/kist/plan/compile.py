@@ -122,6 +122,8 @@ class Compiler:
         always = ["memory", "pids", "cpuacct"]  # wait(2) does not count those that the kernel ends with PID 1
         if setting.can_pause or not self.b.makes(f.CLONE_NEWPID):
             always.append("freezer")
+        if setting.updatable:
+            always += ["cpu", "cpuset", "blkio"]
         if setting.all_hierarchies:
             always = [name for name, place in self.facts.cgroup.v1.items() if place.writable]
         return plan_cgroup(

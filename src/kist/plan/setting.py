@@ -124,7 +124,8 @@ class Setting(Value):
     device_filter: bool = True
     default_devices: bool = False  # device rules end with those that every container needs, as in runc and crun
     can_pause: bool = True  # a freezer for Ctrl-Z and `pause`
-    all_hierarchies: bool = False  # cgroup v1: a place in each, so that limits can be set later, too
+    updatable: bool = False  # cgroup v1: a place in each hierarchy that `kist update` writes to
+    all_hierarchies: bool = False  # cgroup v1: a place in each, so that any limit can be set later
     allow_unenforced: bool = False
     clamp: bool = False  # rlimits and capabilities beyond what this host can give: less, and a note; else an error
 

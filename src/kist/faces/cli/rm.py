@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
     names = parsed.arguments
     if force:
         names = tuple([name for name in names if _is_there(Containers(), name)])
-    return each(names, act)
+    return each(names, act, waits=True)
 
 
 def _is_there(containers: Containers, name: str) -> bool:

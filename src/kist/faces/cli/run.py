@@ -1,5 +1,7 @@
 """`kist run`."""
 
+import os
+
 from kist.errors import InvalidInput, KistError
 from kist.faces.cli.command import Command
 from kist.faces.cli.flags import RUN_GROUPS, RUN_NOTES
@@ -64,14 +66,16 @@ def _run_detached(request: RunRequest) -> int:
     if request.attach:
         raise InvalidInput("it contradicts --detach", path="--attach", next="write one or the other")
     containers = Containers()
-    container = create(request, containers)
+    container = create(request, containers, starts=True)
     try:
         start(containers, container)
     except KistError:
-        if request.rm:
+        if request.rm or not container.ended:  # this host can't run it: nothing was tried
             from kist.engine.remove import remove
 
             remove(containers, container)
+            if request.cidfile:
+                os.unlink(request.cidfile)
         raise
     print(container.id)
     return 0

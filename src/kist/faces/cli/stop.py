@@ -25,7 +25,7 @@ def main(argv: list[str]) -> int:
     from kist.engine.stop import stop
     from kist.faces.cli.each import each
 
-    return each(parsed.arguments, lambda _, container: stop(container, seconds, signal))
+    return each(parsed.arguments, lambda _, container: stop(container, seconds, signal), waits=True)
 
 
 def value(flag: Flag, text: str) -> int | None:
