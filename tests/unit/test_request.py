@@ -15,6 +15,7 @@ from kist.faces.cli.parse import HelpAsked, flags_of, parse
 from kist.faces.cli.request import Caller, read_text, run_request, this_process
 from kist.faces.cli.run import COMMAND
 from kist.plan.request import (
+    AllowRule,
     DeviceRate,
     DeviceRequest,
     DeviceRule,
@@ -170,8 +171,16 @@ def test_every_flag_reaches_its_field() -> None:
     )
     default = RunRequest(image="host")
     unset = {f for f in RunRequest.__fields__ if getattr(made, f) == getattr(default, f)}
-    assert unset == {"image", "rootfs", "command", "cpus", "image_volumes"}  # the rest were all set by a flag
+    assert unset == {
+        "image",
+        "rootfs",
+        "command",
+        "cpus",
+        "image_volumes",
+        "allow_net",
+    }  # the rest were all set by a flag
     assert request("--cpus", "1.5", "host").cpus == 1.5
+    assert request("--allow-net", "a.b:1", "host").allow_net == (AllowRule("a.b", first=1, last=1),)
 
 
 def test_every_flag_has_a_field_and_every_field_a_flag() -> None:
