@@ -130,7 +130,7 @@ class Follower:
         from kist.kernel.inotify import watch
 
         _allow_many_files()
-        sys.setswitchinterval(0.0002)  # who opens files must not wait 5 ms for who reads them: small ones are gone by then
+        sys.setswitchinterval(0.0002)  # who opens files must not wait 5 ms for who reads them
         self._files, self._lock, self._on_news = files, lock, on_news
         self._news = watch(directory)
         self._heard, self._say = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
