@@ -56,6 +56,7 @@ def refused(*args: str, status: int = 125, **kwargs) -> str:
         (["--security-opt", "apparmor=x", "host", "true"], "apparmor"),
         (["--sysctl", "kernel.hostname=x", "host", "true"], "kernel.hostname"),
         (["--sysctl", "kernel.panic=1", "host", "true"], "kernel.panic"),
+        (["--domainname", "a", "--sysctl", "kernel.domainname=b", "host", "true"], "conflicts with the domainname"),
         (["--sysctl", "net.ipv4.ip_forward=1", "--network", "host", "host", "true"], "would change the host"),
         (["--ulimit", "nofile=2:1", "host", "true"], "nofile"),
         (["--device", "/dev/no-such", "host", "true"], "/dev/no-such"),

@@ -60,7 +60,9 @@ class _State(Value):
 def check_id(id: str) -> str:
     """Raises InvalidInput for what is no container id: letters, digits and _ + - . and not . or .."""
     if not id or not _ID.issuperset(id) or id in (".", "..") or len(id) > 1024:
-        raise InvalidInput(f"invalid container ID format: {id!r}", next="letters, digits and _ + - .", code="bad-id")
+        wrong = next((f": invalid character `{char}` in the ID" for char in id if char not in _ID), "")
+        what = f"invalid container ID format: {id!r}{wrong}"
+        raise InvalidInput(what, next="letters, digits and _ + - .", code="bad-id")
     return id
 
 
