@@ -110,6 +110,7 @@ long null_stdio(void);
 void say_started(struct state *s);
 long send_fd(int socket, int fd);
 long receive_fd(struct state *s);
+long take_fd(int socket); /* the same from any socket */
 long hear(struct state *s, uint *words, uint count); /* from peer; a failure told is returned as ours */
 void tell(struct state *s, const uint *words, uint count);
 __attribute__((noreturn)) void fail(struct state *s, long error);

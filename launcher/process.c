@@ -35,6 +35,14 @@ static long heard_from(struct state *s, const struct failure *heard, long n) {
     return n ? n : -ECHILD;
 }
 
+long take_fd(int socket) {
+    uint word;
+    struct control control = {0, 0, 0, {-1}, 0};
+    long r = receive(socket, &word, sizeof word, &control);
+    if (r < 0) return r;
+    return control.type == 1 && control.length >= 20 ? control.fd : -ECHILD;
+}
+
 long receive_fd(struct state *s) {
     struct failure heard;
     struct control control = {0, 0, 0, {-1}, 0};

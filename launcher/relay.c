@@ -19,6 +19,7 @@
 #define DENIAL_NS 50000000UL /* and then one each */
 #define EPOLL_ET 0x80000000u
 #define GROUP 1
+#define MOST_PORTS 256
 #ifdef __x86_64__
 #define ARCHITECTURE AUDIT_ARCH_X86_64
 #else
@@ -45,7 +46,7 @@ struct connection {
     ulong deadline;
 };
 
-struct policy policy;
+struct policy policy; /* without a rule everything is let through */
 ulong now;
 static struct connection connections[MOST_CONNECTIONS];
 static struct {
@@ -54,6 +55,11 @@ static struct {
     ulong log_bytes, log_size, said_until, unsaid;
 } r = {.epoll = -1};
 static struct { int control, pidfd, pid; } child = {-1, -1, 0}; /* in the supervisor */
+
+/* Published: connections to `listener`, outside, go to the port of the container's own address. */
+static struct { int listener; uint target; } ports[MOST_PORTS];
+static uint port_count;
+static int inner; /* who opens sockets inside: see serve_sockets */
 
 static unsigned short swapped(uint n) { return (unsigned short)((n & 255) << 8 | (n >> 8 & 255)); }
 
@@ -181,6 +187,8 @@ static void read_endpoint(const struct endpoint *e, struct address *a, uint *por
     }
 }
 
+static void listen_to_all(int begin);
+
 static void reset(int fd) {
     struct { int on, seconds; } linger = {1, 0};
     if (fd < 0) return;
@@ -195,10 +203,7 @@ static void end(struct connection *c, int in_peace) {
     if (c->name) c->name->users--;
     c->does = FREE;
     r.used--;
-    if (r.full) {
-        r.full = 0;
-        watch(r.listener, LISTENER, 0, POLLIN);
-    }
+    if (r.full) listen_to_all(1);
 }
 
 /* Whether it is an address of this host: then the way there begins at itself. */
@@ -245,7 +250,7 @@ static void connect_next(struct connection *c) {
     while (c->next < count) {
         const struct address *a = c->name ? &c->name->addresses[c->next] : &c->to;
         c->next++;
-        int own = is_own(a);
+        int own = policy.count && is_own(a);
         if (c->name && !allows_address(&policy, a, c->port, own) && (own || special_prefix(a) >= 0)) {
             denied("tcp", a, c->port, c->name->text, own ? "the name leads to this host" : "the name leads to a private address", "");
             continue;
@@ -296,6 +301,10 @@ static void listen_first(struct connection *c) {
     end(c, 0);
 }
 
+static int is_loopback(const struct address *a) {
+    return special_prefix(a) == 104 && a->bytes[12] == 127;
+}
+
 static void admit(struct connection *c) {
     struct endpoint e;
     uint size = sizeof e;
@@ -308,9 +317,9 @@ static void admit(struct connection *c) {
         return;
     }
     read_endpoint(&e, &c->to, &c->port);
-    struct name *name = known_as(&c->to);
+    struct name *name = policy.count ? known_as(&c->to) : 0;
     if (!name) {
-        if (allows_address(&policy, &c->to, c->port, 0)) {
+        if (policy.count ? allows_address(&policy, &c->to, c->port, 0) : !is_loopback(&c->to)) {
             find_way(c);
             return;
         }
@@ -336,17 +345,43 @@ static void admit(struct connection *c) {
     listen_first(c);
 }
 
-static void take_connections(void) {
+/* From outside to a published port. */
+static void bring_in(struct connection *c, uint target) {
+    int on = 1;
+    long fd = sys(sendto, inner, &target, sizeof target, MSG_NOSIGNAL, 0, 0);
+    if (fd >= 0) fd = take_fd(inner);
+    if (fd < 0) {
+        end(c, 0);
+        return;
+    }
+    c->server = (int)fd;
+    c->next = 1;
+    c->does = CONNECTS;
+    c->deadline = now + CONNECT_NS;
+    sys(setsockopt, c->server, IPPROTO_TCP, 1 /* TCP_NODELAY */, &on, sizeof on);
+    if (watch(c->server, SERVER, (uint)(c - connections), POLLIN | POLLOUT | EPOLL_ET) < 0) end(c, 0);
+}
+
+static void listen_to_all(int begin) {
+    r.full = !begin;
+    if (begin) watch(r.listener, LISTENER, 0, POLLIN);
+    else sys(epoll_ctl, r.epoll, 2 /* EPOLL_CTL_DEL */, r.listener, 0);
+    for (uint i = 0; i < port_count; i++)
+        if (begin) watch(ports[i].listener, PORT, i, POLLIN);
+        else sys(epoll_ctl, r.epoll, 2, ports[i].listener, 0);
+}
+
+/* `port`: which published one; -1: those that the container makes. */
+static void take_connections(int port) {
     for (;;) {
         uint i = 0;
         while (i < r.most && connections[i].does != FREE) i++;
         if (i == r.most) {
-            r.full = 1;
-            sys(epoll_ctl, r.epoll, 2 /* EPOLL_CTL_DEL */, r.listener, 0);
+            listen_to_all(0);
             return;
         }
         struct connection *c = &connections[i];
-        int fd = (int)sys(accept4, r.listener, 0, 0, SOCK_FLAGS), on = 1;
+        int fd = (int)sys(accept4, port < 0 ? r.listener : ports[port].listener, 0, 0, SOCK_FLAGS), on = 1;
         if (fd < 0) return;
         memset(c, 0, sizeof *c);
         c->client = fd;
@@ -356,7 +391,8 @@ static void take_connections(void) {
         r.used++;
         sys(setsockopt, fd, IPPROTO_TCP, 1 /* TCP_NODELAY */, &on, sizeof on);
         if (watch(fd, CLIENT, i, POLLIN | POLLOUT | EPOLL_ET) < 0) end(c, 0);
-        else admit(c);
+        else if (port < 0) admit(c);
+        else bring_in(c, ports[port].target);
     }
 }
 
@@ -465,10 +501,10 @@ __attribute__((noreturn)) static void run(void) {
             uint index = events[i].index;
             switch ((enum watched)events[i].what) {
             case CONTROL: /* it is over: what is left to be said is said */
-                take_questions();
-                take_dropped();
+                if (policy.count) take_questions(), take_dropped();
                 leave(0);
-            case LISTENER: take_connections(); break;
+            case LISTENER: take_connections(-1); break;
+            case PORT: take_connections((int)index); break;
             case QUESTIONS: take_questions(); break;
             case DROPPED: take_dropped(); break;
             case LOOKUP: take_reply(index); break;
@@ -491,7 +527,7 @@ static long confine(void) {
         ALLOW(epoll_pwait), ALLOW(splice), ALLOW(recvfrom), ALLOW(sendto), ALLOW(read), ALLOW(write), ALLOW(close),
         ALLOW(clock_gettime), ALLOW(epoll_ctl), ALLOW(accept4), ALLOW(connect), ALLOW(getsockopt), ALLOW(setsockopt),
         ALLOW(getsockname), ALLOW(getpeername), ALLOW(shutdown), ALLOW(pipe2), ALLOW(getrandom), ALLOW(pread64),
-        ALLOW(ftruncate), ALLOW(exit_group), ALLOW(restart_syscall),
+        ALLOW(ftruncate), ALLOW(sendmsg), ALLOW(recvmsg), ALLOW(exit_group), ALLOW(restart_syscall),
         {BPF_JMP | BPF_JEQ | BPF_K, 1, 0, __NR_socket},
         {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_KILL_PROCESS},
         {BPF_LD | BPF_W | BPF_ABS, 0, 0, 16},
@@ -522,20 +558,33 @@ static long confine(void) {
     return n;
 }
 
-enum { GIVEN_LISTENER, GIVEN_QUESTIONS, GIVEN_DROPPED, GIVEN };
+enum { GIVEN_LISTENER, GIVEN_QUESTIONS, GIVEN_DROPPED, GIVEN, LOG = GIVEN, OURS, INNER, FDS };
 
-/* `fds`: those of GIVEN, the log, and the supervisor's. They become the lowest above 2, and all others go. */
-static long settle_in(const int *fds, char **servers, long count) {
-    struct rlimit64 files;
-    int high[GIVEN + 2];
+/* `fds`, with those of published ports behind them, become the lowest above 2, and all others go. */
+static void keep_only(int *fds, uint count) {
     null_stdio();
-    for (int i = 0; i < GIVEN + 2; i++) high[i] = (int)sys(fcntl, fds[i], 0 /* F_DUPFD */, 3 + GIVEN + 2);
-    for (int i = 0; i < GIVEN + 2; i++) sys(dup3, high[i], 3 + i, O_CLOEXEC);
-    sys(close_range, 3 + GIVEN + 2, ~0U, 0);
+    for (uint i = 0; i < count; i++)
+        if (fds[i] >= 0) fds[i] = (int)sys(fcntl, fds[i], 0 /* F_DUPFD */, 3 + count);
+    for (uint i = 0; i < count; i++)
+        if (fds[i] < 0 || sys(dup3, fds[i], 3 + i, O_CLOEXEC) < 0) sys(close, 3 + i);
+    sys(close_range, 3 + count, ~0U, 0);
+}
+
+static long settle_in(const int *given, char **servers, long count) {
+    struct rlimit64 files;
+    static int fds[FDS + MOST_PORTS];
+    memcpy(fds, given, FDS * sizeof *fds);
+    for (uint i = 0; i < port_count; i++) fds[FDS + i] = ports[i].listener;
+    keep_only(fds, FDS + port_count);
+    for (uint i = 0; i < port_count; i++) {
+        ports[i].listener = (int)(3 + FDS + i);
+        sys(fcntl, ports[i].listener, F_SETFL, O_NONBLOCK);
+    }
     r.listener = 3 + GIVEN_LISTENER;
     r.dropped = 3 + GIVEN_DROPPED;
-    r.log = 3 + GIVEN;
-    r.control = r.log + 1;
+    r.log = 3 + LOG;
+    r.control = 3 + OURS;
+    inner = 3 + INNER;
     if (sys(prlimit64, 0, 7 /* RLIMIT_NOFILE */, 0, &files) == 0) {
         files.soft = files.hard;
         sys(prlimit64, 0, 7, &files, 0);
@@ -545,55 +594,128 @@ static long settle_in(const int *fds, char **servers, long count) {
     r.epoll = (int)sys(epoll_create1, 02000000);
     if (r.epoll < 0) return r.epoll;
     now = now_ns();
-    long n = lookups_begin(3 + GIVEN_QUESTIONS, servers, count);
+    long n = policy.count ? lookups_begin(3 + GIVEN_QUESTIONS, servers, count) : 0;
     if (n == 0) n = watch(r.control, CONTROL, 0, POLLIN);
-    if (n == 0) n = watch(r.listener, LISTENER, 0, POLLIN);
-    if (n == 0) n = watch(r.dropped, DROPPED, 0, POLLIN);
+    if (n == 0) listen_to_all(1);
+    if (n == 0 && policy.count) n = watch(r.dropped, DROPPED, 0, POLLIN);
     return n < 0 ? n : confine();
+}
+
+static long open_log(const struct relay_start *a) {
+    struct statx st;
+    int fd = (int)sys(openat, AT_FDCWD, a->log.s, O_RDWR | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0) return fd;
+    memset(&st, 0, sizeof st);
+    sys(statx, fd, "", AT_EMPTY_PATH, STATX_SIZE, &st);
+    r.log_size = st.stx_size;
+    r.log_bytes = a->log_bytes.n;
+    return fd;
+}
+
+/* A process in the container's network namespace but not among its processes: whoever asks it for a port gets a socket
+ * that is being connected to it. */
+__attribute__((noreturn)) static void serve_sockets(int *fds) {
+    enum { ASKED, USER, NET };
+    uint port;
+    keep_only(fds, 3);
+    long n = sys(setns, 3 + USER, CLONE_NEWUSER);
+    if (n == 0 || n == -EINVAL /* it is ours */) n = sys(setns, 3 + NET, CLONE_NEWNET);
+    if (n < 0 || confine() < 0) leave(1);
+    while (sys(recvfrom, 3 + ASKED, &port, sizeof port, 0, 0, 0) == sizeof port) {
+        struct endpoint to = {AF_INET, swapped(port), {198, 18, 0, 1}};
+        int fd = (int)sys(socket, AF_INET, SOCK_STREAM | SOCK_FLAGS, 0);
+        n = fd < 0 ? fd : sys(connect, fd, &to, 16);
+        if (n == 0 || n == -EINPROGRESS) n = send_fd(3 + ASKED, fd);
+        else n = sys(sendto, 3 + ASKED, &port, sizeof port, MSG_NOSIGNAL, 0, 0);
+        shut(fd);
+        if (n < 0) break;
+    }
+    leave(0);
+}
+
+static long fork_off(int *pidfd) {
+    struct clone_args args;
+    memset(&args, 0, sizeof args);
+    args.flags = CLONE_PIDFD;
+    args.pidfd = (ulong)pidfd;
+    args.exit_signal = SIGCHLD;
+    long n = sys(clone3, &args, sizeof args);
+    if (n == 0) sys(prctl, PR_SET_NAME, "kist net", 0, 0, 0);
+    return n;
+}
+
+/* The other end of what serves sockets. It ends with the relay, who alone has that. */
+static long start_inner(struct state *s) {
+    int pair[2], fds[3], pidfd = -1;
+    long n = sys(socketpair, 1 /* AF_UNIX */, 5 | 02000000, 0, pair);
+    if (n < 0) return n;
+    fds[0] = pair[1];
+    for (int i = 1; i < 3; i++) {
+        n = receive_fd(s);
+        if (n < 0) return n;
+        fds[i] = (int)n;
+    }
+    n = fork_off(&pidfd);
+    if (n == 0) serve_sockets(fds);
+    for (int i = 0; i < 3; i++) shut(fds[i]);
+    shut(pidfd);
+    return n < 0 ? n : pair[0];
+}
+
+static long read_ports(const struct argument *list) {
+    static char *texts[MOST_PORTS + 1];
+    long count = list_strings(list, texts, MOST_PORTS);
+    for (long i = 0; i < count; i++) {
+        uint numbers[2] = {0, 0}, which = 0;
+        for (const char *c = texts[i]; *c; c++) {
+            if (*c == ' ' && !which) which = 1;
+            else if (*c >= '0' && *c <= '9') numbers[which] = numbers[which] * 10 + (uint)(*c - '0');
+            else return -EINVAL;
+        }
+        ports[i].listener = (int)numbers[0];
+        ports[i].target = numbers[1];
+    }
+    port_count = count < 0 ? 0 : (uint)count;
+    return count;
 }
 
 long relay_start(struct state *s, const struct step *step) {
     ARGUMENTS(relay_start);
     static char *rules[MAX_RULES], *servers[8];
-    struct clone_args args;
-    struct statx st;
-    int fds[GIVEN + 2], pair[2];
-    for (int i = 0; i < GIVEN; i++) {
-        long fd = receive_fd(s);
-        if (fd < 0) return fd;
-        fds[i] = (int)fd;
-    }
+    int fds[FDS], pair[2];
+    for (int i = 0; i < FDS; i++) fds[i] = -1;
     s->argument = 2;
     long n = list_strings(&a->rules, rules, MAX_RULES);
     if (n >= 0) n = read_rules(&policy, rules, (ulong)n);
     if (n < 0) return n;
-    long count = list_strings(&a->servers, servers, 7);
+    s->argument = 4;
+    n = read_ports(&a->ports);
+    if (n < 0) return n;
     s->argument = 0;
-    fds[GIVEN] = (int)sys(openat, AT_FDCWD, a->log.s, O_RDWR | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (fds[GIVEN] < 0) return fds[GIVEN];
-    memset(&st, 0, sizeof st);
-    sys(statx, fds[GIVEN], "", AT_EMPTY_PATH, STATX_SIZE, &st);
-    r.log_size = st.stx_size;
-    r.log_bytes = a->log_bytes.n;
+    for (int i = 0; i < (policy.count ? GIVEN : 1); i++) {
+        n = receive_fd(s);
+        if (n < 0) return n;
+        fds[i] = (int)n;
+        if (i == GIVEN_LISTENER && port_count) fds[INNER] = (int)(n = start_inner(s));
+        if (n < 0) return n;
+    }
+    if (n >= 0 && policy.count) fds[LOG] = (int)(n = open_log(a));
+    if (n < 0) return n;
+    long count = list_strings(&a->servers, servers, 7);
     n = sys(socketpair, 1 /* AF_UNIX */, 5 | 02000000, 0, pair);
     if (n < 0) return n;
-    fds[GIVEN + 1] = pair[1];
-    memset(&args, 0, sizeof args);
-    args.flags = CLONE_PIDFD;
-    args.pidfd = (ulong)&child.pidfd;
-    args.exit_signal = SIGCHLD;
-    n = sys(clone3, &args, sizeof args);
+    fds[OURS] = pair[1];
+    n = fork_off(&child.pidfd);
     if (n == 0) {
-        sys(prctl, PR_SET_NAME, "kist net", 0, 0, 0);
         int ready = (int)settle_in(fds, servers, count);
-        sys(write, r.control ? r.control : pair[1], &ready, sizeof ready);
+        sys(write, 3 + OURS, &ready, sizeof ready);
         if (ready < 0) leave(1);
         run();
     }
     child.pid = (int)n;
     child.control = pair[0];
-    shut(pair[1]);
-    for (int i = 0; i <= GIVEN; i++) shut(fds[i]);
+    for (int i = 0; i < FDS; i++) shut(fds[i]);
+    for (uint i = 0; i < port_count; i++) shut(ports[i].listener);
     int ready = -ECHILD;
     if (n > 0) {
         sys(read, child.control, &ready, sizeof ready);
@@ -659,21 +781,33 @@ static long hear_dropped(void) {
     return fd;
 }
 
+static long send_namespaces(struct state *s) {
+    static const char *const paths[] = {"/proc/thread-self/ns/user", "/proc/thread-self/ns/net"};
+    long n = 0;
+    for (int i = 0; i < 2 && n == 0; i++) {
+        int fd = (int)open_at(AT_FDCWD, paths[i], O_RDONLY, 0);
+        n = fd < 0 ? fd : send_fd(s->peer, fd);
+        shut(fd);
+    }
+    return n;
+}
+
 long relay_listen(struct state *s, const struct step *step) {
     ARGUMENTS(relay_listen);
     struct endpoint any = {AF_INET6, swapped((uint)a->port.n), {0}}, server = {AF_INET, swapped((uint)a->name_port.n), {127, 0, 0, 11}};
     long fds[GIVEN];
-    fds[GIVEN_LISTENER] = listen_inside(AF_INET6, SOCK_STREAM, &any);
-    if (fds[GIVEN_LISTENER] < 0) {
+    fds[0] = listen_inside(AF_INET6, SOCK_STREAM, &any);
+    if (fds[0] < 0) {
         any.family = AF_INET; /* a host without IPv6 */
-        fds[GIVEN_LISTENER] = listen_inside(AF_INET, SOCK_STREAM, &any);
+        fds[0] = listen_inside(AF_INET, SOCK_STREAM, &any);
     }
-    fds[GIVEN_QUESTIONS] = listen_inside(AF_INET, SOCK_DGRAM, &server);
-    fds[GIVEN_DROPPED] = hear_dropped();
+    fds[1] = listen_inside(AF_INET, SOCK_DGRAM, &server);
+    fds[2] = a->tells.n ? hear_dropped() : listen_inside(AF_INET, SOCK_STREAM, &server);
     long n = 0;
     for (int i = 0; i < GIVEN; i++) {
         if (n == 0 && fds[i] < 0) n = fds[i];
         if (n == 0) n = send_fd(s->peer, (int)fds[i]);
+        if (i == 0 && n == 0 && a->namespaces.n) n = send_namespaces(s);
         if (fds[i] >= 0) shut((int)fds[i]);
     }
     return n;

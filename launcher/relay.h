@@ -30,7 +30,7 @@ struct name {
     ulong deadline;
 };
 
-enum watched { CONTROL, LISTENER, QUESTIONS, DROPPED, LOOKUP, CLIENT, SERVER };
+enum watched { CONTROL, LISTENER, PORT, QUESTIONS, DROPPED, LOOKUP, CLIENT, SERVER };
 
 extern struct policy policy;
 extern ulong now;           /* of this round */

@@ -97,10 +97,10 @@ long name_server(struct state *s, const struct step *step) {
     for (long i = 0; i < n && r.server_count < MOST_SERVERS; i++)
         if (read_server(servers[i], &r.servers[r.server_count]) == 0) r.server_count++;
     r.names = (struct names){a->names.s, a->networks.s, a->run.s};
-    n = listen_there(namespace, SOCK_DGRAM, (uint)a->port.n);
+    n = a->namespace.n ? listen_there(namespace, SOCK_DGRAM, (uint)a->port.n) : receive_fd(s);
     if (n < 0) return n;
     r.datagrams = (int)n;
-    n = listen_there(namespace, SOCK_STREAM, (uint)a->port.n);
+    n = a->namespace.n ? listen_there(namespace, SOCK_STREAM, (uint)a->port.n) : receive_fd(s);
     if (n < 0) return n;
     r.listener = (int)n;
     for (uint i = 0; i < MOST_PENDING; i++) r.pending[i].fd = -1;

@@ -60,5 +60,5 @@ def check(source: Source, facts: HostFacts, id: str) -> None:
 
     request = source.request
     stdio = own_stdio(request, detached=True) if request.tty else Stdio(stdin="null")
-    cables = cables_of(request, facts, id)
+    cables = () if source.relayed else cables_of(request, facts, id)
     Prepared(request, facts, setting_for(request, id, source, stdio, (), attached=True, cables=cables), source)

@@ -40,7 +40,7 @@ def explain(
         stdin = "pass" if request.interactive else "null"
         stdio = own_stdio(request, detached=True) if kept else Stdio(stdin=stdin)
         removals = (path, f"{path}/record", f"{path}/scratch")
-        cables = cables_of(request, facts, id)
+        cables = () if source.relayed else cables_of(request, facts, id)
         setting = setting_for(request, id, source, stdio, removals, attached=True, cables=cables, kept=kept)
         plan = Prepared(request, facts, setting, source).compiled.plan
     finally:

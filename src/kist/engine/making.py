@@ -77,9 +77,10 @@ class Making:
         names = ("attach", "health") if kept else ("net",) if request.allow_net else ()
         removals = (path, f"{path}/record", f"{path}/scratch", *[f"{path}/{name}" for name in names])
         removals += (self._name,) if self._name else ()
-        cables, networks = (self.attachment.cables, self.attachment.networks) if self.attachment else ((), ())
+        a = self.attachment
+        cables, networks, ports = (a.cables, a.networks, a.relayed) if a else ((), (), ())
         setting = setting_for(request, self.id, self.source, stdio, removals, attached=attached, cables=cables,
-                              kept=kept)  # fmt: skip
+                              kept=kept, ports=ports)  # fmt: skip
         self.prepared = Prepared(request, facts, setting, self.source, self.joined.paths if self.joined else {})
         self.compiled = self.prepared.compiled
         if self.compiled.cgroup_leaf:
@@ -88,12 +89,16 @@ class Making:
             enter(self.compiled.cgroup_leaf)
         self.state.publish(Record(
             id=self.id, name=kept.name if kept else request.name, created_ns=_now_ns(), networks=networks,
-            cgroups=self.compiled.cgroup_paths, freezer=self.compiled.freezer,
+            cgroups=self.compiled.cgroup_paths, freezer=self.compiled.freezer, ports=a.ports if a else (),
             namespaces=self.compiled.namespaces, request=None if kept else request,
         ))  # fmt: skip
 
     def _attach(self, request: RunRequest, facts: HostFacts) -> None:
-        if request.in_networks:
+        if self.source.relayed:
+            from kist.network.publish import relay_ports
+
+            self.attachment = relay_ports(request, ipv6=facts.ipv6)
+        elif request.in_networks:
             from kist.network.attach import attach
             from kist.value import replace
 
@@ -134,7 +139,7 @@ class Making:
             self.joined.close()
         if self.attachment:
             self.attachment.close()
-            if remove:
+            if remove and not self.source.relayed:
                 from kist.network.attach import bury
 
                 bury(self.states)

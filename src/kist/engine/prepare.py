@@ -37,6 +37,12 @@ def scratch_for(request: RunRequest, facts: HostFacts, own: str) -> str:
     return own
 
 
+def relayed(request: RunRequest, facts: HostFacts) -> bool:
+    """Who may plug no cable into a bridge of the host gets a relay in place of the default network."""
+    ordinary = "CAP_NET_ADMIN" not in facts.capabilities or facts.in_user_namespace
+    return ordinary and request.in_networks == ("bridge",)
+
+
 class Source:
     """Where the root file system comes from. `request` is what was asked for, with what the image adds to it."""
 
@@ -44,6 +50,7 @@ class Source:
         self._lease: ImageLease | None = None
         self._image = kept.image if kept else ""
         self._using: Lock | None = None  # of the volumes
+        self.relayed = relayed(request, facts)
         self.pretend = False  # it is only to be shown: volumes need not exist, and secrets stay secret
         self.request = request
         self.path = DEFAULT_PATH
@@ -199,7 +206,7 @@ class Prepared:
 
 def setting_for(
     request: RunRequest, id: str, source: Source, stdio: Stdio, removals: tuple[str, ...], *, attached: bool,
-    cables: tuple[Cable, ...] = (), kept: Keeping | None = None,
+    cables: tuple[Cable, ...] = (), kept: Keeping | None = None, ports: tuple[tuple[int, int], ...] = (),
 ) -> Setting:  # fmt: skip
     """How `kist run` runs it, besides what the OCI config says. Raises Unsupported."""
     from kist.value import replace
@@ -218,13 +225,13 @@ def setting_for(
         files=replace(
             source.files,
             size_bytes=size,
-            files=(*source.files.files, *_network_files(request, name, cables)),
+            files=(*source.files.files, *_network_files(request, name, cables, source.relayed)),
             secrets=source.secrets(),
         ),
         bundle="/",
         cables=cables,
         names=_names(request, id, cables, removals),
-        egress=_egress(request, kept.directory if kept else removals[0] if removals else ""),
+        egress=_egress(source, request, id, removals[0] if removals else "", kept, ports),
         stdio=stdio,
         attend=kept.attend if kept else None,
         removals=removals,
@@ -248,7 +255,7 @@ def setting_for(
 
 
 def _network_files(
-    request: RunRequest, name: str, cables: tuple[Cable, ...]
+    request: RunRequest, name: str, cables: tuple[Cable, ...], relayed: bool
 ) -> tuple[tuple[str, bytes], ...]:  # fmt: skip
     files = []
     if request.uts != "host" and not request.network.startswith("container:"):
@@ -271,11 +278,11 @@ def _network_files(
         lines = ["nameserver 127.0.0.11", *asked]
     elif not lines and request.network == "host":
         lines = _lines_of("/etc/resolv.conf")
-    elif cables:
+    elif cables or relayed:
         from kist.network.resolver import own_server, resolver_lines
 
         lines = resolver_lines(lines, _lines_of("/etc/resolv.conf"), _lines_of("/run/systemd/resolve/resolv.conf"))
-        lines = own_server(lines) if _answers_names(request) else lines
+        lines = own_server(lines) if relayed or _answers_names(request) else lines
     if lines:
         files.append(("/etc/resolv.conf", ("\n".join(lines) + "\n").encode()))
     return tuple(files)
@@ -297,15 +304,19 @@ def _names(request: RunRequest, id: str, cables: tuple[Cable, ...], removals: tu
     return place(run, id, servers(asked or _lines_of("/etc/resolv.conf")))
 
 
-def _egress(request: RunRequest, directory: str) -> Egress | None:
-    if not request.allow_net:
+def _egress(
+    source: Source, request: RunRequest, id: str, run: str, kept: Keeping | None, ports: tuple[tuple[int, int], ...]
+) -> Egress | None:  # fmt: skip
+    if not (request.allow_net or source.relayed):
         return None
     from kist.engine.denials import FILE
+    from kist.network.names import place
     from kist.network.resolver import servers
     from kist.plan.compile_egress import Egress
 
     asked = [f"nameserver {address}" for address in request.dns]
-    return Egress(request.allow_net, servers(asked or _lines_of("/etc/resolv.conf")), f"{directory}/{FILE}")
+    names = place(os.path.dirname(run), id, servers(asked or _lines_of("/etc/resolv.conf")))
+    return Egress(request.allow_net, f"{kept.directory if kept else run}/{FILE}", names, ports)
 
 
 def _lines_of(path: str) -> list[str]:

@@ -40,6 +40,7 @@ class Record(Value):
     labels: Mapping[str, str] = {}
     cgroups: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
+    ports: tuple[str, ...] = ()  # published by a relay: PROTOCOL ADDRESS PORT TARGET, the address in hexadecimal digits
     freezer: str = ""
     namespaces: int = 0  # clone flags of those that are its own
     request: RunRequest | None = None

@@ -19,6 +19,7 @@ from kist.value import Value, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Protocol
 
     from kist.plan.facts import HostFacts
@@ -32,12 +33,25 @@ if TYPE_CHECKING:
 
         def holds(self, id: str) -> bool: ...
 
+        def records(self) -> Iterable[Published]: ...
+
+    class Published(Protocol):
+        """engine.state.Record."""
+
+        @property
+        def id(self) -> str: ...
+        @property
+        def ports(self) -> tuple[str, ...]: ...
+
 
 class Attachment(Value):
-    """`notes`: what the user should know. `fds` are to be kept open for as long as the container lives."""
+    """`notes`: what the user should know. `fds` are to be kept open for as long as the container lives. Of a relay
+    `ports` are those it published, as engine.state.Record has them; `relayed`: their fds, and the container's ports."""
 
-    cables: tuple[Cable, ...]
-    networks: tuple[str, ...]
+    cables: tuple[Cable, ...] = ()
+    networks: tuple[str, ...] = ()
+    ports: tuple[str, ...] = ()
+    relayed: tuple[tuple[int, int], ...] = ()
     notes: tuple[str, ...] = ()
     fds: tuple[int, ...] = ()
 
@@ -77,8 +91,8 @@ def attach(states: States, request: RunRequest, facts: HostFacts, id: str, *, pr
     if "CAP_NET_ADMIN" not in facts.capabilities or facts.in_user_namespace:
         raise Refused(
             f"--network {request.network}: only root can plug a cable into the host's bridge so far",
-            why="this needs CAP_NET_ADMIN on the host; networks without root come later",
-            next="--network host or none, or run as root",
+            why="this needs CAP_NET_ADMIN on the host; without root there is only the network bridge, by a relay",
+            next="--network bridge, host or none, or run as root",
         )
     if "netns" in request.without:
         raise InvalidInput("without a network namespace there is nothing to connect", path="--without netns")

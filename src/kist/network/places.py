@@ -25,13 +25,19 @@ class Place(Value):
 
 
 def places(states: States) -> Mapping[str, Place]:
-    """By id. Who has no network of kist's is not in it; for an ordinary user nobody is."""
+    """By id. Who has no network of kist's is not in it."""
+    relayed = {record.id: Place(ports=tuple(map(_port, record.ports))) for record in states.records() if record.ports}
     if os.geteuid() != 0 or not os.path.exists(f"{states.base}/{DIRECTORY}/state.db"):
-        return {}
+        return relayed
     with database(states) as db:
         networks = {network.name: network for network in db.networks()}
         holders: dict[str, list[tuple[Holder, Network]]] = {}
         for holder in db.holders():
             if states.holds(holder.container) and holder.network in networks:
                 holders.setdefault(holder.container, []).append((holder, networks[holder.network]))
-        return {id: Place(tuple(found), tuple(db.ports_of(id))) for id, found in holders.items()}
+        return relayed | {id: Place(tuple(found), tuple(db.ports_of(id))) for id, found in holders.items()}
+
+
+def _port(words: str) -> Port:
+    protocol, address, port, target = words.split(" ")
+    return Port(protocol, bytes.fromhex(address), int(port), b"", int(target))

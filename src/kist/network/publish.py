@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from kist.network.attach import Attachment
     from kist.network.database import Database
     from kist.network.network import Network
     from kist.plan.request import Publish, RunRequest
@@ -43,6 +44,36 @@ def publish_ports(
     return tuple(ports), tuple(fd for fd in fds if fd >= 0)
 
 
+def relay_ports(request: RunRequest, *, ipv6: bool) -> Attachment:
+    """Without root: listeners of the host's, from which a relay leads into the container. Raises Conflict, Refused,
+    InvalidInput for what only a cable has."""
+    from kist.network.attach import Attachment
+
+    for flag, value in (("ip", request.ip), ("ip6", request.ip6), ("mac-address", request.mac_address),
+                        ("network-alias", request.network_alias)):  # fmt: skip
+        if value:
+            raise InvalidInput("an ordinary user's network has no addresses: it is a relay", path=f"--{flag}",
+                               next="run as root")  # fmt: skip
+    ports: list[Port] = []
+    fds: list[int] = []
+    try:
+        for one in _asked(request):
+            if one.protocol != "tcp":
+                raise Refused(f"--publish: the relay of an ordinary user takes tcp, not {one.protocol}",
+                              next="run as root", code="relay-tcp")  # fmt: skip
+            six = ipv6 and one.host_first and one.host_first == one.host_last  # else it would be another port
+            for target in (bytes(len(one.address or bytes(4))), *((bytes(16),) if six and not one.address else ())):
+                for port, fd in _publish(None, one, target, "", False):
+                    ports.append(port)
+                    fds.append(fd)
+    except BaseException:
+        close(fds)
+        raise
+    pairs = tuple([(fd, port.target_port) for fd, port in zip(fds, ports, strict=True)])
+    words = tuple([f"{p.protocol} {p.address.hex()} {p.port} {p.target_port}" for p in ports])
+    return Attachment(fds=tuple(fds), ports=words, relayed=pairs)
+
+
 def close(fds: list[int]) -> None:
     import os
 
@@ -65,7 +96,7 @@ def check_published(request: RunRequest) -> None:
         )  # fmt: skip
 
 
-def _publish(db: Database, one: Publish, target: bytes, id: str, pretend: bool) -> Iterator[tuple[Port, int]]:
+def _publish(db: Database | None, one: Publish, target: bytes, id: str, pretend: bool) -> Iterator[tuple[Port, int]]:
     address = one.address or bytes(len(target))
     for offset in range(one.last - one.first + 1):
         several = one.last > one.first
@@ -75,10 +106,10 @@ def _publish(db: Database, one: Publish, target: bytes, id: str, pretend: bool) 
         failed: Conflict | None = None
         for number in candidates:
             try:
-                fd, found = (-1, number or 49152) if pretend else _reserve(one.protocol, address, number)
+                fd, found = (-1, number or 49152) if pretend else _reserve(one.protocol, address, number, held=bool(db))
                 port = Port(one.protocol, address, found, target, one.first + offset)
                 try:
-                    if number or not pretend:
+                    if db and (number or not pretend):
                         db.hold_port(id, port)
                 except BaseException:
                     close([fd])
@@ -92,7 +123,8 @@ def _publish(db: Database, one: Publish, target: bytes, id: str, pretend: bool) 
             raise failed
 
 
-def _reserve(protocol: str, address: bytes, number: int) -> tuple[int, int]:
+def _reserve(protocol: str, address: bytes, number: int, *, held: bool) -> tuple[int, int]:
+    """`held`: nobody ever comes there."""
     from _socket import IPPROTO_IPV6, IPV6_V6ONLY, SO_REUSEADDR, SOL_SOCKET, socket
 
     if protocol == "sctp":
@@ -111,7 +143,7 @@ def _reserve(protocol: str, address: bytes, number: int) -> tuple[int, int]:
             made.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
         made.bind((address_text(address), number))
         if protocol == "tcp":
-            made.listen(0)
+            made.listen(0 if held else 128)
         return _keep(made.fileno()), made.getsockname()[1]
     except OSError as e:
         where = f"{endpoint(address, number)}/{protocol}"

@@ -16,12 +16,13 @@ from kist.plan.egress import MOST_RULES, encoded
 from kist.plan.firewall import NAME_PORT, TABLE, name_server, name_server_words
 from kist.plan.netlink import NETFILTER, ROUTE, batch
 from kist.plan.ports import PROTOCOLS
-from kist.plan.steps import Netlink, RelayListen, RelayStart
+from kist.plan.steps import Netlink, RelayListen, RelayStart, Resolve, Slots
 from kist.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from kist.plan.builder import Builder
+    from kist.plan.compile_cable import Names
     from kist.plan.request import AllowRule
 
 PORT = 61054
@@ -32,11 +33,12 @@ _LO = 1  # the number of the loopback interface
 
 
 class Egress(Value):
-    """`log`: a file of the host for what was denied. `servers`: addresses in hexadecimal digits."""
+    """Without rules everything is let through. `log`: a file of the host for what was denied. `names`: see Resolve."""
 
     rules: tuple[AllowRule, ...]
-    servers: tuple[str, ...]
     log: str
+    names: Names
+    ports: tuple[tuple[int, int], ...] = ()  # published: the fd of a listener, and the container's port
 
 
 def relay(b: Builder, egress: Egress) -> None:
@@ -62,9 +64,17 @@ def relay(b: Builder, egress: Egress) -> None:
     b.init("network", Netlink(ROUTE, batch(asked), tuple(commands)), "every address leads to itself: it has no cable")
     step = Netlink(NETFILTER, batch(_firewall()), _firewall_words())
     b.init("network", step, "TCP arrives at the relay, all else is dropped and told")
-    b.init("network", RelayListen(PORT, NAME_PORT), "where it arrives, and who answers names")
-    step2 = RelayStart(egress.log, LOG_BYTES, rules, egress.servers)
-    b.host("network", step2, "the only way out: it lets through what is on the list")
+    b.init(
+        "network",
+        RelayListen(PORT, NAME_PORT, int(bool(rules)), int(bool(egress.ports))),
+        "where it arrives, and who answers names",
+    )
+    names, ports = egress.names, tuple([f"{fd} {port}" for fd, port in egress.ports])
+    start = RelayStart(egress.log, LOG_BYTES, rules, names.servers, ports)
+    b.host("network", start, f"the only way out{': it lets through what is on the list' if rules else ''}")
+    if not rules:
+        resolve = Resolve(Slots.NONE, NAME_PORT, names.directory, names.networks, names.run, names.servers)
+        b.host("network", resolve, "who asks the host's name servers")
 
 
 def _ours() -> list[bytes]:

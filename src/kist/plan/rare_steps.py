@@ -273,7 +273,7 @@ class Resolve(Step):
     op: ClassVar[int] = 92
     man: ClassVar[str] = "resolv.conf(5)"
     fidelity: ClassVar[int] = NO_SHELL
-    namespace: Slot
+    namespace: Slot  # none: its sockets come from RelayListen
     port: int
     names: str  # a directory: for each network one, with a file for each name
     networks: str  # a file: the networks that it is in
@@ -282,19 +282,22 @@ class Resolve(Step):
 
 
 class RelayListen(Step):
-    """Open the sockets that are the container's only way out: a listener for all its TCP connections, a name server at
-    127.0.0.11, and word of packets that were dropped. They go to the supervisor."""
+    """Open the sockets that are the container's only way out: a listener for all its TCP connections, a name server's
+    at 127.0.0.11, and word of packets that were dropped. They go to the supervisor."""
 
     op: ClassVar[int] = 94
     man: ClassVar[str] = "ip(7)"
     fidelity: ClassVar[int] = NO_SHELL
     port: int
     name_port: int
+    tells: int  # of packets that were dropped; else the name server listens for TCP, too
+    namespaces: int  # those that it is in go to the supervisor, too
 
 
 class RelayStart(Step):
     """A process beside the supervisor, outside of the container, that connects what arrives there with the world, as
-    far as the rules have it: TCP only. It has no privileges and opens no files. What it denies is logged."""
+    far as the rules have it: TCP only. It has no privileges and opens no files. What it denies is logged. Without
+    rules, all is let through."""
 
     op: ClassVar[int] = 95
     man: ClassVar[str] = "splice(2)"
@@ -303,6 +306,7 @@ class RelayStart(Step):
     log_bytes: int  # at most so many; the newest are kept
     rules: tuple[str, ...]  # see plan.egress
     servers: tuple[str, ...]  # who knows names: addresses in hexadecimal digits
+    ports: tuple[str, ...]  # published: the fd of a listener, and the container's port
 
 
 # --- standard input and output
