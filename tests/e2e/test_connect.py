@@ -130,3 +130,41 @@ def test_networks_outlive_the_run_directory(nets: Machine, run_dir: Path) -> Non
     shutil.rmtree(run_dir / ".network")
     assert "red" in nets.kist("network", "ls", "--format", "{{.Name}}").stdout.split()
     assert nets.run("--network", "red", "host", "sh", "-c", LINKS) == "eth0 10.9.1.2/24\n"
+
+
+def test_hosts_and_names_follow(nets: Machine, rootfs: Path) -> None:
+    """As docker has it; a volume's file stays as it is."""
+    asked = ("--hostname", "box", "--rootfs", str(rootfs), *SLEEP)
+    with (
+        nets.container("--name", "c", "--network", "bridge", "--add-host", "other:10.9.9.9", *asked),
+        nets.container("--name", "web", "--network", "blue", "--rootfs", str(rootfs), *SLEEP),
+    ):
+
+        def hosts() -> list[str]:
+            return nets.kist("exec", "c", "cat", "/etc/hosts").stdout.splitlines()
+
+        before = hosts()
+        assert before[2:] == ["10.112.0.2 box", "10.9.9.9 other"]
+        assert nets.kist("network", "connect", "blue", "c").stderr == ""
+        assert hosts() == [*before, "10.9.2.3 box"]
+        assert nets.kist("exec", "c", "nslookup", "web").stdout.split()[-1] == "10.9.2.2"
+        assert nets.kist("network", "disconnect", "blue", "c").returncode == 0
+        assert nets.kist("network", "connect", "red", "c").stderr == ""
+        assert hosts() == [*before, "10.9.1.2 box"]
+        assert nets.kist("exec", "c", "cat", "/etc/resolv.conf").stdout.startswith("nameserver 127.0.0.11\n")
+    with nets.container("--name", "r", "--read-only", "--network", "red", *asked):
+        assert "/etc/hosts stays as it is: Read-only" in nets.kist("network", "connect", "blue", "r").stderr
+
+
+def test_hosts_of_a_volume_and_behind_links_stay(nets: Machine, rootfs: Path, tmp_path: Path) -> None:
+    own = tmp_path / "hosts"
+    own.write_text("127.0.0.1 mine\n")
+    trap = f"ln -sf {own} /etc/hosts; echo up; exec sleep 600"
+    with (
+        nets.container("--name", "v", "--network", "red", "-v", f"{own}:/etc/hosts", "--rootfs", str(rootfs), *SLEEP),
+        nets.container("--name", "l", "--network", "red", "--rootfs", str(rootfs), "sh", "-c", trap),
+    ):
+        for name in ("v", "l"):
+            assert nets.kist("network", "connect", "blue", name).returncode == 0
+            assert nets.kist("network", "disconnect", "red", name).returncode == 0
+    assert own.read_text() == "127.0.0.1 mine\n"

@@ -158,15 +158,17 @@ def test_what_is_no_plan_is_refused(decoder: Decoder, data: bytes) -> None:
     assert decoder.verdict(data) in {EBADMSG, EPROTO}
 
 
-def test_what_the_front_reads(tmp_path: Path) -> None:
-    """Sanitizers and front.c's own demands end it otherwise. Many are accepted: not all fail at the first byte."""
+@pytest.mark.parametrize(
+    ("name", "source", "rounds"), [("front", "front_read.c", 200_000), ("names", "names.c", 6_000)]
+)
+def test_what_strangers_send(tmp_path: Path, name: str, source: str, rounds: int) -> None:
+    """Sanitizers and the demands in tests/fuzz end it otherwise. Many are taken: not all fail at the first byte."""
     try:
-        program = compiled_c(str(tmp_path), "front", f"{HERE}/front.c", f"{LAUNCHER}/front_read.c")
+        program = compiled_c(str(tmp_path), name, f"{HERE}/{name}.c", f"{LAUNCHER}/{source}")
     except Unavailable as e:
         pytest.skip(str(e))
-    rounds = 200_000 * MANY
-    done = subprocess.run([program, str(rounds)], capture_output=True, text=True, check=True)
-    assert rounds // 4 < int(done.stdout) < rounds
+    done = subprocess.run([program, str(rounds * MANY)], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert rounds * MANY // 4 < int(done.stdout) < rounds * MANY
 
 
 def test_a_plan_has_no_more_steps_than_the_launcher_takes(decoder: Decoder) -> None:

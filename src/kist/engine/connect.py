@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import os
 
+from kist.engine import hosts
 from kist.engine.containers import Container, Containers
-from kist.errors import Conflict, InvalidInput, NotFound
+from kist.engine.prepare import has_hosts, own_names
+from kist.errors import Conflict, InvalidInput, KistError, NotFound
 from kist.kernel.launcher import Launcher, open_program
 from kist.kernel.netlink import Netlink
 from kist.network.attach import CABLES_MOST, Place, database, plug
+from kist.network.network import DEFAULT
 from kist.plan import compile_cable
+from kist.plan.rtnetlink import address_text
 from kist.value import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
     from kist.network.database import Holder
     from kist.network.network import Network
-    from kist.plan.steps import Plan
+    from kist.plan.steps import Netlink as NetlinkStep
 
 
 def connect(
@@ -33,11 +39,8 @@ def connect(
                        next="containers with --network none or a network can be connected")  # fmt: skip
     notes: tuple[str, ...] = ()
     if container.running:
-        namespace = _namespace(container)
-        try:
-            notes = _plug(containers, container, network, namespace, (ip, ip6, mac, aliases))
-        finally:
-            os.close(namespace)
+        with _Inside(container) as inside:
+            notes = _plug(containers, container, network, inside, (ip, ip6, mac, aliases))
     else:
         with database(containers.states) as db:
             network = db.network(network).name
@@ -53,37 +56,40 @@ def connect(
     return notes
 
 
-def disconnect(containers: Containers, container: Container, network: str, *, force: bool = False) -> None:
-    """Take it out. Raises NotFound, Conflict, StepFailed."""
+def disconnect(
+    containers: Containers, container: Container, network: str, *, force: bool = False
+) -> tuple[str, ...]:  # fmt: skip
+    """Take it out; what the user should know. Raises NotFound, Conflict, StepFailed."""
+    notes: tuple[str, ...] = ()
     with database(containers.states) as db:
         network = db.network(network).name
         holder = next((h for h in db.holders(network) if h.container == container.id), None)
     if holder is None and network not in container.config.request.in_networks:
         raise NotFound(f"{container.name} is not in the network {network}", code="not-connected")
     if holder and container.running:
-        namespace = _namespace(container)
-        try:
-            _take(
-                compile_cable.alone(
-                    f"/proc/self/fd/{namespace}", lambda slot: [compile_cable.unplug(holder.inside, slot)]
-                ),
-                namespace,
-            )
-        except Exception:
-            if not force:
-                raise
-        finally:
-            os.close(namespace)
-        with database(containers.states) as db:
-            db.leave(holder)
+        with _Inside(container) as inside:
+            try:
+                inside.take(lambda slot: [compile_cable.unplug(holder.inside, slot)])
+            except KistError:
+                if not force:
+                    raise
+            with database(containers.states) as db:
+                db.leave(holder)
+            if has_hosts(container.config.request):
+                notes = hosts.leave(inside.root, _texts(holder.address4, holder.address6))
     if container.kept:
         with containers.locked(container):
             left = tuple([name for name in container.config.request.in_networks if name != network])
             _remember(container, left)
+    return notes
+
+
+def _texts(*addresses: bytes) -> tuple[str, ...]:
+    return tuple([address_text(address) for address in addresses if address])
 
 
 def _plug(
-    containers: Containers, container: Container, name: str, namespace: int,
+    containers: Containers, container: Container, name: str, inside: _Inside,
     asked: tuple[bytes, bytes, bytes, tuple[str, ...]],
 ) -> tuple[str, ...]:  # fmt: skip
     """Written down before it exists; taken back when it did not come to be."""
@@ -96,17 +102,31 @@ def _plug(
         if any(h.network == network.name for h in own):
             raise _already(container, network.name)
         names = (container.config.request.hostname or id[:12], *aliases)
+        record = container.record
+        listens = network.name != DEFAULT and record is not None and bool(record.networks)
         place = Place(id, container.name, _free(own), ip, ip6, mac, names, routes=not own)
         cable, notes = plug(db, connection, network, place)
-    path = f"/proc/self/fd/{namespace}"
+
+    def steps(slot: int) -> Iterator[tuple[NetlinkStep, str]]:
+        yield from compile_cable.plug(cable, slot)
+        if listens:
+            yield compile_cable.name_port(slot, again=True)
+
     try:
-        _take(compile_cable.alone(path, lambda slot: compile_cable.plug(cable, slot)), namespace)
+        inside.take(steps)
     except BaseException:
         with database(states) as db:
             for holder in db.holders(container=id):
                 if holder.network == network.name:
                     db.leave(holder)
         raise
+    request = container.config.request
+    if has_hosts(request):
+        notes += hosts.enter(inside.root, _texts(*[a.local for a in cable.addresses]), own_names(request, id))
+    if listens:
+        notes += hosts.answer_names(inside.root)
+    elif network.name != DEFAULT:
+        notes += (f"{container.name} began without a network: it asks for names of containers once it is started anew",)
     return notes
 
 
@@ -122,29 +142,44 @@ def _already(container: Container, network: str) -> Conflict:
     return Conflict(f"{container.name} is in the network {network} already", code="connected")
 
 
-def _namespace(container: Container) -> int:
-    """Its network namespace, open: no other process's can take its place. Raises Conflict."""
-    try:
-        fd = os.open(f"/proc/{container.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError as e:
-        raise Conflict(f"{container.name} does not run any more", code="not-running") from e
-    if not container.states.is_locked(container.id):
-        os.close(fd)
-        raise Conflict(f"{container.name} does not run any more", code="not-running")
-    return fd
+class _Inside:
+    """The network namespace and the root directory of a container, open: no other process's can take their place.
+    Raises Conflict."""
 
+    def __init__(self, container: Container) -> None:
+        self._opened: list[int] = []
+        try:
+            for name, flags in (("ns/net", os.O_RDONLY), ("root", os.O_PATH)):
+                self._opened.append(os.open(f"/proc/{container.pid}/{name}", flags | os.O_CLOEXEC))
+            if not container.states.is_locked(container.id):
+                raise FileNotFoundError
+        except FileNotFoundError as e:
+            self.close()
+            raise Conflict(f"{container.name} does not run any more", code="not-running") from e
+        self.namespace, self.root = self._opened
 
-def _take(plan: Plan, namespace: int) -> None:
-    null, program = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), open_program()
-    try:
-        launcher = Launcher(plan, program, (null, null, null), (namespace,))
-    finally:
-        os.close(null)
-        os.close(program)
-    try:
-        launcher.end()
-    finally:
-        launcher.close()
+    def __enter__(self) -> _Inside:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for fd in self._opened:
+            os.close(fd)
+
+    def take(self, steps: Callable[[int], Iterable[tuple[NetlinkStep, str]]]) -> None:
+        plan = compile_cable.alone(f"/proc/self/fd/{self.namespace}", steps)
+        null, program = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), open_program()
+        try:
+            launcher = Launcher(plan, program, (null, null, null), (self.namespace,))
+        finally:
+            os.close(null)
+            os.close(program)
+        try:
+            launcher.end()
+        finally:
+            launcher.close()
 
 
 def _remember(container: Container, networks: tuple[str, ...]) -> None:

@@ -254,18 +254,27 @@ def setting_for(
     )
 
 
+def own_names(request: RunRequest, id: str) -> str:
+    name = request.hostname or id[:12]
+    return f"{name}.{request.domainname} {name}" if request.domainname else name
+
+
+def has_hosts(request: RunRequest) -> bool:
+    """Whether its /etc/hosts is of kist's making."""
+    return request.uts != "host" and not request.network.startswith("container:")
+
+
 def _network_files(
     request: RunRequest, name: str, cables: tuple[Cable, ...], relayed: bool
 ) -> tuple[tuple[str, bytes], ...]:  # fmt: skip
     files = []
-    if request.uts != "host" and not request.network.startswith("container:"):
+    if has_hosts(request):
         hosts = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
         own = [a.local for cable in cables for a in cable.addresses]
         if own:
             from kist.plan.rtnetlink import address_text
 
-            names = name if not request.domainname else f"{name}.{request.domainname} {name}"
-            hosts += [f"{address_text(address)} {names}" for address in own]
+            hosts += [f"{address_text(address)} {own_names(request, name)}" for address in own]
         else:
             hosts += [f"127.0.1.1 {name}"]
         hosts += [f"{address} {host}" for host, address in request.add_host]
@@ -294,14 +303,15 @@ def _answers_names(request: RunRequest) -> bool:
 
 
 def _names(request: RunRequest, id: str, cables: tuple[Cable, ...], removals: tuple[str, ...]) -> Names | None:
-    if not (cables and _answers_names(request)):
+    """Also for one that may come into such a network while it runs: kist network connect."""
+    if not cables:
         return None
     from kist.network.names import place
     from kist.network.resolver import servers
 
     asked = [f"nameserver {address}" for address in request.dns]
     run = os.path.dirname(removals[0]) if removals else ""
-    return place(run, id, servers(asked or _lines_of("/etc/resolv.conf")))
+    return place(run, id, servers(asked or _lines_of("/etc/resolv.conf")), asked=_answers_names(request))
 
 
 def _egress(

@@ -7,23 +7,23 @@ import os
 from struct import pack
 
 _OPENAT2 = 437  # the same on every machine but alpha
-_NO_MAGICLINKS, _IN_ROOT = 0x02, 0x10
+NO_CROSSING, _NO_MAGICLINKS, _IN_ROOT = 0x01, 0x02, 0x10
 _TRIES = 128
 _LINKS_MAX = 40  # MAXSYMLINKS, path_resolution(7)
 PATH = os.O_PATH | os.O_CLOEXEC
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-def open_inside(root: int, path: bytes, flags: int, mode: int = 0) -> int:
+def open_inside(root: int, path: bytes, flags: int, mode: int = 0, *, crossing: int = 0) -> int:
     """Open `path` as a process would whose root directory is `root`: `..` and links never lead out of it, and links of
     procfs to open files are not followed at all. Whatever is renamed meanwhile. Raises OSError.
 
-    With O_CREAT the last part is made; nothing else is.
+    With O_CREAT the last part is made; nothing else is. With NO_CROSSING, EXDEV where another mount begins.
     """
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
-    how = pack("QQQ", flags | os.O_CLOEXEC, mode, _NO_MAGICLINKS | _IN_ROOT)
+    how = pack("QQQ", flags | os.O_CLOEXEC, mode, _NO_MAGICLINKS | _IN_ROOT | crossing)
     for _ in range(_TRIES):
         fd: int = libc.syscall(_OPENAT2, root, path or b".", how, len(how))
         if fd >= 0:

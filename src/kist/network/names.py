@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from kist.plan.compile_cable import Names as Place
 
 
-def place(run: str, id: str, servers: tuple[str, ...]) -> Place:
-    """Where the name server of a container finds them."""
+def place(run: str, id: str, servers: tuple[str, ...], *, asked: bool = True) -> Place:
+    """Where the name server of a container finds them. `asked`: its programs know of it from the start."""
     from kist.plan.compile_cable import Names as Place
 
-    return Place(f"{run}/.network/names", f"{run}/.network/of/{id}", run, servers)
+    return Place(f"{run}/.network/names", f"{run}/.network/of/{id}", run, servers, asked)
 
 
 class Names:

@@ -43,6 +43,7 @@ class Names(Value):
     networks: str
     run: str
     servers: tuple[str, ...]  # addresses in hexadecimal digits
+    asked: bool = True
 
 
 def connect(b: Builder, cables: tuple[Cable, ...]) -> None:
@@ -64,8 +65,8 @@ def connect(b: Builder, cables: tuple[Cable, ...]) -> None:
         for step, why in plug(cable, namespace):
             b.host("network", step, why)
     if names := b.setting.names:
-        step = Netlink(NETFILTER, batch(firewall.name_server()), firewall.name_server_words(), namespace=namespace)
-        b.host("network", step, "its name server has a port that no program wants")
+        if names.asked:
+            b.host("network", *name_port(namespace))
         resolve = Resolve(namespace, firewall.NAME_PORT, names.directory, names.networks, names.run, names.servers)
         b.host("network", resolve, "who answers with the names of containers")
     b.host("network", Signal(), "the network is there")
@@ -112,6 +113,13 @@ def plug(c: Cable, namespace: int) -> Iterator[tuple[Netlink, str]]:
         asked.append((rt.add_route(route), f"ip {six}route add default via {rt.address_text(gateway)}"))
     messages, commands = batch([m for m, _ in asked]), tuple([w for _, w in asked])
     yield Netlink(ROUTE, messages, commands, namespace=namespace, link=c.inside), "its end in the container"
+
+
+def name_port(namespace: int, *, again: bool = False) -> tuple[Netlink, str]:
+    """How programs in the namespace reach the name server that listens there."""
+    messages, commands = firewall.name_server(again=again), firewall.name_server_words(again=again)
+    step = Netlink(NETFILTER, batch(messages), commands, namespace=namespace)
+    return step, "its name server has a port that no program wants"
 
 
 def unplug(inside: str, namespace: int) -> tuple[Netlink, str]:

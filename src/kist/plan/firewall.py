@@ -129,10 +129,11 @@ def remove_network(bridge: str, internal: bool) -> list[bytes]:
 NAME_SERVER, NAME_PORT = bytes((127, 0, 0, 11)), 61053
 
 
-def name_server() -> list[bytes]:
+def name_server(*, again: bool = False) -> list[bytes]:
     """One transaction for a container's own network namespace: port 53 of NAME_SERVER is NAME_PORT, since a program
-    inside may want port 53 of every address for itself."""
-    found = [n.add_table(TABLE), n.add_chain(TABLE, "output", "nat", n.OUTPUT, -100)]
+    inside may want port 53 of every address for itself. `again`: it may have been told already."""
+    found = [n.add_table(TABLE), *([n.delete_table(TABLE), n.add_table(TABLE)] if again else [])]
+    found.append(n.add_chain(TABLE, "output", "nat", n.OUTPUT, -100))
     to = n.value(1, NAME_SERVER) + n.value(9, pack(">HH", NAME_PORT, 0)) + n.dnat(n.IPV4, 1, 9)
     for protocol in ("udp", "tcp"):
         asked = n.family_is(n.IPV4) + n.header_is(16, NAME_SERVER) + n.protocol_is(PROTOCOLS[protocol]) + n.port_is(53)
@@ -140,11 +141,12 @@ def name_server() -> list[bytes]:
     return n.transaction(found)
 
 
-def name_server_words() -> tuple[str, ...]:
+def name_server_words(*, again: bool = False) -> tuple[str, ...]:
     to = f"dnat ip to 127.0.0.11:{NAME_PORT}"
     rules = [f"nft add rule inet {TABLE} output ip daddr 127.0.0.11 {p} dport 53 {to}" for p in ("udp", "tcp")]
     hook = "'{ type nat hook output priority -100; }'"
-    return ("", f"nft add table inet {TABLE}", f"nft add chain inet {TABLE} output {hook}", *rules, "")
+    table = [f"nft {verb} table inet {TABLE}" for verb in (("add", "delete", "add") if again else ("add",))]
+    return ("", *table, f"nft add chain inet {TABLE} output {hook}", *rules, "")
 
 
 # --- published ports

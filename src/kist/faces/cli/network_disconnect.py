@@ -18,9 +18,12 @@ def main(argv: list[str]) -> int:
     parsed = parse(COMMAND, argv)
     network, name = parsed.arguments
     force = words.boolean("--force", parsed.last("force", "false"))
+    import sys
+
     from kist.engine.connect import disconnect
     from kist.engine.containers import Containers
 
     containers = Containers()
-    disconnect(containers, containers.find(name), network, force=force)
+    for note in disconnect(containers, containers.find(name), network, force=force):
+        print(f"kist: {note}", file=sys.stderr)
     return 0
