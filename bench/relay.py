@@ -2,8 +2,9 @@
 
     python bench/relay.py [ROUNDS]
 
-The host is a user namespace's network namespace, in which all of them are run by an ordinary user; iperf3's server is at an
-address of it, and its client in turn behind each. `kist --allow-net` is the relay with a policy. Set-up is not measured.
+The host is a user namespace's network namespace, in which all of them are run by an ordinary user; iperf3's server is
+at an address of it, and its client in turn behind each. `kist --allow-net` is the relay with a policy.
+Set-up is not measured.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ ADDRESS = "10.99.0.1"
 CLIENT = ("iperf3", "-c", ADDRESS)
 KIST = (sys.executable, "-m", "kist.faces.cli")
 HOST = f"""ip link set lo up && ip link add wan type veth peer name wire && ip link set wan up && ip link set wire up &&
-ip address add {ADDRESS}/24 dev wan && ip route add default via 10.99.0.2 && iperf3 -s -D && echo up && exec sleep inf"""
+ip address add {ADDRESS}/24 dev wan && ip route add default via 10.99.0.2 && iperf3 -s -D && echo up &&
+exec sleep inf"""
 
 
 def gbit(argv: tuple[str, ...]) -> float:

@@ -34,8 +34,6 @@ struct epoll_event { uint events, index, what; };
 struct epoll_event { uint events, pad, index, what; };
 #endif
 
-struct endpoint { unsigned short family, port; byte bytes[24]; };
-
 struct connection {
     enum { FREE, SNIFFS, LOOKS_UP, CONNECTS, RELAYS } does;
     int client, server;
@@ -167,7 +165,7 @@ static void take_dropped(void) {
 
 /* --- connections */
 
-static ulong endpoint_of(struct endpoint *e, const struct address *a, uint port) {
+ulong endpoint_of(struct endpoint *e, const struct address *a, uint port) {
     memset(e, 0, sizeof *e);
     e->port = swapped(port);
     e->family = is_v4(a) ? AF_INET : AF_INET6;
@@ -176,7 +174,7 @@ static ulong endpoint_of(struct endpoint *e, const struct address *a, uint port)
     return is_v4(a) ? 16 : 28;
 }
 
-static void read_endpoint(const struct endpoint *e, struct address *a, uint *port) {
+void read_endpoint(const struct endpoint *e, struct address *a, uint *port) {
     static const byte v4[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255};
     *port = swapped(e->port);
     if (e->family == AF_INET) {
@@ -345,11 +343,16 @@ static void admit(struct connection *c) {
     listen_first(c);
 }
 
+long open_inside(const struct wish *wish) {
+    long n = sys(sendto, inner, wish, sizeof *wish, MSG_NOSIGNAL, 0, 0);
+    return n < 0 ? n : take_fd(inner);
+}
+
 /* From outside to a published port. */
 static void bring_in(struct connection *c, uint target) {
+    struct wish wish = {0, 16, {0, 0, {0}}, {AF_INET, swapped(target), {198, 18, 0, 1}}};
+    long fd = open_inside(&wish);
     int on = 1;
-    long fd = sys(sendto, inner, &target, sizeof target, MSG_NOSIGNAL, 0, 0);
-    if (fd >= 0) fd = take_fd(inner);
     if (fd < 0) {
         end(c, 0);
         return;
@@ -479,7 +482,8 @@ static void look_at_clock(ulong *deadline) {
             connect_next(c);
         }
     }
-    lookups_tick(deadline);
+    if (policy.count) lookups_tick(deadline);
+    else datagrams_tick(deadline);
 }
 
 static void pump(void) {
@@ -505,6 +509,9 @@ __attribute__((noreturn)) static void run(void) {
                 leave(0);
             case LISTENER: take_connections(-1); break;
             case PORT: take_connections((int)index); break;
+            case DATAGRAMS: take_datagrams(); break;
+            case FLOW_INSIDE:
+            case FLOW_OUTSIDE: move_datagrams(index, events[i].what == FLOW_INSIDE); break;
             case QUESTIONS: take_questions(); break;
             case DROPPED: take_dropped(); break;
             case LOOKUP: take_reply(index); break;
@@ -527,7 +534,7 @@ static long confine(void) {
         ALLOW(epoll_pwait), ALLOW(splice), ALLOW(recvfrom), ALLOW(sendto), ALLOW(read), ALLOW(write), ALLOW(close),
         ALLOW(clock_gettime), ALLOW(epoll_ctl), ALLOW(accept4), ALLOW(connect), ALLOW(getsockopt), ALLOW(setsockopt),
         ALLOW(getsockname), ALLOW(getpeername), ALLOW(shutdown), ALLOW(pipe2), ALLOW(getrandom), ALLOW(pread64),
-        ALLOW(ftruncate), ALLOW(sendmsg), ALLOW(recvmsg), ALLOW(exit_group), ALLOW(restart_syscall),
+        ALLOW(ftruncate), ALLOW(sendmsg), ALLOW(recvmsg), ALLOW(bind), ALLOW(exit_group), ALLOW(restart_syscall),
         {BPF_JMP | BPF_JEQ | BPF_K, 1, 0, __NR_socket},
         {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_KILL_PROCESS},
         {BPF_LD | BPF_W | BPF_ABS, 0, 0, 16},
@@ -558,7 +565,7 @@ static long confine(void) {
     return n;
 }
 
-enum { GIVEN_LISTENER, GIVEN_QUESTIONS, GIVEN_DROPPED, GIVEN, LOG = GIVEN, OURS, INNER, FDS };
+enum { GIVEN_LISTENER, GIVEN_QUESTIONS, GIVEN_DROPPED, GIVEN_DATAGRAMS, LOG, OURS, INNER, FDS };
 
 /* `fds`, with those of published ports behind them, become the lowest above 2, and all others go. */
 static void keep_only(int *fds, uint count) {
@@ -597,7 +604,7 @@ static long settle_in(const int *given, char **servers, long count) {
     long n = policy.count ? lookups_begin(3 + GIVEN_QUESTIONS, servers, count) : 0;
     if (n == 0) n = watch(r.control, CONTROL, 0, POLLIN);
     if (n == 0) listen_to_all(1);
-    if (n == 0 && policy.count) n = watch(r.dropped, DROPPED, 0, POLLIN);
+    if (n == 0) n = policy.count ? watch(r.dropped, DROPPED, 0, POLLIN) : datagrams_begin(3 + GIVEN_DATAGRAMS);
     return n < 0 ? n : confine();
 }
 
@@ -612,21 +619,26 @@ static long open_log(const struct relay_start *a) {
     return fd;
 }
 
-/* A process in the container's network namespace but not among its processes: whoever asks it for a port gets a socket
- * that is being connected to it. */
+/* A process in the container's network namespace but not among its processes, for open_inside. */
 __attribute__((noreturn)) static void serve_sockets(int *fds) {
     enum { ASKED, USER, NET };
-    uint port;
+    struct wish w;
+    int on = 1;
     keep_only(fds, 3);
     long n = sys(setns, 3 + USER, CLONE_NEWUSER);
     if (n == 0 || n == -EINVAL /* it is ours */) n = sys(setns, 3 + NET, CLONE_NEWNET);
     if (n < 0 || confine() < 0) leave(1);
-    while (sys(recvfrom, 3 + ASKED, &port, sizeof port, 0, 0, 0) == sizeof port) {
-        struct endpoint to = {AF_INET, swapped(port), {198, 18, 0, 1}};
-        int fd = (int)sys(socket, AF_INET, SOCK_STREAM | SOCK_FLAGS, 0);
-        n = fd < 0 ? fd : sys(connect, fd, &to, 16);
+    while (sys(recvfrom, 3 + ASKED, &w, sizeof w, 0, 0, 0) == sizeof w) {
+        int fd = (int)sys(socket, w.to.family, (w.datagrams ? SOCK_DGRAM : SOCK_STREAM) | SOCK_FLAGS, 0);
+        n = fd;
+        if (n >= 0 && w.datagrams) {
+            sys(setsockopt, fd, SOL_SOCKET, 2 /* SO_REUSEADDR */, &on, sizeof on);
+            sys(setsockopt, fd, 41, 78 /* IPV6_FREEBIND: there a route alone makes no address local */, &on, sizeof on);
+            n = sys(bind, fd, &w.from, w.size);
+        }
+        if (n >= 0) n = sys(connect, fd, &w.to, w.size);
         if (n == 0 || n == -EINPROGRESS) n = send_fd(3 + ASKED, fd);
-        else n = sys(sendto, 3 + ASKED, &port, sizeof port, MSG_NOSIGNAL, 0, 0);
+        else n = sys(sendto, 3 + ASKED, &w, 4, MSG_NOSIGNAL, 0, 0);
         shut(fd);
         if (n < 0) break;
     }
@@ -692,14 +704,14 @@ long relay_start(struct state *s, const struct step *step) {
     n = read_ports(&a->ports);
     if (n < 0) return n;
     s->argument = 0;
-    for (int i = 0; i < (policy.count ? GIVEN : 1); i++) {
+    static const int with_policy[] = {GIVEN_LISTENER, GIVEN_QUESTIONS, GIVEN_DROPPED, -1};
+    static const int without[] = {GIVEN_LISTENER, GIVEN_DATAGRAMS, -1};
+    for (const int *which = policy.count ? with_policy : without; *which >= 0; which++) {
         n = receive_fd(s);
         if (n < 0) return n;
-        fds[i] = (int)n;
-        if (i == GIVEN_LISTENER && port_count) fds[INNER] = (int)(n = start_inner(s));
-        if (n < 0) return n;
+        fds[*which] = (int)n;
     }
-    if (n >= 0 && policy.count) fds[LOG] = (int)(n = open_log(a));
+    fds[policy.count ? LOG : INNER] = (int)(n = policy.count ? open_log(a) : start_inner(s));
     if (n < 0) return n;
     long count = list_strings(&a->servers, servers, 7);
     n = sys(socketpair, 1 /* AF_UNIX */, 5 | 02000000, 0, pair);
@@ -781,34 +793,48 @@ static long hear_dropped(void) {
     return fd;
 }
 
-static long send_namespaces(struct state *s) {
-    static const char *const paths[] = {"/proc/thread-self/ns/user", "/proc/thread-self/ns/net"};
-    long n = 0;
-    for (int i = 0; i < 2 && n == 0; i++) {
-        int fd = (int)open_at(AT_FDCWD, paths[i], O_RDONLY, 0);
-        n = fd < 0 ? fd : send_fd(s->peer, fd);
-        shut(fd);
+/* Source: ip(7), Documentation/networking/tproxy.rst. */
+static long listen_to_datagrams(const struct endpoint *any) {
+    int fd = (int)sys(socket, any->family, SOCK_DGRAM | SOCK_FLAGS, 0), on = 1, off = 0;
+    if (fd < 0) return fd;
+    if (any->family == AF_INET6) {
+        sys(setsockopt, fd, 41, 26 /* IPV6_V6ONLY */, &off, sizeof off);
+        sys(setsockopt, fd, 41, 75 /* IPV6_TRANSPARENT */, &on, sizeof on);
+        sys(setsockopt, fd, 41, 74 /* IPV6_RECVORIGDSTADDR */, &on, sizeof on);
     }
+    long n = sys(setsockopt, fd, 0, 19 /* IP_TRANSPARENT */, &on, sizeof on);
+    if (n == 0) n = sys(setsockopt, fd, 0, 20 /* IP_RECVORIGDSTADDR */, &on, sizeof on);
+    if (n == 0) n = sys(bind, fd, any, any->family == AF_INET6 ? 28 : 16);
+    if (n == 0) return fd;
+    shut(fd);
     return n;
 }
 
+/* Takes the fd over; one that is negative is an error. */
+static long hand_out(struct state *s, long fd) {
+    if (fd < 0) return fd;
+    long n = send_fd(s->peer, (int)fd);
+    shut((int)fd);
+    return n;
+}
+
+/* In the order in which relay_start and, without a policy, name_server take them. */
 long relay_listen(struct state *s, const struct step *step) {
     ARGUMENTS(relay_listen);
     struct endpoint any = {AF_INET6, swapped((uint)a->port.n), {0}}, server = {AF_INET, swapped((uint)a->name_port.n), {127, 0, 0, 11}};
-    long fds[GIVEN];
-    fds[0] = listen_inside(AF_INET6, SOCK_STREAM, &any);
-    if (fds[0] < 0) {
+    long fd = listen_inside(AF_INET6, SOCK_STREAM, &any);
+    if (fd < 0) {
         any.family = AF_INET; /* a host without IPv6 */
-        fds[0] = listen_inside(AF_INET, SOCK_STREAM, &any);
+        fd = listen_inside(AF_INET, SOCK_STREAM, &any);
     }
-    fds[1] = listen_inside(AF_INET, SOCK_DGRAM, &server);
-    fds[2] = a->tells.n ? hear_dropped() : listen_inside(AF_INET, SOCK_STREAM, &server);
-    long n = 0;
-    for (int i = 0; i < GIVEN; i++) {
-        if (n == 0 && fds[i] < 0) n = fds[i];
-        if (n == 0) n = send_fd(s->peer, (int)fds[i]);
-        if (i == 0 && n == 0 && a->namespaces.n) n = send_namespaces(s);
-        if (fds[i] >= 0) shut((int)fds[i]);
+    long n = hand_out(s, fd);
+    if (n == 0 && a->tells.n) {
+        n = hand_out(s, listen_inside(AF_INET, SOCK_DGRAM, &server));
+        return n < 0 ? n : hand_out(s, hear_dropped());
     }
-    return n;
+    if (n == 0) n = hand_out(s, listen_to_datagrams(&any));
+    if (n == 0) n = hand_out(s, open_at(AT_FDCWD, "/proc/thread-self/ns/user", O_RDONLY, 0));
+    if (n == 0) n = hand_out(s, open_at(AT_FDCWD, "/proc/thread-self/ns/net", O_RDONLY, 0));
+    if (n == 0) n = hand_out(s, listen_inside(AF_INET, SOCK_DGRAM, &server));
+    return n < 0 ? n : hand_out(s, listen_inside(AF_INET, SOCK_STREAM, &server));
 }

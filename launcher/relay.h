@@ -30,12 +30,20 @@ struct name {
     ulong deadline;
 };
 
-enum watched { CONTROL, LISTENER, PORT, QUESTIONS, DROPPED, LOOKUP, CLIENT, SERVER };
+struct endpoint { unsigned short family, port; unsigned char bytes[24]; }; /* sockaddr_in, sockaddr_in6 */
+
+/* A socket inside of the container's network namespace, connected to `to`; datagrams come from `from`. */
+struct wish { uint datagrams, size; struct endpoint from, to; };
+
+enum watched { CONTROL, LISTENER, PORT, QUESTIONS, DROPPED, LOOKUP, CLIENT, SERVER, DATAGRAMS, FLOW_INSIDE, FLOW_OUTSIDE };
 
 extern struct policy policy;
 extern ulong now;           /* of this round */
 long watch(int fd, enum watched what, uint index, uint events);
 void denied(const char *protocol, const struct address *to, uint port, const char *name, const char *why, const char *more);
+ulong endpoint_of(struct endpoint *e, const struct address *a, uint port); /* its size */
+void read_endpoint(const struct endpoint *e, struct address *a, uint *port);
+long open_inside(const struct wish *wish);
 void resolved(struct name *name); /* what waits for its addresses may go on */
 
 /* lookup.c: the name server inside, and questions to the servers outside. */
@@ -45,4 +53,10 @@ void take_reply(uint index);
 void lookups_tick(ulong *deadline);
 struct name *known_as(const struct address *address);
 int look_up(struct name *name); /* 1: its addresses, or its code, are there; 0: not yet */
+
+/* datagrams.c: UDP, where no policy is. */
+long datagrams_begin(int fd);
+void take_datagrams(void);
+void move_datagrams(uint index, int outwards);
+void datagrams_tick(ulong *deadline);
 #endif

@@ -105,6 +105,10 @@ class _World:
         datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         datagrams.bind((DNS, 53))
         self._start(self._answer, datagrams)
+        for family, address in ((socket.AF_INET, PYPI), (socket.AF_INET6, PYPI6)):
+            echo = socket.socket(family, socket.SOCK_DGRAM)
+            echo.bind((address, 7))
+            self._start(self._echo, echo)
         packets = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3))
         packets.bind(("world", 3))
         self._start(self._watch, packets)
@@ -153,6 +157,11 @@ class _World:
         if path != "/" and file.is_dir():
             file /= "index.html"
         return file.read_bytes() if file.is_file() else b""
+
+    def _echo(self, datagrams: socket.socket) -> None:
+        while True:
+            data, client = datagrams.recvfrom(65536)
+            datagrams.sendto(data, client)
 
     def _answer(self, datagrams: socket.socket) -> None:
         while True:

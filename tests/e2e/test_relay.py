@@ -63,6 +63,34 @@ def test_names_and_addresses_of_the_world(net: Internet) -> None:
     assert "reset" in done.stderr  # nobody listens there
 
 
+DATAGRAMS = """
+import socket, struct, sys
+dns, v4, v6 = sys.argv[1:]
+query = struct.pack(">HHHHHH", 7, 0x100, 1, 0, 0, 0) + b"\\4pypi\\4test\\0" + struct.pack(">HH", 1, 1)
+four, six = (socket.socket(family, socket.SOCK_DGRAM) for family in (socket.AF_INET, socket.AF_INET6))
+for n in range(3):
+    for s, to, data in ((four, (v4, 7), b"x" * 8000 * n), (four, (dns, 53), query), (six, (v6, 7), b"y" * n)):
+        s.settimeout(20)
+        s.sendto(data, to)
+        got, source = s.recvfrom(65536)
+        assert source[:2] == to and (got == data or to[1] == 53), (got, source)
+try:
+    four.connect((v4, 9))
+    four.send(b"nobody")
+    four.settimeout(1)
+    four.recv(10)
+except OSError:
+    print("well")
+"""
+
+
+def test_datagrams(net: Internet) -> None:
+    """From where they were sent to, also at ports below 1024; many destinations of one socket."""
+    box = ("run", "--rm", "--network", "bridge", "host", "python3", "-c", DATAGRAMS)
+    done = net.run(*KIST, *box, DNS, PYPI, PYPI6)
+    assert done.stdout == "well\n", done.stderr
+
+
 def test_published_ports(net: Internet) -> None:
     box = ("--name", "web", "--network", "bridge", "-p", "8080:80", "-p", "127.0.0.1::80")
     assert net.run(*KIST, "run", "-d", *box, "host", "python3", "-c", SERVER).returncode == 0

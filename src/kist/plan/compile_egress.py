@@ -21,6 +21,8 @@ from kist.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from kist.plan.builder import Builder
     from kist.plan.compile_cable import Names
     from kist.plan.request import AllowRule
@@ -62,13 +64,10 @@ def relay(b: Builder, egress: Egress) -> None:
         asked.append(rt.add_route(route))
         commands.append(f"ip {'-6 ' if len(address) == 16 else ''}route add local default dev lo table main src {text}")
     b.init("network", Netlink(ROUTE, batch(asked), tuple(commands)), "every address leads to itself: it has no cable")
-    step = Netlink(NETFILTER, batch(_firewall()), _firewall_words())
-    b.init("network", step, "TCP arrives at the relay, all else is dropped and told")
-    b.init(
-        "network",
-        RelayListen(PORT, NAME_PORT, int(bool(rules)), int(bool(egress.ports))),
-        "where it arrives, and who answers names",
-    )
+    messages, words = _firewall(bool(rules))
+    why = "TCP arrives at the relay, all else is dropped" if rules else "TCP and UDP arrive at the relay"
+    b.init("network", Netlink(NETFILTER, batch(messages), words), why)
+    b.init("network", RelayListen(PORT, NAME_PORT, int(bool(rules))), "where it arrives, and who answers names")
     names, ports = egress.names, tuple([f"{fd} {port}" for fd, port in egress.ports])
     start = RelayStart(egress.log, LOG_BYTES, rules, names.servers, ports)
     b.host("network", start, f"the only way out{': it lets through what is on the list' if rules else ''}")
@@ -77,37 +76,39 @@ def relay(b: Builder, egress: Egress) -> None:
         b.host("network", resolve, "who asks the host's name servers")
 
 
-def _ours() -> list[bytes]:
+def _rules(policy: bool) -> Iterator[tuple[str, str, bytes]]:
+    """By chain; in words, and as the kernel takes them."""
     v4, v6 = n.family_is(n.IPV4), n.family_is(n.IPV6)
-    return [
-        v4 + n.header_is(16, b"\x7f"), v4 + n.header_is(16, OWN4),
-        v6 + n.header_is(24, bytes(15) + b"\1"), v6 + n.header_is(24, OWN6),
-    ]  # fmt: skip
+    accept, port, udp = n.verdict(n.ACCEPT), n.value(9, pack(">HH", PORT, 0)), n.protocol_is(PROTOCOLS["udp"])
+    ours = (
+        ("ip daddr 127.0.0.0/8 accept", v4 + n.header_is(16, b"\x7f") + accept),
+        (f"ip daddr {rt.address_text(OWN4)} accept", v4 + n.header_is(16, OWN4) + accept),
+        ("ip6 daddr ::1 accept", v6 + n.header_is(24, bytes(15) + b"\1") + accept),
+        (f"ip6 daddr {rt.address_text(OWN6)} accept", v6 + n.header_is(24, OWN6) + accept),
+    )
+    for chain in ("output", "guard", "arrived"):
+        yield from ((chain, *rule) for rule in ours)
+        if chain == "output":
+            tcp = n.protocol_is(PROTOCOLS["tcp"])
+            yield chain, f"meta l4proto tcp redirect to :{PORT}", tcp + port + n.redirect(9)
+            continue
+        if not policy and chain == "guard":
+            yield chain, "meta l4proto udp accept", udp + accept
+        elif not policy:
+            yield chain, f"meta l4proto udp tproxy to :{PORT} accept", udp + port + n.tproxy(9) + accept
+        yield chain, "ct state established,related accept", n.established() + accept
+        told = (f"log group {GROUP} queue-threshold 1 ", n.log(GROUP)) if policy else ("", b"")
+        yield chain, f"{told[0]}drop", told[1] + n.verdict(n.DROP)
 
 
-def _firewall() -> list[bytes]:
-    """One transaction, with the rules of the name server first."""
-    begin, *own, end = name_server()
-    accept, told = n.verdict(n.ACCEPT), n.log(GROUP) + n.verdict(n.DROP)
-    to_relay = n.protocol_is(PROTOCOLS["tcp"]) + n.value(9, pack(">HH", PORT, 0)) + n.redirect(9)
-    found = [n.add_rule(TABLE, "output", match, accept) for match in _ours()]
-    found.append(n.add_rule(TABLE, "output", to_relay))
-    for chain, hook in (("guard", n.OUTPUT), ("arrived", n.PREROUTING)):
-        found.append(n.add_chain(TABLE, chain, "filter", hook, 0))
-        found += [n.add_rule(TABLE, chain, match, accept) for match in (n.established(), *_ours())]
-        found.append(n.add_rule(TABLE, chain, told))
-    return [begin, *own, *found, end]
-
-
-def _firewall_words() -> tuple[str, ...]:
-    *own, _ = name_server_words()
-    ours = [f"ip daddr {a}" for a in ("127.0.0.0/8", rt.address_text(OWN4))]
-    ours += [f"ip6 daddr {a}" for a in ("::1", rt.address_text(OWN6))]
-    rule = f"nft add rule inet {TABLE}"
-    found = [f"{rule} output {match} accept" for match in ours]
-    found.append(f"{rule} output meta l4proto tcp redirect to :{PORT}")
-    for chain, hook in (("guard", "output"), ("arrived", "prerouting")):
-        found.append(f"nft add chain inet {TABLE} {chain} '{{ type filter hook {hook} priority 0; }}'")
-        found += [f"{rule} {chain} {match} accept" for match in ("ct state established,related", *ours)]
-        found.append(f"{rule} {chain} log group {GROUP} queue-threshold 1 drop")
-    return (*own, *found, "")
+def _firewall(policy: bool) -> tuple[list[bytes], tuple[str, ...]]:
+    """One transaction, with the rules of the name server first, and its words."""
+    begin, *messages, end = name_server()
+    *words, _ = name_server_words()
+    for chain, hook, name in (("guard", n.OUTPUT, "output"), ("arrived", n.PREROUTING, "prerouting")):
+        messages.append(n.add_chain(TABLE, chain, "filter", hook, 0))
+        words.append(f"nft add chain inet {TABLE} {chain} '{{ type filter hook {name} priority 0; }}'")
+    for chain, text, rule in _rules(policy):
+        messages.append(n.add_rule(TABLE, chain, rule))
+        words.append(f"nft add rule inet {TABLE} {chain} {text}")
+    return [begin, *messages, end], (*words, "")

@@ -210,6 +210,11 @@ def redirect(port: int) -> bytes:
     return _expression("redir", _number(1, port), _number(2, port))
 
 
+def tproxy(port: int) -> bytes:
+    """To a transparent socket at the port that a register holds, the packet unchanged."""
+    return _expression("tproxy", _number(1, 0), _number(3, port))
+
+
 def log(group: int) -> bytes:
     """Tell the listeners of nfnetlink_log's group, each packet at once."""
     return _expression("log", attribute(1, pack(">H", group)), attribute(4, pack(">H", 1)))

@@ -290,14 +290,13 @@ class RelayListen(Step):
     fidelity: ClassVar[int] = NO_SHELL
     port: int
     name_port: int
-    tells: int  # of packets that were dropped; else the name server listens for TCP, too
-    namespaces: int  # those that it is in go to the supervisor, too
+    tells: int  # of packets that were dropped; else it takes datagrams, and hands out its namespaces, too
 
 
 class RelayStart(Step):
     """A process beside the supervisor, outside of the container, that connects what arrives there with the world, as
-    far as the rules have it: TCP only. It has no privileges and opens no files. What it denies is logged. Without
-    rules, all is let through."""
+    far as the rules have it: with rules TCP only. It has no privileges and opens no files. What it denies is logged.
+    Without rules, all is let through."""
 
     op: ClassVar[int] = 95
     man: ClassVar[str] = "splice(2)"
