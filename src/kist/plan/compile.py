@@ -330,6 +330,8 @@ class Compiler:
         if self.setting.mode == RUN:
             self._relays()  # here, in the order in which the other side hands things out
         sysctls = {sysctl_path(key, self.b, "$.linux.sysctl"): value for key, value in spec.linux.sysctl.items()}
+        if spec.domainname and sysctls.get("kernel/domainname", spec.domainname) != spec.domainname:
+            raise InvalidInput("kernel.domainname conflicts with the domainname", path="$.linux.sysctl")
         if sysctls or self.process.labels():
             root.open_proc()
         for path, value in sysctls.items():

@@ -46,6 +46,4 @@ def sysctl_path(key: str, b: Builder, where: str) -> str:
         )  # fmt: skip
     if not b.has(_OWNERS[owner]):
         raise InvalidInput(f"{key} would change the host: the container shares its {owner} namespace", path=where)
-    if owner == "uts" and b.spec.domainname:
-        raise InvalidInput(f"{key} conflicts with the domainname", path=where, next="leave $.domainname out")
     return path
