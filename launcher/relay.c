@@ -393,6 +393,7 @@ static void take_connections(int port) {
         c->does = SNIFFS;
         r.used++;
         sys(setsockopt, fd, IPPROTO_TCP, 1 /* TCP_NODELAY */, &on, sizeof on);
+        sys(setsockopt, fd, SOL_SOCKET, 10 /* SO_OOBINLINE: what is looked at is all that is passed on */, &on, sizeof on);
         if (watch(fd, CLIENT, i, POLLIN | POLLOUT | EPOLL_ET) < 0) end(c, 0);
         else if (port < 0) admit(c);
         else bring_in(c, ports[port].target);

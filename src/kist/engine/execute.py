@@ -8,7 +8,7 @@ from __future__ import annotations
 from kist.engine.containers import is_frozen
 from kist.engine.identity import RootReader, resolve
 from kist.engine.making import own_stdio
-from kist.errors import Conflict, InvalidInput
+from kist.errors import Conflict, InvalidInput, Refused
 from kist.kernel.launcher import become, open_program
 from kist.kernel.probe import groups_denied, probe
 from kist.plan.compile_exec import compile_exec
@@ -68,6 +68,9 @@ def prepare_exec(container: Container, request: ExecRequest) -> Compiled:
     identity = resolve(whole.user, whole.group_add, RootReader(f"/proc/{pid}/root"))
     spec = exec_config(whole, facts, Found(identity, _search_path(whole)), container.id)
     if request.privileged:
+        if whole.allow_net and not needs_userns(whole, facts):
+            raise Refused(f"{container.name} was made with --allow-net, which holds nobody who has all capabilities",
+                          next="leave out --privileged", code="allow-net")  # fmt: skip
         spec = _privileged(spec, whole, facts)
     assert spec.process is not None
     stdio = Stdio(stdin="null") if request.detach else own_stdio(whole)

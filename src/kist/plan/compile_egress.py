@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from struct import pack
 
-from kist.errors import InvalidInput
+from kist.errors import InvalidInput, Refused
 from kist.plan import flags as f
 from kist.plan import nfnetlink as n
 from kist.plan import rtnetlink as rt
@@ -51,6 +51,8 @@ def relay(b: Builder, egress: Egress) -> None:
     rules = encoded(egress.rules)
     if len(rules) > MOST_RULES:
         raise InvalidInput(f"{len(rules)} rules are more than {MOST_RULES}", path="--allow-net", next="a wildcard")
+    if rules:
+        _check_powers(b)
     six = b.facts.ipv6
     addresses = [(OWN4, 32), *([(OWN6, 128)] if six else [])]
     asked, commands = [], []
@@ -74,6 +76,24 @@ def relay(b: Builder, egress: Egress) -> None:
     if not rules:
         resolve = Resolve(Slots.NONE, NAME_PORT, names.directory, names.networks, names.run, names.servers)
         b.host("network", resolve, "who asks the host's name servers")
+
+
+def _check_powers(b: Builder) -> None:
+    process = b.spec.process
+    held = _POWERS & {*(process.capabilities.bounding if process and process.capabilities else ())}
+    if held and not b.userns:
+        raise Refused(
+            f"--allow-net holds nobody who has {', '.join(sorted(held))} on the host", code="allow-net",
+            why="there are ways from that into the host's network", next="--userns private",
+        )  # fmt: skip
+    if b.spec.linux.seccomp is None:
+        raise Refused(
+            "--allow-net needs a filter of system calls", code="allow-net",
+            why="sockets to the hypervisor (vsock) are in no network namespace", next="leave out what switches it off",
+        )  # fmt: skip
+
+
+_POWERS = {"CAP_SYS_ADMIN", "CAP_SYS_MODULE", "CAP_SYS_RAWIO"}
 
 
 def _rules(policy: bool) -> Iterator[tuple[str, str, bytes]]:

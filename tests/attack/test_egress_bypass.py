@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,7 +129,47 @@ def test_other_kinds_of_questions_have_no_answer(outcome: Outcome) -> None:
     assert outcome.came["TXT"] == "0 answers"
 
 
-def test_what_could_enter_the_hosts_network_is_refused() -> None:
-    for flags in ("--privileged", "--network bridge", "-p 80", "--pid host --cap-add SYS_ADMIN"):
-        done = kist("explain", "--allow-net", "pypi.test", *flags.split(), "host", "true")
-        assert done.returncode == 125 and "contradicts" in done.stderr
+REFUSED = {
+    "--privileged": "contradicts", "--network bridge": "contradicts", "-p 80": "contradicts",
+    "--pid host --cap-add SYS_ADMIN": "contradicts", "--security-opt seccomp=unconfined": "vsock",
+    "--without seccomp": "vsock",
+}  # fmt: skip
+REFUSED_TO_ROOT = {"--cap-add SYS_ADMIN": "SYS_ADMIN", "--cap-add ALL": "SYS_MODULE", "--without caps": "SYS_RAWIO"}
+
+
+@pytest.mark.parametrize("flags", [*REFUSED, *(REFUSED_TO_ROOT if ROOT else ())])
+def test_what_could_enter_the_hosts_network_is_refused(flags: str) -> None:
+    done = kist("explain", "--allow-net", "pypi.test", *flags.split(), "host", "true")
+    assert done.returncode == 125 and (REFUSED | REFUSED_TO_ROOT)[flags] in done.stderr
+
+
+def test_the_relay_has_no_powers(run_dir: Path) -> None:
+    """And without it nothing goes out."""
+    box = ("--name", "box", "--allow-net", "*", "host", "sleep", "600")
+    assert kist("run", "-d", *box).returncode == 0
+    try:
+        mine = f"KIST_RUN_DIR={run_dir}".encode()
+        (relay,) = [p for p in Path("/proc").glob("[0-9]*") if _is(p, "kist net", mine)]
+        status = dict(line.split(":\t", 1) for line in (relay / "status").read_text().splitlines() if ":\t" in line)
+        assert int(status["CapPrm"], 16) == int(status["CapEff"], 16) == 0
+        assert status["NoNewPrivs"] == "1" and status["Seccomp"] == "2"
+        if ROOT:
+            assert {*status["Uid"].split(), *status["Gid"].split()} == {"65534"} and not status["Groups"].strip()
+            kinds = {os.readlink(fd).split(":")[0] for fd in (relay / "fd").iterdir()}
+            log = [kind for kind in kinds if kind.endswith("/net")]
+            assert kinds == {"/dev/null", "socket", "anon_inode", *log} and len(log) == 1
+        os.kill(int(relay.name), signal.SIGKILL)
+        done = kist("exec", "box", "python3", "-c", "import socket; socket.create_connection(('203.0.113.10', 443), 5)")
+        assert done.returncode == 1 and "rror" in done.stderr
+        if ROOT:
+            done = kist("exec", "--privileged", "box", "true")
+            assert done.returncode and "--allow-net" in done.stderr
+    finally:
+        assert kist("rm", "-f", "box").returncode == 0
+
+
+def _is(process: Path, name: str, variable: bytes) -> bool:
+    try:
+        return (process / "comm").read_text() == f"{name}\n" and variable in (process / "environ").read_bytes()
+    except OSError:
+        return False
