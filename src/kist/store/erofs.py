@@ -106,9 +106,10 @@ class _Writer:
         blocks = self._at // _BLOCK
         if blocks > _DEVICES:
             raise Unsupported("the image has more than 8 GiB of metadata", code="too-large")
+        self._out.seek(first)
         for directory, _, subdirectories in directories:
             block, size = places[id(directory)]
-            self._out.seek(numbers[id(directory)] * _SLOT)
+            self._out.write(bytes(numbers[id(directory)] * _SLOT - self._out.tell()))
             self._directory_inode(directory.inode, xattrs[id(directory)], block, size, 2 + subdirectories)
         self._head(uuid, numbers[id(self._view.root)], blocks)
 

@@ -163,7 +163,7 @@ class Prepared:
             if not is_whole(self.index_path(diff_ids)):
                 with Making(self.data_dir) as making:
                     made = making.directory("chain")
-                    with open(f"{made}/index", "xb") as out:
+                    with open(f"{made}/index", "xb", 1 << 18) as out:
                         uuid = bytes.fromhex(chain_id.partition(":")[2])[:16]
                         erofs.write(found, self.erofs_devices(diff_ids), uuid, out)
                     making.publish(made, self._chain_path(chain_id))
