@@ -68,3 +68,15 @@ def test_what_is_no_layer_leaves_nothing(blobs: BlobStore, form: str, data: byte
                 feed.write(DATA)
                 raise OSError("cut")
     assert os.listdir(f"{blobs.data_dir}/tmp") == os.listdir(f"{blobs.data_dir}/layers") == []
+
+
+def test_an_error_does_not_wait_for_who_fetches(blobs: BlobStore, form: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        with Incoming(Prepared(blobs.data_dir)) as incoming:
+            feed = incoming.begin()
+            assert feed
+            feed.write(DATA[:1000])
+            raise KeyboardInterrupt
+    for _ in range(20):
+        feed.write(DATA)  # who did not hear of it: nothing is kept, nobody waits
+    assert os.listdir(f"{blobs.data_dir}/tmp") == []

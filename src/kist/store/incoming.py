@@ -60,13 +60,16 @@ class Incoming:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: object, *exc: object) -> None:
+        if kind is not None:  # whoever fetches them may hang: Ctrl-C does not wait for that
+            for feed in self._feeds:
+                feed.abandon()
         self.finish()
         self._prepared.close()
 
 
 class Feed:
-    """One layer, compressed. A context manager: leaving it without `end` means that the rest won't come.
+    """One layer, compressed. A context manager: leaving it abandons it.
 
     `came`: what it and the layers begun before it come to, for EROFS; those that are none are left out.
     """
@@ -86,7 +89,7 @@ class Feed:
         self._thread.start()
 
     def write(self, piece: bytes | memoryview) -> None:
-        if piece:
+        if piece and not self._given:
             self._coming.put(bytes(piece))
 
     def end(self) -> None:
@@ -96,6 +99,10 @@ class Feed:
         if not self._given:
             self._given = True
             self._coming.put(piece)
+
+    def abandon(self) -> None:
+        """Unless it has ended, the rest won't come."""
+        self._last(None)
 
     def join(self) -> None:
         self._thread.join()
@@ -153,7 +160,7 @@ class Feed:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._last(None)
+        self.abandon()
 
 
 class PreparingSink:
@@ -205,7 +212,7 @@ class _Teed:
 
     def _abandon(self) -> None:
         if self._feed is not None:
-            self._feed.__exit__()
+            self._feed.abandon()
             self._feed = None
 
     def __enter__(self) -> Self:
