@@ -20,6 +20,7 @@ from kist.plan.request import (
     DeviceRequest,
     DeviceRule,
     MountRequest,
+    NetRate,
     Publish,
     Restart,
     RunRequest,
@@ -63,6 +64,7 @@ EVERY_FLAG = """
 --cap-add net_raw --cap-drop all --security-opt no-new-privileges=false --privileged --sysctl net.core.somaxconn=1
 --userns host --pid host --ipc none --uts private --cgroupns host --time-offset 5
 --network red --network blue --ip 10.1.0.2 --ip6 fd00::2 --mac-address 02:00:00:00:00:01 --network-alias db
+--net-rate in=8kbit,out=1gbit
 -p 127.0.0.1:8000-8002:80/udp -P --expose 7
 -h box --domainname dom --add-host a:1.2.3.4 --dns 1.1.1.1 --dns-search b --dns-option ndots:1
 --health-cmd true --health-interval 1 --health-timeout 2 --health-retries 4 --health-start-period 5
@@ -157,6 +159,7 @@ def test_every_flag_reaches_its_field() -> None:
         ip6=bytes.fromhex("fd00" + "0" * 27 + "2"),
         mac_address=b"\x02\0\0\0\0\1",
         network_alias=("db",),
+        net_rate=NetRate(1000, 125_000_000),
         publish=(Publish("udp", 80, 80, bytes((127, 0, 0, 1)), 8000, 8002),),
         publish_all=True,
         expose=(Publish("tcp", 7, 7),),

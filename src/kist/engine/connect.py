@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
 from kist.engine import hosts
 from kist.engine.containers import Container, Containers
@@ -12,6 +13,7 @@ from kist.kernel.launcher import Launcher, open_program
 from kist.kernel.netlink import Netlink
 from kist.network.attach import CABLES_MOST, Place, database, plug
 from kist.network.network import DEFAULT
+from kist.network.wire import check_rate
 from kist.plan import compile_cable
 from kist.plan.rtnetlink import address_text
 from kist.value import replace
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from kist.network.database import Holder
     from kist.network.network import Network
+    from kist.plan.request import RunRequest
     from kist.plan.steps import Netlink as NetlinkStep
 
 
@@ -84,6 +87,24 @@ def disconnect(
     return notes
 
 
+def limit(containers: Containers, container: Container, request: RunRequest) -> None:
+    """Make its cables as fast as `request` says. Raises InvalidInput where there are none, Refused, Unsupported."""
+    if not request.in_networks:
+        raise InvalidInput(f"{container.name} has no cable that could be slow", path="--net-rate")
+    with database(containers.states) as db, Netlink() as connection:
+        check_rate(connection, request)
+        wires = {network.name for network in db.networks() if network.mode}
+        places = db.holders(container=container.id)
+    if request.net_rate.into and wires & {place.network for place in places}:
+        raise InvalidInput("what comes in from a wire can't be slowed", path="--net-rate", next="--net-rate out=...")
+    if not container.running:
+        return
+    with _Inside(container) as inside:
+        for place in places:
+            outside = "" if place.network in wires else place.outside
+            inside.take(partial(compile_cable.limit, outside, place.inside, request.net_rate, again=True))
+
+
 def _texts(*addresses: bytes) -> tuple[str, ...]:
     return tuple([address_text(address) for address in addresses if address])
 
@@ -94,17 +115,17 @@ def _plug(
 ) -> tuple[str, ...]:  # fmt: skip
     """Written down before it exists; taken back when it did not come to be."""
     ip, ip6, mac, aliases = asked
-    states, id = containers.states, container.id
+    states, id, request = containers.states, container.id, container.config.request
     with database(states) as db, Netlink() as connection:
         db.bury_some()
         network: Network = db.network(name)
         own = db.holders(container=id)
         if any(h.network == network.name for h in own):
             raise _already(container, network.name)
-        names = (container.config.request.hostname or id[:12], *aliases)
+        names = (request.hostname or id[:12], *aliases)
         record = container.record
         listens = network.name != DEFAULT and record is not None and bool(record.networks)
-        place = Place(id, container.name, _free(own), ip, ip6, mac, names, routes=not own)
+        place = Place(id, container.name, _free(own), ip, ip6, mac, names, not own, request.net_rate)
         cable, notes = plug(db, connection, network, place)
 
     def steps(slot: int) -> Iterator[tuple[NetlinkStep, str]]:
@@ -120,7 +141,6 @@ def _plug(
                 if holder.network == network.name:
                     db.leave(holder)
         raise
-    request = container.config.request
     if has_hosts(request):
         notes += hosts.enter(inside.root, _texts(*[a.local for a in cable.addresses]), own_names(request, id))
     if listens:

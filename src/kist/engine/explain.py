@@ -55,7 +55,7 @@ def explain(
 def cables_of(request: RunRequest, facts: HostFacts, id: str) -> tuple[Cable, ...]:
     """As they would be: nothing is taken. Raises what taking them would raise."""
     if not request.in_networks:
-        if request.publish or request.publish_all:
+        if request.needs_cable:
             from kist.network.publish import check_published
 
             check_published(request)

@@ -104,7 +104,7 @@ class Making:
 
             named = replace(request, name=self.kept.name) if self.kept else request
             self.attachment = attach(self.states, named, facts, self.id)
-        elif request.publish or request.publish_all:
+        elif request.needs_cable:
             from kist.network.publish import check_published
 
             check_published(request)

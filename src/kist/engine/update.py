@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 FIELDS = frozenset((
     "memory_bytes", "memory_swap_bytes", "memory_reservation_bytes", "cpus", "cpu_shares", "cpu_period_us",
-    "cpu_quota_us", "cpuset_cpus", "cpuset_mems", "pids_limit", "blkio_weight", "restart",
+    "cpu_quota_us", "cpuset_cpus", "cpuset_mems", "pids_limit", "blkio_weight", "restart", "net_rate",
 ))  # fmt: skip
 
 
@@ -35,8 +35,12 @@ def update(containers: Containers, container: Container, changes: Mapping[str, o
             raise InvalidInput("it contradicts --rm", path="--restart")
         check(new)
         record = current.record
-        if record and not record.restarting and set(changes) - {"restart"}:
+        if record and not record.restarting and set(changes) - {"restart", "net_rate"}:
             _apply(record.cgroups, old, new)
+        if "net_rate" in changes:
+            from kist.engine.connect import limit
+
+            limit(containers, current, new)
         current.write("config", replace(current.config, request=new))
         note(current, "update")
 

@@ -125,6 +125,7 @@ def run(
     ip6: str | None = None,
     mac_address: str | None = None,
     network_alias: Sequence[str] = (),
+    net_rate: str | None = None,
     publish: str | int | Sequence[str | int] = (),
     publish_all: bool = False,
     expose: str | int | Sequence[str | int] = (),

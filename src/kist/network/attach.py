@@ -13,8 +13,10 @@ from kist.network import bridge, firewall
 from kist.network.database import Database, Holder
 from kist.network.network import DEFAULT, DEFAULT_BRIDGE, Network, mac_for
 from kist.network.publish import close, publish_ports
+from kist.network.wire import check_rate, parent
 from kist.plan import rtnetlink as rt
 from kist.plan.compile_cable import Cable
+from kist.plan.request import NetRate
 from kist.value import Value, replace
 
 TYPE_CHECKING = False
@@ -110,6 +112,7 @@ def attach(states: States, request: RunRequest, facts: HostFacts, id: str, *, pr
 
 def _attach(db: Database, connection: Netlink, request: RunRequest, id: str, pretend: bool) -> Attachment:
     """The first network has the published ports; the first one that is not internal, the default routes."""
+    check_rate(connection, request)
     db.bury_some()
     cables: list[Cable] = []
     notes: list[str] = []
@@ -150,13 +153,14 @@ class Place(Value):
     mac: bytes = b""
     aliases: tuple[str, ...] = ()
     routes: bool = True  # default routes lead there
+    rate: NetRate = NetRate()
 
     @classmethod
     def of(cls, request: RunRequest, id: str, number: int, *, routes: bool) -> Place:
         """Addresses are those of the first network that a request names."""
         names = (request.hostname or id[:12], *request.network_alias)
         asked = (request.ip, request.ip6, request.mac_address) if number == 0 else (b"", b"", b"")
-        return cls(id, request.name, number, *asked, names, routes)
+        return cls(id, request.name, number, *asked, names, routes, request.net_rate)
 
 
 def plug(
@@ -169,8 +173,14 @@ def plug(
     mac = place.mac or mac_for(address4 or address6)
     db.hold(Holder(container=place.container, network=network.name, name=place.name, address4=address4,
                    address6=address6, mac=mac, outside=outside, inside=inside, aliases=place.aliases))  # fmt: skip
-    index, notes = (0, ()) if pretend else bridge.ensure(connection, network)
-    if not pretend:
+    index, notes = 0, tuple[str, ...]()
+    if network.mode:
+        if place.rate.into:
+            raise InvalidInput(f"what comes in from the wire of {network.bridge} can't be slowed", path="--net-rate",
+                               next="--net-rate out=...")  # fmt: skip
+        index = parent(connection, network.bridge)
+    elif not pretend:
+        index, notes = bridge.ensure(connection, network)
         firewall.ensure(db, network)
     addresses, gateways = [], []
     for subnet, address in ((network.subnet(4), address4), (network.subnet(6), address6)):
@@ -182,6 +192,7 @@ def plug(
         network=network.name, bridge=network.bridge, bridge_index=index, outside=outside, inside=inside, mac=mac,
         mtu=network.mtu, addresses=tuple(addresses),
         gateways=tuple(gateways) if place.routes and not network.internal else (),
+        mode=network.mode, rate=place.rate,
         link_local=bool(address6) or not os.path.exists("/proc/sys/net/ipv6"),
     ), notes  # fmt: skip
 

@@ -22,7 +22,7 @@ def ensure(db: Database, network: Network) -> None:
     """Raises NetlinkFailed."""
     with Netlink(NETFILTER) as connection:
         if _absent(connection, words.add_network(network.bridge, network.internal)):
-            networks = [(n.bridge, n.internal) for n in db.networks()]
+            networks = [(n.bridge, n.internal) for n in db.networks() if not n.mode]
             connection.request("cannot make the firewall's table inet kist", *words.table(networks, db.ports()))
 
 

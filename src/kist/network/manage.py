@@ -6,10 +6,11 @@ import os
 
 from kist.errors import Conflict, InvalidInput, KistError, NotFound, Refused
 from kist.kernel.netlink import Netlink
-from kist.network import bridge, durable, firewall
+from kist.network import bridge, durable, firewall, wire
 from kist.network.attach import database, now
 from kist.network.database import Holder
 from kist.network.network import DEFAULT, MODES, MTU_OPTION, Network, Subnet, make_subnet
+from kist.plan.rtnetlink import MACVLAN_MODES
 from kist.value import Value
 
 TYPE_CHECKING = False
@@ -19,13 +20,15 @@ if TYPE_CHECKING:
     from kist.network.attach import States
 
 BRIDGE_OPTION = "com.docker.network.bridge.name"
-_ACCEPTED = (BRIDGE_OPTION, MTU_OPTION, "mtu")
+PARENT_OPTION, MODE_OPTION = "parent", "macvlan_mode"
+_ACCEPTED = {"bridge": (BRIDGE_OPTION, MTU_OPTION, "mtu"), "macvlan": (PARENT_OPTION, MODE_OPTION, MTU_OPTION, "mtu")}
 
 
 class NetworkRequest(Value):
     """What `kist network create` asks for; the texts of subnets, gateways and ranges belong together by their order."""
 
     name: str
+    driver: str = "bridge"
     subnets: tuple[str, ...] = ()
     gateways: tuple[str, ...] = ()
     ip_ranges: tuple[str, ...] = ()
@@ -46,24 +49,31 @@ def create(states: States, request: NetworkRequest) -> tuple[Network, tuple[str,
     _need_root()
     if request.name in (*MODES, DEFAULT, "default"):
         raise Conflict(f"the name {request.name!r} is taken", why="it is one of kist's own", next="another name")
-    mtu = _mtu(request.options)
+    mtu = _mtu(request)
     id = os.urandom(32).hex()
     with database(states) as db, Netlink() as connection:
         networks = db.networks()
         if any(n.name == request.name for n in networks):
             raise Conflict(f"the name {request.name!r} is taken", next=f"kist network rm {request.name}")
-        interface = _bridge_name(request.options, id)
-        if any(n.bridge == interface for n in networks) or bridge.find(connection, interface):
-            raise Conflict(f"the host has an interface {interface}", next=f"another -o {BRIDGE_OPTION}=NAME")
+        mode = ""
+        if request.driver == "macvlan":
+            interface, mode = _wire(connection, networks, request)
+        else:
+            interface = _bridge_name(request.options, id)
+            if any(n.bridge == interface for n in networks) or bridge.find(connection, interface):
+                raise Conflict(f"the host has an interface {interface}", next=f"another -o {BRIDGE_OPTION}=NAME")
         network = Network(
             name=request.name, id=id, bridge=interface, subnets=_subnets(connection, networks, request), mtu=mtu,
+            driver=request.driver, mode=mode,
             internal=request.internal, options=dict(request.options), labels=dict(request.labels), created=now(),
         )  # fmt: skip
         db.add_network(network)
+    notes: tuple[str, ...] = ()
     try:  # it is written down by now: what exists in the kernel can be found again
         with database(states) as db, Netlink() as connection:
-            _, notes = bridge.ensure(connection, network)
-            firewall.ensure(db, network)
+            if not mode:
+                _, notes = bridge.ensure(connection, network)
+                firewall.ensure(db, network)
             durable.save(network)
     except KistError:
         with database(states) as db:
@@ -72,10 +82,28 @@ def create(states: States, request: NetworkRequest) -> tuple[Network, tuple[str,
     return network, notes
 
 
-def _mtu(options: Mapping[str, str]) -> int:
+def _wire(connection: Netlink, networks: list[Network], request: NetworkRequest) -> tuple[str, str]:
+    """The interface of the host that leads to it, and how those on it see each other."""
+    name, mode = request.options.get(PARENT_OPTION, ""), request.options.get(MODE_OPTION, "bridge")
+    if not name or not request.subnets:
+        raise InvalidInput("a macvlan needs the interface that leads to its wire, and the addresses there",
+                           path="--driver", next="-o parent=eth0 --subnet 192.168.1.0/24")  # fmt: skip
+    if mode not in MACVLAN_MODES:
+        raise InvalidInput(f"unknown mode {mode!r}", path="--opt", next=f"one of: {', '.join(MACVLAN_MODES)}")
+    if request.internal:
+        raise InvalidInput("a wire leads elsewhere by itself", path="--internal", next="the driver bridge")
+    if any(n.bridge == name for n in networks):
+        raise Conflict(f"a network has {name} already", next="kist network ls shows them")
+    wire.parent(connection, name)
+    wire.check_macvlan(connection)
+    return name, mode
+
+
+def _mtu(request: NetworkRequest) -> int:
+    options, accepted = request.options, _ACCEPTED[request.driver]
     for key in options:
-        if key not in _ACCEPTED:
-            raise InvalidInput(f"unknown option {key!r}", path="--opt", next=f"one of: {', '.join(_ACCEPTED)}")
+        if key not in accepted:
+            raise InvalidInput(f"unknown option {key!r}", path="--opt", next=f"one of: {', '.join(accepted)}")
     text = options.get(MTU_OPTION, options.get("mtu", "0"))
     if not (text.isascii() and text.isdigit() and (text == "0" or 68 <= int(text[:9]) <= 65535)):
         raise InvalidInput(f"{text!r} is no MTU", path="--opt", next=f"-o {MTU_OPTION}=1400")
@@ -98,9 +126,12 @@ def _subnets(connection: Netlink, networks: list[Network], request: NetworkReque
         subnet = make_subnet(text, gateway=gateway, ip_range=ip_range)
         if any(other.family == subnet.family for other in found):
             raise InvalidInput(f"a second subnet of IPv{subnet.family}", path="--subnet", next="another network")
-        bridge.check_free(connection, networks, subnet)
+        if request.driver == "bridge":  # a wire's addresses are the host's, too
+            bridge.check_free(connection, networks, subnet)
         found.append(subnet)
     families = {subnet.family for subnet in found}
+    if request.driver == "macvlan":
+        return tuple(found)
     if 4 not in families and not (families and not request.ipv6):
         found.insert(0, bridge.free_subnet(connection, networks))
     if request.ipv6 and 6 not in families:  # a unique local one. Source: RFC 4193
@@ -139,8 +170,9 @@ def remove(states: States, name_or_id: str) -> Network:
             names = ", ".join(h.name or h.container[:12] for h in holders[:5])
             raise Conflict(f"containers are in the network {network.name}: {names}", next="stop them first",
                            code="network-in-use")  # fmt: skip
-        bridge.remove(connection, network)
-        firewall.forget(network)
+        if not network.mode:
+            bridge.remove(connection, network)
+            firewall.forget(network)
         durable.forget(network)
         db.remove_network(network)
     return network
@@ -179,5 +211,6 @@ def described(network: Network, holders: Sequence[Holder]) -> dict[str, object]:
         "IPAM": {"Driver": "default", "Options": {}, "Config": config},
         "Internal": network.internal, "Attachable": False, "Ingress": False, "ConfigFrom": {"Network": ""},
         "ConfigOnly": False, "Containers": containers,
-        "Options": {BRIDGE_OPTION: network.bridge, **network.options}, "Labels": dict(network.labels),
+        "Options": {PARENT_OPTION if network.mode else BRIDGE_OPTION: network.bridge, **network.options},
+        "Labels": dict(network.labels),
     }  # fmt: skip

@@ -51,7 +51,8 @@ class Subnet(Value):
 
 
 class Network(Value):
-    """A bridge of the host, its subnets, and what was said about it."""
+    """A bridge of the host, its subnets, and what was said about it. Of a macvlan, `bridge` is the interface of the
+    host on whose wire it is, and `mode` one of rtnetlink.MACVLAN_MODES."""
 
     name: str
     id: str
@@ -63,6 +64,7 @@ class Network(Value):
     options: Mapping[str, str] = {}
     labels: Mapping[str, str] = {}
     created: str = ""
+    mode: str = ""
 
     def subnet(self, family: int) -> Subnet | None:
         return next((s for s in self.subnets if s.family == family), None)

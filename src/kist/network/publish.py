@@ -29,6 +29,9 @@ def publish_ports(
     """The ports, and the sockets that keep them. Raises Conflict, InvalidInput, NotFound."""
     ports: list[Port] = []
     fds: list[int] = []
+    if network.mode and _asked(request):
+        raise InvalidInput(f"the network {network.name} is a wire: its containers are reached by their own addresses",
+                           path="-p")  # fmt: skip
     if network.internal and _asked(request):
         raise InvalidInput(f"the network {network.name} is internal: nothing of the host's leads there", path="-p")
     try:
@@ -50,7 +53,8 @@ def relay_ports(request: RunRequest, *, ipv6: bool) -> Attachment:
     from kist.network.attach import Attachment
 
     for flag, value in (("ip", request.ip), ("ip6", request.ip6), ("mac-address", request.mac_address),
-                        ("network-alias", request.network_alias)):  # fmt: skip
+                        ("network-alias", request.network_alias),
+                        ("net-rate", request.net_rate.into or request.net_rate.out)):  # fmt: skip
         if value:
             raise InvalidInput("an ordinary user's network has no addresses: it is a relay", path=f"--{flag}",
                                next="run as root")  # fmt: skip
@@ -87,7 +91,10 @@ def _asked(request: RunRequest) -> list[Publish]:
 
 
 def check_published(request: RunRequest) -> None:
-    """Raises InvalidInput when nothing can be published in the network that was asked for."""
+    """Raises InvalidInput when nothing can be published in the network that was asked for, or slowed."""
+    if request.net_rate.into or request.net_rate.out:
+        raise InvalidInput(f"--network {request.network} has no cable that could be slow", path="--net-rate",
+                           next=f"--network {DEFAULT}")  # fmt: skip
     if _asked(request):
         raise InvalidInput(
             f"--network {request.network} has no ports to publish", path="--publish",

@@ -8,6 +8,7 @@ from kist.plan import firewall
 from kist.plan import flags as f
 from kist.plan import rtnetlink as rt
 from kist.plan.netlink import NETFILTER, ROUTE, batch
+from kist.plan.request import NetRate
 from kist.plan.steps import HOST, Await, Entry, Leave, Netlink, Open, OpenNamespace, Resolve, Signal, Slots
 from kist.value import Value
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 
 class Cable(Value):
-    """One end, `outside`, is plugged into a bridge of the host; the other is the container's interface `inside`."""
+    """One end, `outside`, is plugged into a bridge of the host; the other is the container's interface `inside`. With
+    a `mode`, there is no cable: it is a second interface on the wire of `bridge`, which is an interface of the host."""
 
     network: str
     bridge: str
@@ -34,6 +36,8 @@ class Cable(Value):
     gateways: tuple[bytes, ...] = ()  # of the default routes, at most one a family
     link_local: bool = True  # it may make an IPv6 address for itself
     ports: tuple[Port, ...] = ()
+    mode: str = ""  # of a macvlan
+    rate: NetRate = NetRate()
 
 
 class Names(Value):
@@ -84,21 +88,50 @@ def _publish(b: Builder, port: Port) -> None:
 
 def plug(c: Cable, namespace: int) -> Iterator[tuple[Netlink, str]]:
     """The steps that make a cable, and what each is for. `namespace`: a slot with the container's network namespace."""
-    veth = rt.add_veth(
-        c.outside, c.inside, netns_fd=rt.UNKNOWN, master=c.bridge_index, mtu=c.mtu, peer_mac=c.mac
-    )  # fmt: skip
     mtu = f" mtu {c.mtu}" if c.mtu else ""
     mac = f" address {rt.mac_text(c.mac)}" if c.mac else ""
-    command = (
-        f"ip link add {c.outside} master {c.bridge}{mtu} up type veth peer name {c.inside} netns $target{mtu}{mac}"
-    )
-    step = Netlink(ROUTE, batch((veth,)), (command,), target=namespace, target_at=rt.netns_at(veth))
-    yield step, f"a cable, one end in the bridge of the network {c.network}"
+    if c.mode:
+        made = rt.add_macvlan(c.inside, c.bridge_index, mode=c.mode, netns_fd=rt.UNKNOWN, mac=c.mac, mtu=c.mtu)
+        command = f"ip link add {c.inside} link {c.bridge} netns $target{mac}{mtu} type macvlan mode {c.mode}"
+        why = f"an interface on the wire of {c.bridge}, the network {c.network}"
+    else:
+        made = rt.add_veth(
+            c.outside, c.inside, netns_fd=rt.UNKNOWN, master=c.bridge_index, mtu=c.mtu, peer_mac=c.mac
+        )  # fmt: skip
+        peer = f"type veth peer name {c.inside} netns $target{mtu}{mac}"
+        command = f"ip link add {c.outside} master {c.bridge}{mtu} up {peer}"
+        why = f"a cable, one end in the bridge of the network {c.network}"
+    yield Netlink(ROUTE, batch((made,)), (command,), target=namespace, target_at=rt.netns_at(made)), why
     if c.ports:
         hairpin = (rt.set_port(rt.UNKNOWN, hairpin=True),)
         hairpins = (f"bridge link set dev {c.outside} hairpin on",)
         step = Netlink(ROUTE, batch(hairpin), hairpins, link=c.outside)
         yield step, "it may ask for what it published itself"
+    yield _inside(c, namespace), "its end in the container"
+    yield from limit(c.outside, c.inside, c.rate, namespace)
+
+
+def limit(outside: str, inside: str, rate: NetRate, namespace: int, *, again: bool = False) -> Iterator[
+    tuple[Netlink, str]
+]:  # fmt: skip
+    """What comes in waits at the cable's end of the host's, what goes out at the container's, which only
+    CAP_NET_ADMIN could change. `again`: in place of what is there."""
+    for link, bytes_s, there in ((outside, rate.into, 0), (inside, rate.out, namespace)):
+        if not link:
+            continue
+        if bytes_s:
+            burst, most = rt.bucket(bytes_s)
+            words = f"tc qdisc replace dev {link} root tbf rate {bytes_s * 8}bit burst {burst} limit {most}"
+            message = rt.add_rate(rt.UNKNOWN, bytes_s)
+        elif again:
+            words, message = f"tc qdisc replace dev {link} root pfifo", rt.add_plain_queue(rt.UNKNOWN)
+        else:
+            continue
+        why = "as fast as it goes" if not bytes_s else "no faster than --net-rate"
+        yield Netlink(ROUTE, batch((message,)), (words,), namespace=there, link=link), why
+
+
+def _inside(c: Cable, namespace: int) -> Netlink:
     asked = []
     if not c.link_local:  # else each that comes up sends multicasts, which a bridge copies to all its ports
         asked.append((rt.set_link(rt.UNKNOWN, link_local=False), f"ip link set {c.inside} addrgenmode none"))
@@ -112,7 +145,7 @@ def plug(c: Cable, namespace: int) -> Iterator[tuple[Netlink, str]]:
         six = "-6 " if len(gateway) == 16 else ""
         asked.append((rt.add_route(route), f"ip {six}route add default via {rt.address_text(gateway)}"))
     messages, commands = batch([m for m, _ in asked]), tuple([w for _, w in asked])
-    yield Netlink(ROUTE, messages, commands, namespace=namespace, link=c.inside), "its end in the container"
+    return Netlink(ROUTE, messages, commands, namespace=namespace, link=c.inside)
 
 
 def name_port(namespace: int, *, again: bool = False) -> tuple[Netlink, str]:

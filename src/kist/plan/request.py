@@ -103,6 +103,13 @@ class AllowRule(Value):
     plain: bool = False  # of names: also what is neither TLS nor HTTP for that name
 
 
+class NetRate(Value):
+    """--net-rate, in bytes a second; 0: as fast as it goes."""
+
+    into: int = 0
+    out: int = 0
+
+
 class SecurityOpt(Value):
     """--security-opt, all of them together."""
 
@@ -256,6 +263,7 @@ class RunRequest(Value):
     ip6: bytes = b""
     mac_address: bytes = b""
     network_alias: tuple[str, ...] = ()
+    net_rate: NetRate = NetRate()
     publish: tuple[Publish, ...] = ()
     publish_all: bool = False  # what `expose` names, at ports of the host's that are free
     expose: tuple[Publish, ...] = ()
@@ -272,6 +280,11 @@ class RunRequest(Value):
         """Names of networks with cables; (): none, the host's, or another container's namespace."""
         alone = self.network in ("none", "host") or self.network.startswith(("container:", "ns:"))
         return () if alone else (self.network, *self.more_networks)
+
+    @property
+    def needs_cable(self) -> bool:
+        """It asks for what only a network with a cable has."""
+        return bool(self.publish or self.publish_all or self.net_rate.into or self.net_rate.out)
 
     # kist's own
     allow_unenforced: bool = False  # run although a protection that was asked for can't be enforced, and say so

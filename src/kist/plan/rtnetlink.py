@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from struct import pack, unpack_from
 
-from kist.plan.netlink import CREATE, DUMP, EXCLUSIVE, attribute, attributes, message, nested, number, text
+from kist.plan.netlink import CREATE, DUMP, EXCLUSIVE, REPLACE, attribute, attributes, message, nested, number, text
 from kist.value import Value
 
 TYPE_CHECKING = False
@@ -126,6 +126,40 @@ def get_links() -> bytes:
 def get_link(*, index: int = 0, name: str = "") -> bytes:
     """One link; without it the kernel says ENODEV."""
     return message(_GETLINK, 0, _link(index), *([attribute(_NAME, name)] if name else []))
+
+
+_NEWQDISC, _ROOT = 36, 0xFFFFFFFF
+_GSO_MOST = 1 << 16
+
+
+def _qdisc(flags: int, index: int, kind: str, *attributes: bytes) -> bytes:
+    body = pack("<BxxxiIII", 0, index if index != UNKNOWN else -1, 0, _ROOT, 0)
+    return message(_NEWQDISC, CREATE | flags, body, attribute(1, kind), *attributes)
+
+
+def bucket(bytes_s: int) -> tuple[int, int]:
+    """A token bucket's size and the length of its queue, in bytes: a fiftieth of a second, and a tenth to wait."""
+    return max(bytes_s // 50, _GSO_MOST), max(bytes_s // 10, 2 * _GSO_MOST)
+
+
+def add_rate(index: int, bytes_s: int) -> bytes:
+    """What leaves by this link is as slow as that: a queue of packets before it, also in place of another. Without tbf
+    in the kernel, ENOENT. Source: tc-tbf(8), linux/pkt_sched.h."""
+    burst, limit = bucket(bytes_s)
+    rate = pack("<BBHhHI", 0, 1, 0, 0, 0, min(bytes_s, 0xFFFFFFFF))  # linklayer: ethernet
+    options = [attribute(1, rate + bytes(12) + pack("<III", limit, 0, 0)), attribute(6, burst)]
+    options += [attribute(4, pack("<Q", bytes_s))] if bytes_s > 0xFFFFFFFF else []
+    return _qdisc(REPLACE, index, "tbf", nested(2, *options))
+
+
+def add_plain_queue(index: int) -> bytes:
+    """In place of what is there: a queue without a rate."""
+    return _qdisc(REPLACE, index, "pfifo")
+
+
+def try_rate(index: int) -> bytes:
+    """What can't be: ENOENT where the kernel has no tbf, EINVAL where it has."""
+    return _qdisc(EXCLUSIVE, index, "tbf")
 
 
 # Where add_veth and set_link have the fd of the network namespace, counted from the start of the message.

@@ -44,7 +44,8 @@ _HEAD = """\
 # It needs util-linux and iproute2, and setsid, setpriv and env inside the container, too.
 set -eu"""
 # The number of unshare's child, as soon as there is one.
-_INIT_PID = 'until init_pid=$(cat /proc/"$child"/task/"$child"/children) && [ "$init_pid" ]; do :; done'
+_CHILDREN = '/proc/"$child"/task/"$child"/children'  # numbers with a space behind each
+_INIT_PID = f'until init_pid=$(cat {_CHILDREN}) && init_pid=${{init_pid%% *}} && [ "$init_pid" ]; do :; done'
 
 
 def script(plan: Plan) -> str:

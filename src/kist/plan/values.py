@@ -8,7 +8,7 @@ Functions that return None say "not asked for": 0 means that to Docker.
 from __future__ import annotations
 
 from kist.errors import InvalidInput
-from kist.plan.request import PROTECTIONS, RunRequest, SecurityOpt, TimeOffset, Ulimit
+from kist.plan.request import PROTECTIONS, NetRate, RunRequest, SecurityOpt, TimeOffset, Ulimit
 from kist.plan.words import DIGITS, UNLIMITED, bad, boolean, choice, integer, later, nearest, number, plain, show
 
 TYPE_CHECKING = False
@@ -362,6 +362,24 @@ def joined(flag: str, text: str) -> str:
     if kind == "ns" and not what.startswith("/"):
         raise bad(flag, text, "the path is not absolute", f"{flag} ns:/run/netns/blue")
     return text
+
+
+_BITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
+
+
+def net_rate(flag: str, text: str) -> NetRate:
+    """`10mbit`, or `in=10mbit,out=1gbit`; 0: no limit. As tc(8) has it, k is 1,000."""
+    found = {"in": 0, "out": 0}
+    for part in text.split(","):
+        key, equals, value = part.partition("=")
+        number = (value if equals else part).lower().removesuffix("bit")
+        digits = number.rstrip("kmg")
+        bits = int(digits) * _BITS.get(number[len(digits) :], 0) if 0 < len(digits) < 10 and digits.isdigit() else -1
+        wrong = (equals and key not in found) or (bits != 0 and not 8_000 <= bits <= 10**12)
+        if wrong or not digits.isascii():
+            raise bad(flag, text, "it is no rate from 8kbit to 1000gbit", "10mbit, or in=10mbit,out=1gbit")
+        found |= {key: bits // 8} if equals else {"in": bits // 8, "out": bits // 8}
+    return NetRate(found["in"], found["out"])
 
 
 def mac_address(flag: str, text: str) -> bytes:

@@ -184,6 +184,7 @@ RUN_GROUPS: tuple[Group, ...] = (
             _one("ip6", "IP", "IPv6 address in the network", v.ipv6),
             _one("mac-address", "MAC", "MAC address in the network", v.mac_address),
             _many("network-alias", "NAME", "Another name in the network", v.hostname, alias="net-alias"),
+            _one("net-rate", "RATE", "How fast its networks are: 10mbit, in=10mbit,out=1gbit; 0: no limit", v.net_rate),
             _many("publish", "[[IP:]PORT:]PORT[/PROTOCOL]", "Let the host's port lead to the container's", v.publish,
                   short="p"),
             _bool("publish-all", "Publish all ports of --expose, at ports that are free", "P"),
