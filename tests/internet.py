@@ -84,8 +84,24 @@ def internet(directory: Path, user: bool) -> Iterator[Internet]:
         made.close()
 
 
+def relays(run_dir: str) -> dict[int, list[int]]:
+    """By number: supervisors in that run directory, and the processes of their relays."""
+    found: dict[int, list[int]] = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "comm").read_text() != "kist net\n":
+                continue
+            parent = int((process / "stat").read_text().rsplit(") ", 1)[1].split()[1])
+            if f"KIST_RUN_DIR={run_dir}".encode() in Path(f"/proc/{parent}/environ").read_bytes():
+                found.setdefault(parent, []).append(int(process.name))
+        except OSError:  # it has ended
+            continue
+    return found
+
+
 def missing() -> str:
-    absent = [name for name in ("ip", "nft", "openssl", "nsenter", "unshare") if not shutil.which(name)]
+    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+    absent = [name for name in ("ip", "nft", "openssl", "nsenter", "unshare") if not shutil.which(name, path=path)]
     return f"needs {', '.join(absent)}" if absent else ""
 
 
@@ -200,6 +216,7 @@ def _ip(*words: str) -> None:
 
 
 def main() -> None:
+    os.environ["PATH"] += ":/usr/sbin:/sbin"
     libc = ctypes.CDLL(None, use_errno=True)
     _ip("link", "set", "lo", "up")
     host = os.open("/proc/self/ns/net", os.O_RDONLY)

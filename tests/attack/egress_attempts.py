@@ -7,6 +7,7 @@ import ssl
 import struct
 import subprocess
 
+os.environ["PATH"] += ":/usr/sbin:/sbin"
 ANYTHING = ssl._create_unverified_context()
 EVIL, HOST, LAN, METADATA, DNS = "203.0.113.66", "203.0.113.2", "10.9.8.7", "169.254.169.254", "203.0.113.53"
 

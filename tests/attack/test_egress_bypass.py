@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from containers import ROOT, kist
-from internet import DNS, EVIL, FILES, HOST, LAN, METADATA, PYPI, internet, missing
+from internet import DNS, EVIL, FILES, HOST, LAN, METADATA, PYPI, internet, missing, relays
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 NAMES = "pypi.test, *.pythonhosted.test, files.pythonhosted.test:22/tcp, meta.test, me.test, lan.test"
@@ -148,17 +148,17 @@ def test_the_relay_has_no_powers(run_dir: Path) -> None:
     box = ("--name", "box", "--allow-net", "*", "host", "sleep", "600")
     assert kist("run", "-d", *box).returncode == 0
     try:
-        mine = f"KIST_RUN_DIR={run_dir}".encode()
-        (relay,) = [p for p in Path("/proc").glob("[0-9]*") if _is(p, "kist net", mine)]
-        status = dict(line.split(":\t", 1) for line in (relay / "status").read_text().splitlines() if ":\t" in line)
+        ((relay,),) = relays(str(run_dir)).values()
+        process = Path(f"/proc/{relay}")
+        status = dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines() if ":\t" in line)
         assert int(status["CapPrm"], 16) == int(status["CapEff"], 16) == 0
         assert status["NoNewPrivs"] == "1" and status["Seccomp"] == "2"
         if ROOT:
             assert {*status["Uid"].split(), *status["Gid"].split()} == {"65534"} and not status["Groups"].strip()
-            kinds = {os.readlink(fd).split(":")[0] for fd in (relay / "fd").iterdir()}
+            kinds = {os.readlink(fd).split(":")[0] for fd in (process / "fd").iterdir()}
             log = [kind for kind in kinds if kind.endswith("/net")]
             assert kinds == {"/dev/null", "socket", "anon_inode", *log} and len(log) == 1
-        os.kill(int(relay.name), signal.SIGKILL)
+        os.kill(relay, signal.SIGKILL)
         done = kist("exec", "box", "python3", "-c", "import socket; socket.create_connection(('203.0.113.10', 443), 5)")
         assert done.returncode == 1 and "rror" in done.stderr
         if ROOT:
@@ -166,10 +166,3 @@ def test_the_relay_has_no_powers(run_dir: Path) -> None:
             assert done.returncode and "--allow-net" in done.stderr
     finally:
         assert kist("rm", "-f", "box").returncode == 0
-
-
-def _is(process: Path, name: str, variable: bytes) -> bool:
-    try:
-        return (process / "comm").read_text() == f"{name}\n" and variable in (process / "environ").read_bytes()
-    except OSError:
-        return False

@@ -39,10 +39,11 @@ def test_pip_installs_from_an_index_on_the_list(net: Internet) -> None:
         (pages / "simple" / project).mkdir(parents=True)
         link = f"https://{host}/{project}-1.0-py3-none-any.whl"
         (pages / "simple" / project / "index.html").write_text(f'<!DOCTYPE html><a href="{link}">{project}</a>')
-    shown = {sys.prefix, sys.base_prefix, str(net.directory)} - {"/usr"}
-    pip = (f"{sys.executable} -m pip install -q --disable-pip-version-check --no-cache-dir --retries 0 --target /tmp/t"
+    python = os.path.normpath(sys.executable)
+    shown = {os.path.normpath(sys.prefix), sys.base_prefix, str(net.directory)} - {"/usr"}
+    pip = (f"{python} -m pip install -q --disable-pip-version-check --no-cache-dir --retries 0 --target /tmp/t"
            f" --index-url https://pypi.test/simple/ --cert {net.ca}")  # fmt: skip
-    script = f"{pip} tiny && PYTHONPATH=/tmp/t {sys.executable} -m tiny; {pip} bad"
+    script = f"{pip} tiny && PYTHONPATH=/tmp/t {python} -m tiny; {pip} bad"
     allowed = ("--allow-net", "pypi.test:443, *.pythonhosted.test", "--dns", DNS)
     volumes = [word for path in shown for word in ("-v", f"{path}:{path}:ro")]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PIP_")}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from containers import KIST
-from internet import DNS, FILES, HOST, PYPI, PYPI6, Internet, internet, missing
+from internet import DNS, FILES, HOST, PYPI, PYPI6, Internet, internet, missing, relays
 from machine import wait_until
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
@@ -114,21 +114,8 @@ def test_what_only_a_cable_has_is_refused(net: Internet) -> None:
 def test_a_supervisor_that_is_killed_takes_its_relay_along(net: Internet) -> None:
     box = ("--name", "box", "--network", "bridge", "-p", "8080:80", "host", "sleep", "600")
     assert net.run(*KIST, "run", "-d", *box).returncode == 0
-    found = _processes()
-    assert sorted(found.values()) == ["kist", "kist net", "kist net"]  # who connects, and who opens sockets inside
-    os.kill(next(pid for pid, name in found.items() if name == "kist"), signal.SIGKILL)
-    wait_until(lambda: not _processes())
+    ((supervisor, found),) = relays(os.environ["KIST_RUN_DIR"]).items()
+    assert len(found) == 2  # who connects, and who opens sockets inside
+    os.kill(supervisor, signal.SIGKILL)
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in found))
     assert net.run(*KIST, "rm", "box").returncode == 0
-
-
-def _processes() -> dict[int, str]:
-    """Those of kist's that belong to this test."""
-    found = {}
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            name, environment = (path / "comm").read_text().strip(), (path / "environ").read_bytes()
-        except OSError:
-            continue
-        if name.startswith("kist") and f"KIST_RUN_DIR={os.environ['KIST_RUN_DIR']}".encode() in environment:
-            found[int(path.name)] = name if name == "kist net" else "kist"
-    return found
