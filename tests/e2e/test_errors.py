@@ -153,8 +153,7 @@ def test_limits_without_delegation_are_refused_unless_allowed():
 @pytest.mark.skipif(ROOT, reason="for root this is allowed")
 def test_what_an_ordinary_user_may_not():
     assert "--userns" in refused("run", "--userns", "host", "host", "true")
-    for argv in (("run", "--network", "bridge", "-p", "8080:80", "host", "true"), ("network", "create", "web")):
-        assert "root" in refused(*argv)
+    assert "root" in refused("network", "create", "web")
 
 
 @needs_root
