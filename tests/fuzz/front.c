@@ -71,9 +71,10 @@ static int examine(const unsigned char *data, ulong size) {
     return accepted;
 }
 
+#include "replay.h"
+
 #ifdef REPLAY
-#define GOOD(text) {text, sizeof text - 1}
-static const struct { const char *text; ulong size; } SEEDS[] = {
+static const struct seed SEEDS[] = {
     GOOD("\0kist-oci ordinary 1\0state start kill delete\0/sys/f/freezer.state\0{\"pid\": \0,\"status\": \"\0\"}\n\0/sys/f/a\0/sys/b\0"),
     GOOD("\1{\"pid\":4711}"),
     GOOD("\0022 (a) b) S 1 22 22 0 -1 4194560 95 0 0 0 0 0 0 0 20 0 1 0 955725 2\n"),
@@ -82,38 +83,7 @@ static const struct { const char *text; ulong size; } SEEDS[] = {
     GOOD("\4--root=/run/r\0kill\0some-id\0SIGKILL\0"),
 };
 
-/* Prints how many inputs were accepted, of the number given. */
 int main(int argc, char **argv) {
-    static unsigned char input[1 << 10];
-    char line[64];
-    ulong random = 88172645463325252UL, accepted = 0, rounds = 0;
-    for (const char *digit = argc > 1 ? argv[1] : ""; *digit; digit++) rounds = rounds * 10 + (ulong)(*digit - '0');
-    for (ulong round = 0; round < rounds; round++) {
-        ulong which = round % (sizeof SEEDS / sizeof *SEEDS), size = SEEDS[which].size;
-        memcpy(input, SEEDS[which].text, size);
-        for (ulong change = round / 6 % 4; change; change--) { /* the first of all as they are */
-            random ^= random << 13, random ^= random >> 7, random ^= random << 17;
-            ulong at = 1 + (random >> 8) % (size - 1), to = 1 + (random >> 20) % (size - 1);
-            switch (random % 5) {
-            case 0: input[at] ^= (unsigned char)(1 << (random >> 40) % 8); break;
-            case 1: input[at] = (unsigned char)(random >> 40); break;
-            case 2: if (size > 4) size = at + 1; break;
-            case 3: input[at] = input[to]; break;
-            case 4:
-                if (size > sizeof input - 64) break;
-                for (ulong from = to; from < to + 64 && from < SEEDS[which].size && from < size; from++) input[size++] = input[from];
-            }
-            if (size < 2) size = 2;
-        }
-        accepted += (ulong)examine(input, size);
-    }
-    ulong n = decimal(line, accepted);
-    line[n++] = '\n';
-    return sys(write, 1, line, n) != (long)n;
-}
-#else
-int LLVMFuzzerTestOneInput(const unsigned char *data, ulong size) {
-    examine(data, size);
-    return 0;
+    return replay(SEEDS, sizeof SEEDS / sizeof *SEEDS, argc > 1 ? number(argv[1]) : 0);
 }
 #endif

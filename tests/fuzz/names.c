@@ -111,41 +111,18 @@ static int examine(const unsigned char *data, ulong size) {
     return served(data + 1, size - 1);
 }
 
+#include "replay.h"
+
 #ifdef REPLAY
-#define GOOD(text) {text, sizeof text - 1}
 #define HEAD "\0\7\1\0\0\1\0\0\0\0\0"
 #define WEB HEAD "\0\3web\0\0\1\0\1"
-static const struct { const char *text; ulong size; } SEEDS[] = {
+static const struct seed SEEDS[] = {
     GOOD("\0" WEB), GOOD("\0" HEAD "\1\4many\0\0\1\0\1\0\0\51\20\0\0\0\0\0\0\0"), GOOD("\0" HEAD "\0\3odd\0\0\34\0\1"),
     GOOD("\0" HEAD "\0\0012\0011\0019\00210\7in-addr\4arpa\0\0\14\0\1"), GOOD("\1\0\25" WEB "\0\25" WEB),
     GOOD("\2\25" WEB "\0\7\201\200\0\1\0\1\0\0\0\0\3web\0\0\1\0\1\300\14\0\1\0\1\0\0\0\74\0\4\300\0\2\1"),
 };
 
-/* Prints how many inputs were answered, of the number given. */
 int main(int argc, char **argv) {
-    static unsigned char input[1 << 10];
-    char line[64];
-    ulong random = 88172645463325252UL, answered = 0, rounds = 0;
-    for (const char *digit = argc > 1 ? argv[1] : ""; *digit; digit++) rounds = rounds * 10 + (ulong)(*digit - '0');
-    for (ulong round = 0; round < rounds; round++) {
-        ulong which = round % (sizeof SEEDS / sizeof *SEEDS), size = SEEDS[which].size;
-        memcpy(input, SEEDS[which].text, size);
-        for (ulong change = round / 6 % 4; change; change--) { /* the first of all as they are */
-            random ^= random << 13, random ^= random >> 7, random ^= random << 17;
-            ulong at = 1 + (random >> 8) % (size - 1);
-            if (random % 4) input[at] = (unsigned char)(random >> 40);
-            else size = at + 1;
-            if (size < 2) size = 2;
-        }
-        answered += examine(input, size) != 0;
-    }
-    ulong n = decimal(line, answered);
-    line[n++] = '\n';
-    return sys(write, 1, line, n) != (long)n;
-}
-#else
-int LLVMFuzzerTestOneInput(const unsigned char *data, ulong size) {
-    examine(data, size);
-    return 0;
+    return replay(SEEDS, sizeof SEEDS / sizeof *SEEDS, argc > 1 ? number(argv[1]) : 0);
 }
 #endif

@@ -66,9 +66,10 @@ static int examine(const unsigned char *data, ulong size) {
     return accepted;
 }
 
+#include "replay.h"
+
 #ifdef REPLAY
-#define GOOD(text) {text, sizeof text - 1}
-static const struct { const char *text; ulong size; } SEEDS[] = {
+static const struct seed SEEDS[] = {
     GOOD("\0\26\3\1\0\110\1\0\0\104\3\3rrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrr\0\0\2\23\1\1\0\0\31\0\0\0\16\0\14\0\0\11pypi.test\0\53\0\3\2\3\4"),
     GOOD("\0GET /simple/?a HTTP/1.1\r\nUser-Agent: x y\r\nhost: PyPI.test:80\r\nAccept: */*\r\n\r\n"),
     GOOD("\1\0\7\1\0\0\1\0\0\0\0\0\1\4pypi\4test\0\0\1\0\1\0\0\51\20\0\0\0\0\0\0\0"),
@@ -92,12 +93,6 @@ static int ask(void) {
     return 0;
 }
 
-static uint number(const char *text) {
-    uint n = 0;
-    for (; *text; text++) n = n * 10 + (uint)(*text - '0');
-    return n;
-}
-
 /* Behind `--`: 32 hexadecimal digits, a port, whether it is the host's own; or a name and a port. */
 static int rules(int argc, char **argv) {
     static struct policy policy;
@@ -107,7 +102,7 @@ static int rules(int argc, char **argv) {
     if (read_rules(&policy, argv, (ulong)count) < 0) return 1;
     argv += count + 1;
     if (argc - count == 3) {
-        const struct rule *r = allows_connection(&policy, argv[0], number(argv[1]));
+        const struct rule *r = allows_connection(&policy, argv[0], (uint)number(argv[1]));
         say(allows_name(&policy, argv[0]) < 0 ? "unknown" : !r ? "other port" : r->plain ? "plain" : "named");
         return 0;
     }
@@ -121,40 +116,13 @@ static int rules(int argc, char **argv) {
     text[write_address(text, &a)] = 0;
     say(text);
     say(special_prefix(&a) < 0 ? " public" : " special");
-    say(allows_address(&policy, &a, number(argv[1]), *argv[2] == '1') ? " allowed" : " denied");
+    say(allows_address(&policy, &a, (uint)number(argv[1]), *argv[2] == '1') ? " allowed" : " denied");
     return 0;
 }
 
-/* Prints how many inputs were accepted, of the number given. */
 int main(int argc, char **argv) {
-    static unsigned char input[1 << 10];
-    char line[64];
-    ulong random = 88172645463325252UL, accepted = 0;
     if (argc > 1 && same(argv[1], "ask")) return ask();
     if (argc > 1 && same(argv[1], "rules")) return rules(argc - 2, argv + 2);
-    for (ulong round = 0, rounds = argc > 1 ? number(argv[1]) : 0; round < rounds; round++) {
-        ulong which = round % (sizeof SEEDS / sizeof *SEEDS), size = SEEDS[which].size;
-        memcpy(input, SEEDS[which].text, size);
-        for (ulong change = round / 4 % 4; change; change--) { /* the first of all as they are */
-            random ^= random << 13, random ^= random >> 7, random ^= random << 17;
-            ulong at = 1 + (random >> 8) % (size - 1), to = 1 + (random >> 20) % (size - 1);
-            switch (random % 4) {
-            case 0: input[at] ^= (unsigned char)(1 << (random >> 40) % 8); break;
-            case 1: input[at] = (unsigned char)(random >> 40); break;
-            case 2: if (size > 4) size = at + 1; break;
-            case 3: input[at] = input[to]; break;
-            }
-            if (size < 2) size = 2;
-        }
-        accepted += (ulong)examine(input, size);
-    }
-    ulong n = decimal(line, accepted);
-    line[n++] = '\n';
-    return sys(write, 1, line, n) != (long)n;
-}
-#else
-int LLVMFuzzerTestOneInput(const unsigned char *data, ulong size) {
-    examine(data, size);
-    return 0;
+    return replay(SEEDS, sizeof SEEDS / sizeof *SEEDS, argc > 1 ? number(argv[1]) : 0);
 }
 #endif

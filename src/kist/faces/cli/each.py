@@ -43,15 +43,21 @@ def _at_once(try_: Callable[[str], KistError | None], names: Sequence[str]) -> I
     """In threads that Ctrl-C does not wait for."""
     import threading
 
-    room, errors = threading.Semaphore(_AT_ONCE), dict[int, KistError | None]()
+    room, errors = threading.Semaphore(_AT_ONCE), dict[int, BaseException | None]()
 
     def run(number: int) -> None:
         with room:
-            errors[number] = try_(names[number])
+            try:
+                errors[number] = try_(names[number])
+            except BaseException as e:  # raised again where it is waited for
+                errors[number] = e
 
     threads = [threading.Thread(target=run, args=(number,), daemon=True) for number in range(len(names))]
     for thread in threads:
         thread.start()
     for number, thread in enumerate(threads):
         thread.join()
-        yield errors[number]
+        error = errors[number]
+        if error is not None and not isinstance(error, KistError):
+            raise error
+        yield error
