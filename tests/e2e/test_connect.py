@@ -132,7 +132,7 @@ def test_networks_outlive_the_run_directory(nets: Machine, run_dir: Path) -> Non
     assert nets.run("--network", "red", "host", "sh", "-c", LINKS) == "eth0 10.9.1.2/24\n"
 
 
-def test_hosts_and_names_follow(nets: Machine, rootfs: Path) -> None:
+def test_hosts_and_names_follow(nets: Machine, rootfs: Path, tmp_path: Path) -> None:
     """As docker has it; a volume's file stays as it is."""
     asked = ("--hostname", "box", "--rootfs", str(rootfs), *SLEEP)
     with (
@@ -148,6 +148,10 @@ def test_hosts_and_names_follow(nets: Machine, rootfs: Path) -> None:
         assert nets.kist("network", "connect", "blue", "c").stderr == ""
         assert hosts() == [*before, "10.9.2.3 box"]
         assert nets.kist("exec", "c", "nslookup", "web").stdout.split()[-1] == "10.9.2.2"
+        assert "│  └─ web  10.9.2.2\n" in nets.kist("network", "graph").stdout.replace("├─ web", "└─ web")
+        assert "  10.112.0.2  also in blue\n" in nets.kist("network", "graph").stdout
+        assert nets.kist("network", "graph", "-o", str(tmp_path / "n.svg")).stdout == ""
+        assert "10.9.2.2" in (tmp_path / "n.svg").read_text()
         assert nets.kist("network", "disconnect", "blue", "c").returncode == 0
         assert nets.kist("network", "connect", "red", "c").stderr == ""
         assert hosts() == [*before, "10.9.1.2 box"]

@@ -1,0 +1,124 @@
+"""Containers that come, connect, leave and are killed at random, commands too: after the next command no cable,
+address, port, element of a set, or name is left of who is gone. KIST_LONG=500 for as many cycles."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from containers import KIST, needs_root
+from kist.engine.state import StateDirectory
+from kist.errors import KistError
+from kist.network.attach import database
+from machine import Machine, machine, wait_until
+
+__all__ = ["machine"]
+pytestmark = [needs_root, pytest.mark.skipif(not shutil.which("nft"), reason="needs nft: apt-get install nftables")]
+
+CYCLES = int(os.environ.get("KIST_LONG", "30"))
+NETWORKS = ("bridge", "red", "blue")
+NAMES = ("a", "b", "c", "d")
+
+
+class Chaos:
+    def __init__(self, machine: Machine, run_dir: Path, rootfs: Path) -> None:
+        self.machine, self.run_dir, self.rootfs = machine, run_dir, rootfs
+        self.states = StateDirectory(str(run_dir))
+
+    def words(self) -> tuple[str, ...]:
+        """A command that may well fail: the name, the port or the place may be taken, or nobody there."""
+        name, network = random.choice(NAMES), random.choice(NETWORKS)
+        more = ("--network", random.choice(NETWORKS[1:])) if network == "bridge" else ("--network-alias", "all")
+        port = f"{random.randrange(8080, 8083)}:80"
+        return random.choice((
+            ("run", "-d", "--name", name, "--network", network, *more, "-p", port, "--rootfs", str(self.rootfs),
+             "sleep", "600"),
+            ("network", "connect", network, name),
+            ("network", "disconnect", network, name),
+            ("rm", "-f", name),
+            ("restart", "-t", "0", name),
+        ))  # fmt: skip
+
+    def command(self) -> None:
+        done = self.machine.kist(*self.words())
+        assert done.returncode in (0, 1, 125) and "Traceback" not in done.stderr, done.stderr
+
+    def killed_command(self) -> None:
+        """The program itself, not nsenter, which has become it."""
+        argv = self.machine.argv(*KIST, *self.words())
+        process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(random.uniform(0.05, 0.4))
+        process.kill()
+        process.wait()
+
+    def killed_container(self) -> None:
+        """Its supervisor, or its first process."""
+        for id in self.states.ids()[:1]:
+            try:
+                pid = self.states.pid(id)
+                supervisor = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+                if Path(f"/proc/{supervisor}/comm").read_text().startswith("kist"):
+                    os.kill(random.choice((pid, supervisor)), signal.SIGKILL)
+            except (KistError, OSError):
+                continue  # it has just ended
+
+    def elements(self) -> int:
+        text = self.machine.command("nft", "-j", "list", "table", "inet", "kist")
+        sets = [o["map"] for o in json.loads(text)["nftables"] if "map" in o]
+        return sum(len(found.get("elem", ())) for found in sets)
+
+    def names(self) -> set[str]:
+        found = [path for path in (self.run_dir / ".network/names").glob("*/*") if path.is_file()]
+        return {
+            line.split()[0]
+            for path in found
+            if not path.name.startswith("=")
+            for line in path.read_text().split("\n")
+            if line
+        }
+
+    def is_true(self) -> bool:
+        """What is written down is what is there, and belongs to the living."""
+        assert self.machine.kist("run", "--rm", "host", "true").returncode == 0  # the next command
+        self.machine.inside(self.states.sweep)
+        with database(self.states) as db:
+            db.bury_dead()
+            holders, ports = db.holders(), db.ports()
+        cables = {
+            link for link in self.machine.links() if link.startswith("kist") and link != "kist0" and "-" not in link
+        }
+        living = {holder.container for holder in holders}
+        return (
+            cables == {holder.outside for holder in holders}
+            and self.elements() == len(ports)
+            and self.names() <= living <= {*self.states.ids()}
+        )
+
+
+def test_nothing_of_a_network_is_left(machine: Machine, rootfs: Path, run_dir: Path) -> None:
+    seed = int(os.environ.get("KIST_SEED", time.time_ns()))
+    random.seed(seed)
+    print(f"KIST_SEED={seed}")
+    for name in NETWORKS[1:]:
+        assert machine.kist("network", "create", name).returncode == 0
+    machine.run("--network", "bridge", "-p", "80", "host", "true")
+    chaos = Chaos(machine, run_dir, rootfs)
+    for cycle in range(CYCLES):
+        random.choice((chaos.command, chaos.command, chaos.killed_command, chaos.killed_container))()
+        if cycle % 10 == 9:
+            wait_until(chaos.is_true)
+    machine.kist("rm", "-f", *NAMES)
+    for line in machine.kist("ps", "-aq").stdout.split():  # run, and killed before it had a name
+        machine.kist("rm", "-f", line)
+    wait_until(chaos.is_true)
+    for name in NETWORKS[1:]:
+        done = machine.kist("network", "rm", name)
+        assert done.returncode == 0, done.stderr
+    wait_until(lambda: machine.links() == {"kist0"})
+    assert chaos.elements() == 0 and chaos.names() == set()
