@@ -712,7 +712,8 @@ long relay_start(struct state *s, const struct step *step) {
         if (n < 0) return n;
         fds[*which] = (int)n;
     }
-    fds[policy.count ? LOG : INNER] = (int)(n = policy.count ? open_log(a) : start_inner(s));
+    if (!policy.count || port_count) fds[INNER] = (int)(n = start_inner(s));
+    if (n >= 0 && policy.count) fds[LOG] = (int)(n = open_log(a));
     if (n < 0) return n;
     long count = list_strings(&a->servers, servers, 7);
     n = sys(socketpair, 1 /* AF_UNIX */, 5 | 02000000, 0, pair);
@@ -829,13 +830,11 @@ long relay_listen(struct state *s, const struct step *step) {
         fd = listen_inside(AF_INET, SOCK_STREAM, &any);
     }
     long n = hand_out(s, fd);
-    if (n == 0 && a->tells.n) {
-        n = hand_out(s, listen_inside(AF_INET, SOCK_DGRAM, &server));
-        return n < 0 ? n : hand_out(s, hear_dropped());
-    }
-    if (n == 0) n = hand_out(s, listen_to_datagrams(&any));
-    if (n == 0) n = hand_out(s, open_at(AT_FDCWD, "/proc/thread-self/ns/user", O_RDONLY, 0));
-    if (n == 0) n = hand_out(s, open_at(AT_FDCWD, "/proc/thread-self/ns/net", O_RDONLY, 0));
-    if (n == 0) n = hand_out(s, listen_inside(AF_INET, SOCK_DGRAM, &server));
-    return n < 0 ? n : hand_out(s, listen_inside(AF_INET, SOCK_STREAM, &server));
+    if (n == 0 && !a->tells.n) n = hand_out(s, listen_to_datagrams(&any));
+    if (n == 0 && a->tells.n) n = hand_out(s, listen_inside(AF_INET, SOCK_DGRAM, &server));
+    if (n == 0 && a->tells.n) n = hand_out(s, hear_dropped());
+    if (n == 0 && a->namespaces.n) n = hand_out(s, open_at(AT_FDCWD, "/proc/thread-self/ns/user", O_RDONLY, 0));
+    if (n == 0 && a->namespaces.n) n = hand_out(s, open_at(AT_FDCWD, "/proc/thread-self/ns/net", O_RDONLY, 0));
+    if (n == 0 && !a->tells.n) n = hand_out(s, listen_inside(AF_INET, SOCK_DGRAM, &server));
+    return n < 0 || a->tells.n ? n : hand_out(s, listen_inside(AF_INET, SOCK_STREAM, &server));
 }

@@ -1,7 +1,7 @@
 /* Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit. */
 #ifndef KIST_STEPS_H
 #define KIST_STEPS_H
-#define PLAN_TABLE 0xb1f7512365cff6edUL
+#define PLAN_TABLE 0x656265dd811cf3eeUL
 #define MAX_ARGUMENTS 10
 #define OP_COUNT 96
 
@@ -195,7 +195,7 @@ extern const char *const op_signature[OP_COUNT];
     [OP_ATTEND] = "snnssllnsn", \
     [OP_RESOLVE] = "fnsssl", \
     [OP_RECORD_END] = "", \
-    [OP_RELAY_LISTEN] = "nnn", \
+    [OP_RELAY_LISTEN] = "nnnn", \
     [OP_RELAY_START] = "snlll", \
 
 
@@ -275,6 +275,6 @@ struct cgroup_own { struct argument path, uid; };
 struct new_tree { struct argument fstype, source, options, attributes, slot, id_map; };
 struct attend { struct argument logs, log_bytes, log_count, socket, ended, after, health, health_ms, name, detached; };
 struct resolve { struct argument namespace, port, names, networks, run, servers; };
-struct relay_listen { struct argument port, name_port, tells; };
+struct relay_listen { struct argument port, name_port, tells, namespaces; };
 struct relay_start { struct argument log, log_bytes, rules, servers, ports; };
 #endif

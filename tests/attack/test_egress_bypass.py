@@ -130,7 +130,7 @@ def test_other_kinds_of_questions_have_no_answer(outcome: Outcome) -> None:
 
 
 REFUSED = {
-    "--privileged": "contradicts", "--network bridge": "contradicts", "-p 80": "contradicts",
+    "--privileged": "contradicts", "--network bridge": "contradicts",
     "--pid host --cap-add SYS_ADMIN": "contradicts", "--security-opt seccomp=unconfined": "vsock",
     "--without seccomp": "vsock",
 }  # fmt: skip

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from containers import KIST, ROOT
-from internet import DNS, FILES, PYPI, Internet, internet, missing
+from internet import DNS, FILES, HOST, PYPI, Internet, internet, missing
+from machine import wait_until
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 
@@ -83,12 +84,16 @@ print(len(done))
 
 def test_one_that_runs_in_the_background(net: Internet) -> None:
     """Its denials are shown while it runs; no network may be connected; what enters it has no other way out."""
-    box = ("--allow-net", "pypi.test", "--dns", DNS, "host", "sleep", "600")
-    assert net.run(*KIST, "run", "-d", "--name", "box", *box).returncode == 0
+    box = ("--name", "box", "--allow-net", "pypi.test", "--dns", DNS, "-p", "8080:80")
+    server = ("python3", "-m", "http.server", "-d", "/etc", "80")
+    assert net.run(*KIST, "run", "-d", *box, "host", *server).returncode == 0
     script = "import urllib.request; print(urllib.request.urlopen('http://pypi.test/', timeout=20).read())"
     done = net.run(*KIST, "exec", "box", "sh", "-c", f'getent hosts evil.test; python3 -c "{script}"')
     assert PYPI in done.stdout, done.stderr
     assert "dns evil.test: not on the list" in net.run(*KIST, "logs", "--net", "box").stdout
+    hosts = f"import urllib.request; print(urllib.request.urlopen('http://{HOST}:8080/hosts', timeout=20).read())"
+    wait_until(lambda: b"localhost" in net.run(sys.executable, "-c", hosts).stdout.encode())
+    assert net.run(*KIST, "port", "box").stdout.splitlines() == ["80/tcp -> 0.0.0.0:8080", "80/tcp -> [::]:8080"]
     done = net.run(*KIST, "network", "connect", "bridge", "box")
     assert done.returncode and "no other way out" in done.stderr
     assert net.run(*KIST, "rm", "-f", "box").returncode == 0

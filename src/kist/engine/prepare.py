@@ -38,9 +38,9 @@ def scratch_for(request: RunRequest, facts: HostFacts, own: str) -> str:
 
 
 def relayed(request: RunRequest, facts: HostFacts) -> bool:
-    """Who may plug no cable into a bridge of the host gets a relay in place of the default network."""
+    """With --allow-net; and who may plug no cable into a bridge of the host gets a relay for the default network."""
     ordinary = "CAP_NET_ADMIN" not in facts.capabilities or facts.in_user_namespace
-    return ordinary and request.in_networks == ("bridge",)
+    return bool(request.allow_net) or (ordinary and request.in_networks == ("bridge",))
 
 
 class Source:
@@ -317,7 +317,7 @@ def _names(request: RunRequest, id: str, cables: tuple[Cable, ...], removals: tu
 def _egress(
     source: Source, request: RunRequest, id: str, run: str, kept: Keeping | None, ports: tuple[tuple[int, int], ...]
 ) -> Egress | None:  # fmt: skip
-    if not (request.allow_net or source.relayed):
+    if not source.relayed:
         return None
     from kist.engine.denials import FILE
     from kist.network.names import place

@@ -48,7 +48,7 @@ def publish_ports(
 
 
 def relay_ports(request: RunRequest, *, ipv6: bool) -> Attachment:
-    """Without root: listeners of the host's, from which a relay leads into the container. Raises Conflict, Refused,
+    """For a relay: listeners of the host's, from which a relay leads into the container. Raises Conflict, Refused,
     InvalidInput for what only a cable has."""
     from kist.network.attach import Attachment
 
@@ -56,15 +56,15 @@ def relay_ports(request: RunRequest, *, ipv6: bool) -> Attachment:
                         ("network-alias", request.network_alias),
                         ("net-rate", request.net_rate.into or request.net_rate.out)):  # fmt: skip
         if value:
-            raise InvalidInput("an ordinary user's network has no addresses: it is a relay", path=f"--{flag}",
-                               next="run as root")  # fmt: skip
+            raise InvalidInput("a relay is no network with addresses", path=f"--{flag}",
+                               next="--network bridge as root")  # fmt: skip
     ports: list[Port] = []
     fds: list[int] = []
     try:
         for one in _asked(request):
             if one.protocol != "tcp":
-                raise Refused(f"--publish: the relay of an ordinary user takes tcp, not {one.protocol}",
-                              next="run as root", code="relay-tcp")  # fmt: skip
+                raise Refused(f"--publish: a relay takes tcp, not {one.protocol}",
+                              next="--network bridge as root", code="relay-tcp")  # fmt: skip
             six = ipv6 and one.host_first and one.host_first == one.host_last  # else it would be another port
             for target in (bytes(len(one.address or bytes(4))), *((bytes(16),) if six and not one.address else ())):
                 for port, fd in _publish(None, one, target, "", False):

@@ -69,7 +69,8 @@ def relay(b: Builder, egress: Egress) -> None:
     messages, words = _firewall(bool(rules))
     why = "TCP arrives at the relay, all else is dropped" if rules else "TCP and UDP arrive at the relay"
     b.init("network", Netlink(NETFILTER, batch(messages), words), why)
-    b.init("network", RelayListen(PORT, NAME_PORT, int(bool(rules))), "where it arrives, and who answers names")
+    listen = RelayListen(PORT, NAME_PORT, tells=int(bool(rules)), namespaces=int(not rules or bool(egress.ports)))
+    b.init("network", listen, "where it arrives, and who answers names")
     names, ports = egress.names, tuple([f"{fd} {port}" for fd, port in egress.ports])
     start = RelayStart(egress.log, LOG_BYTES, rules, names.servers, ports)
     b.host("network", start, f"the only way out{': it lets through what is on the list' if rules else ''}")

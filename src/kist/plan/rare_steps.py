@@ -290,7 +290,8 @@ class RelayListen(Step):
     fidelity: ClassVar[int] = NO_SHELL
     port: int
     name_port: int
-    tells: int  # of packets that were dropped; else it takes datagrams, and hands out its namespaces, too
+    tells: int  # of packets that were dropped; else it takes datagrams, too
+    namespaces: int  # those that it is in go to the supervisor, too
 
 
 class RelayStart(Step):

@@ -563,7 +563,6 @@ def check(request: RunRequest) -> None:
     if request.allow_net:
         way = "a container with --allow-net has no other way out than what is on that list"
         refuse(request.network != "none", "--network", way, "one or the other")
-        refuse(bool(request.publish) or request.publish_all, "--publish", way, "one or the other")
         powers = {"ALL", "CAP_SYS_ADMIN", "CAP_SYS_PTRACE", "CAP_SYS_MODULE"} & {*request.cap_add}
         why = "it could enter the host's network, so that --allow-net would mean nothing"
         refuse(request.privileged, "--privileged", why, "--cap-add with what it needs")
