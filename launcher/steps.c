@@ -147,6 +147,27 @@ static long new_pipe(struct state *s, const struct step *step) {
     return 0;
 }
 
+/* Without a reader the terminal would fill, and its command wait for ever; without the master side it would be hung up. */
+static long discard(struct state *s) {
+    char data[1024];
+    struct clone_args args;
+    long n, pty = receive_fd(s);
+    if (pty < 0) return pty;
+    memset(&args, 0, sizeof args);
+    args.exit_signal = SIGCHLD;
+    long child = sys(clone3, &args, sizeof args);
+    if (child) {
+        shut((int)pty);
+        return child < 0 ? child : 0;
+    }
+    sys(setsid);
+    null_stdio();
+    if (pty != 3) sys(dup3, pty, 3, 0);
+    sys(close_range, 4, ~0U, 0);
+    while ((n = sys(read, 3, data, sizeof data)) > 0 || n == -EINTR);
+    leave(0);
+}
+
 static long add_relay(struct state *s, const struct step *step) {
     ARGUMENTS(relay);
     static char rooms[MAX_RELAYS][RELAY_ROOM], logged[RELAY_ROOM];
@@ -405,6 +426,7 @@ long take_step(struct state *s, const struct step *step) {
     case OP_CGROUP_DEVICES: return cgroup_devices(step);
     case OP_PIPE: return new_pipe(s, step);
     case OP_RELAY: return add_relay(s, step);
+    case OP_DISCARD: return discard(s);
     case OP_ATTEND: return attend(s, step);
     case OP_RECORD_END: return ended_write();
     case OP_SUPERVISE: return supervise(s, step);

@@ -1,9 +1,9 @@
 /* Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit. */
 #ifndef KIST_STEPS_H
 #define KIST_STEPS_H
-#define PLAN_TABLE 0x656265dd811cf3eeUL
+#define PLAN_TABLE 0x46f5895aa57c3be7UL
 #define MAX_ARGUMENTS 10
-#define OP_COUNT 96
+#define OP_COUNT 97
 
 struct argument { unsigned long n; const char *s; };  /* a number or slot; else length or count, and bytes */
 
@@ -102,6 +102,7 @@ enum op {
     OP_RECORD_END = 93,
     OP_RELAY_LISTEN = 94,
     OP_RELAY_START = 95,
+    OP_DISCARD = 96,
 };
 extern const char *const op_signature[OP_COUNT];
 #define OP_SIGNATURES \
@@ -197,6 +198,7 @@ extern const char *const op_signature[OP_COUNT];
     [OP_RECORD_END] = "", \
     [OP_RELAY_LISTEN] = "nnnn", \
     [OP_RELAY_START] = "snlll", \
+    [OP_DISCARD] = "", \
 
 
 struct mkdir { struct argument path, mode, keep; };

@@ -123,7 +123,7 @@ def end(pids: list[int]) -> None:
 _LOW = ("--network", "none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
 
 
-def _podman(directory: Path, runtime: Path) -> list[str]:
+def podman_argv(directory: Path, runtime: Path | str) -> list[str]:
     return [
         "podman", "--root", f"{directory}/root", "--runroot", f"{directory}/run", "--tmpdir", f"{directory}/tmp",
         "--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--events-backend", "file",
@@ -143,7 +143,7 @@ def _wrapper(directory: Path, command: str) -> Path:
 def podman(rootfs: Path) -> Iterator[Engine]:
     with own_directory("podman") as directory, own_cgroups("kist-podman") as parent:
         engine = Engine(
-            "podman", _podman(directory, _wrapper(directory, PROGRAM)), run=(*_LOW, "--cgroup-parent", f"/{parent}")
+            "podman", podman_argv(directory, _wrapper(directory, PROGRAM)), run=(*_LOW, "--cgroup-parent", f"/{parent}")
         )
         try:
             (directory / "box.tar").write_bytes(image_tar(rootfs))
@@ -184,7 +184,7 @@ def rootless_podman(rootfs: Path) -> Iterator[Engine]:
             subprocess.run(["chown", "-R", f"{user}:", str(home)], check=True)
             as_user = ("setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "env", "-i")
             as_user += (f"HOME={home}", f"XDG_RUNTIME_DIR={home}/xdg", "PATH=/usr/bin:/bin:/usr/sbin", "TERM=xterm")
-            engine = Engine("rootless podman", _podman(home, wrapper), run=_LOW, prefix=as_user)
+            engine = Engine("rootless podman", podman_argv(home, wrapper), run=_LOW, prefix=as_user)
             engine.limits = os.path.exists("/sys/fs/cgroup/cgroup.controllers")  # delegation: cgroup v2 alone
             engine("import", "--quiet", str(home / "box.tar"), IMAGE)
             yield engine
@@ -205,14 +205,21 @@ def _owner(pid: int) -> int:
 
 
 @contextlib.contextmanager
+def docker_daemon(directory: Path, cgroup_parent: str) -> Iterator[list[str]]:
+    """One without networks. Gives the client's argv."""
+    client = [DOCKER, "-H", f"unix://{directory}/docker.sock"]
+    argv = ["dockerd", "--data-root", f"{directory}/data", "--exec-root", f"{directory}/exec", *client[1:]]
+    argv += ["-p", f"{directory}/pid", "--iptables=false", "--ip6tables=false", "--bridge=none"]
+    argv += ["--add-runtime", f"kist={PROGRAM}", "--cgroup-parent", f"/{cgroup_parent}", "--storage-driver", "vfs"]
+    with daemon(argv, directory, lambda: Engine("docker", client)("version", ok=False).returncode == 0):
+        yield client
+
+
+@contextlib.contextmanager
 def docker(rootfs: Path) -> Iterator[Engine]:
     with own_directory("docker") as directory, own_cgroups("kist-docker") as parent:
-        address = f"unix://{directory}/docker.sock"
-        argv = ["dockerd", "--data-root", f"{directory}/data", "--exec-root", f"{directory}/exec", "-H", address]
-        argv += ["-p", f"{directory}/pid", "--iptables=false", "--ip6tables=false", "--bridge=none"]
-        argv += ["--add-runtime", f"kist={PROGRAM}", "--cgroup-parent", f"/{parent}", "--storage-driver", "vfs"]
-        engine = Engine("docker", [DOCKER, "-H", address], run=("--runtime", "kist", "--network", "none"))
-        with daemon(argv, directory, lambda: engine("version", ok=False).returncode == 0):
+        with docker_daemon(directory, parent) as argv:
+            engine = Engine("docker", argv, run=("--runtime", "kist", "--network", "none"))
             engine("import", "-", IMAGE, input=image_tar(rootfs).decode("latin-1"), encoding="latin-1")
             yield engine
             ids = engine("ps", "--all", "--quiet").stdout.split()

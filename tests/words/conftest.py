@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from containers import KIST, no_cgroup_is_left
+from engines import docker_daemon, mounts_below, own_cgroups, own_directory, podman_argv
 from kist.engine.containers import Containers
 from kist.engine.remove import remove
 from kist.engine.state import StateDirectory
@@ -19,19 +20,17 @@ from kist.engine.state import StateDirectory
 __all__ = ["no_cgroup_is_left"]
 
 CLI = os.environ.get("CLI", "kist")
-PROGRAMS = {"kist": KIST, "podman": ["podman"], "docker": ["docker"]}
 BUSYBOX = next((path for path in ("/bin/busybox", "/usr/bin/busybox") if os.path.exists(path)), "")
 TOOLS = """
 cat chmod chown date dd echo env false grep head hostname id kill ln ls mkdir mount nc od ping ps pwd rm sed seq sh
 sha256sum sleep sort stat stty tail tee test touch tr true tty uname wc wget yes
 """
-# podman asks for limits that may not be raised everywhere; without a network, as kist is.
+# podman asks for limits that may not be raised everywhere; without a network, as kist is. Its containers are apart from
+# those of others here: all that there are are removed after each test.
 PODMAN = """
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
 netns = "none"
-[engine]
-runtime = "runc"
 """
 
 
@@ -40,10 +39,13 @@ class Cli:
 
     name = CLI
 
+    def __init__(self, argv: list[str]) -> None:
+        self.argv = argv
+
     def __call__(self, *words: str, timeout_s: float = 60, **options: object) -> subprocess.CompletedProcess[str]:
         options.setdefault("text", True)
         return subprocess.run(  # type: ignore[call-overload, no-any-return]
-            [*PROGRAMS[CLI], *words], capture_output=True, check=False, timeout=timeout_s,
+            [*self.argv, *words], capture_output=True, check=False, timeout=timeout_s,
             **({"stdin": subprocess.DEVNULL} | options if "input" not in options else options),
         )  # fmt: skip
 
@@ -59,7 +61,7 @@ class Cli:
         return done.stderr
 
     def popen(self, *words: str, **options: object) -> subprocess.Popen[str]:
-        return subprocess.Popen([*PROGRAMS[CLI], *words], text=True, **options)  # type: ignore[call-overload, no-any-return]
+        return subprocess.Popen([*self.argv, *words], text=True, **options)  # type: ignore[call-overload, no-any-return]
 
     def until(self, done: Callable[[], object], timeout_s: float = 20) -> None:
         """Wait for what no event tells."""
@@ -118,11 +120,29 @@ def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="session")
-def _box(_home: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> str:
+def _argv(_home: dict[str, str]) -> Iterator[list[str]]:
+    """The program; another's with directories, cgroups and, for docker, a daemon of its own."""
+    if CLI == "kist":
+        yield KIST
+        return
+    if not shutil.which(CLI):
+        pytest.skip(f"no {CLI}")
+    with own_directory(CLI) as directory, own_cgroups(f"words-{CLI}") as parent:
+        if CLI == "docker":
+            with docker_daemon(directory, parent) as argv:
+                yield argv
+            return
+        yield podman_argv(directory, "runc")
+        for point in reversed(mounts_below(directory)):  # podman itself keeps its own mounted
+            subprocess.run(["umount", "--lazy", point], check=False)
+
+
+@pytest.fixture(scope="session")
+def _box(_home: dict[str, str], _argv: list[str], tmp_path_factory: pytest.TempPathFactory) -> str:
     if not BUSYBOX:
         pytest.skip("needs busybox-static")
     archive = busybox_tar(tmp_path_factory.mktemp("box") / "box.tar")
-    command = [*PROGRAMS[CLI], "import", "--change", 'CMD ["sh"]', str(archive), "box:latest"]
+    command = [*_argv, "import", "--change", 'CMD ["sh"]', str(archive), "box:latest"]
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, **_home})
     return "box" if CLI != "podman" else "localhost/box"
 
@@ -134,17 +154,15 @@ def box(_box: str) -> str:
 
 
 @pytest.fixture
-def cli(_home: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
+def cli(_home: dict[str, str], _argv: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
     """Containers that a test has left are removed after it."""
     for key, value in _home.items():
         monkeypatch.setenv(key, value)
-    if CLI != "kist" and not shutil.which(CLI):
-        pytest.skip(f"no {CLI}")
-    cli = Cli()
+    cli = Cli(_argv)
     yield cli
     if CLI != "kist":
         if ids := cli.ok("ps", "-aq").split():
-            cli.ok("rm", "-f", *ids)
+            cli.ok("rm", "-f", *(("-t", "0") if CLI == "podman" else ()), *ids)
         return
     containers = Containers()
     for container in list(containers.all()):

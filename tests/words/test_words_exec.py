@@ -84,6 +84,12 @@ def test_exec_detached_goes_on(cli, running):
     cli.until(lambda: cli("exec", running, "ls", "/tmp/done").returncode == 0)
 
 
+def test_exec_detached_with_a_terminal_that_nobody_reads(cli, running):
+    cli.ok("exec", "-dt", running, "sh", "-c", "tty > /tmp/tty; seq 100000; touch /tmp/done; sleep 1000")
+    cli.until(lambda: cli("exec", running, "ls", "/tmp/done").returncode == 0)
+    assert cli.ok("exec", running, "cat", "/tmp/tty").startswith("/dev/pts/")
+
+
 def test_exec_gives_a_terminal(cli, running):
     assert cli.ok("exec", "-t", running, "tty") == "/dev/pts/0"
     assert "TERM=xterm" in cli.ok("exec", "-t", running, "env")

@@ -14,61 +14,63 @@ def test_run_in_the_background_prints_the_id(cli, box):
 
 
 def test_stop_ends_it_and_start_goes_on_with_its_files(cli, box):
-    cli.ok("run", "-d", "--name", "c", box, "sh", "-c", "echo x >>/f; exec sleep 60")
-    cli.until(lambda: cli.status("c").startswith("Up"))
-    assert cli.ok("stop", "-t", "1", "c") == "c"
-    assert "Exited" in cli.status("c")
-    assert cli.ok("start", "c") == "c"
-    assert cli.status("c").startswith("Up")
+    cli.ok("run", "-d", "--name", "web", box, "sh", "-c", "echo x >>/f; exec sleep 60")
+    cli.until(lambda: cli.status("web").startswith("Up"))
+    assert cli.ok("stop", "-t", "1", "web") == "web"
+    assert "Exited" in cli.status("web")
+    assert cli.ok("start", "web") == "web"
+    assert cli.status("web").startswith("Up")
 
 
 def test_created_is_not_started(cli, box):
-    cli.ok("create", "--name", "c", box, "true")
-    assert cli.status("c") == "Created"
+    cli.ok("create", "--name", "web", box, "true")
+    assert cli.status("web") == "Created"
     assert cli.ok("ps", "-q") == ""
-    cli.ok("start", "c")
-    assert cli.ok("wait", "c") == "0"
-    assert cli.status("c").startswith("Exited (0)")
+    cli.ok("start", "web")
+    assert cli.ok("wait", "web") == "0"
+    assert cli.status("web").startswith("Exited (0)")
 
 
 @pytest.mark.parametrize("code", [0, 1, 42, 255])
 def test_wait_gives_the_exit_status(cli, box, code):
-    cli.ok("run", "-d", "--name", "c", box, "sh", "-c", f"exit {code}")
-    assert cli.ok("wait", "c") == str(code)
-    assert f"Exited ({code})" in cli.status("c")
+    cli.ok("run", "-d", "--name", "web", box, "sh", "-c", f"exit {code}")
+    assert cli.ok("wait", "web") == str(code)
+    assert f"Exited ({code})" in cli.status("web")
 
 
 def test_kill_is_137(cli, box):
-    cli.ok("run", "-d", "--name", "c", box, "sleep", "60")
-    assert cli.ok("kill", "c") == "c"
-    assert cli.ok("wait", "c") == "137"
+    cli.ok("run", "-d", "--name", "web", box, "sleep", "60")
+    assert cli.ok("kill", "web") == "web"
+    assert cli.ok("wait", "web") == "137"
 
 
 def test_kill_sends_the_signal_that_is_asked_for(cli, box):
-    cli.ok("run", "-d", "--name", "c", box, "sh", "-c", "trap 'exit 9' USR1; touch /ready; while :; do sleep 0.1; done")
-    cli.until(lambda: "Up" in cli.status("c"))
-    cli.until(lambda: (cli("kill", "-s", "USR1", "c").returncode != 0) or "Exited" in cli.status("c"))
-    assert cli.ok("wait", "c") == "9"
+    cli.ok(
+        "run", "-d", "--name", "web", box, "sh", "-c", "trap 'exit 9' USR1; touch /ready; while :; do sleep 0.1; done"
+    )
+    cli.until(lambda: "Up" in cli.status("web"))
+    cli.until(lambda: (cli("kill", "-s", "USR1", "web").returncode != 0) or "Exited" in cli.status("web"))
+    assert cli.ok("wait", "web") == "9"
 
 
 def test_kill_of_one_that_does_not_run_fails(cli, box):
-    cli.ok("create", "--name", "c", box, "true")
-    cli.fails("kill", "c")
+    cli.ok("create", "--name", "web", box, "true")
+    cli.fails("kill", "web")
 
 
 def test_rm_refuses_one_that_runs(cli, box):
-    cli.ok("run", "-d", "--name", "c", box, "sleep", "60")
-    cli.fails("rm", "c")
-    assert cli.status("c").startswith("Up")
-    assert cli.ok("rm", "-f", "c") == "c"
+    cli.ok("run", "-d", "--name", "web", box, "sleep", "60")
+    cli.fails("rm", "web")
+    assert cli.status("web").startswith("Up")
+    assert cli.ok("rm", "-f", "web") == "web"
     assert cli.ok("ps", "-aq") == ""
 
 
 def test_a_name_is_taken_until_it_is_removed(cli, box):
-    cli.ok("create", "--name", "c", box, "true")
-    cli.fails("create", "--name", "c", box, "true", status=125)
-    cli.ok("rm", "c")
-    cli.ok("create", "--name", "c", box, "true")
+    cli.ok("create", "--name", "web", box, "true")
+    cli.fails("create", "--name", "web", box, "true", status=125)
+    cli.ok("rm", "web")
+    cli.ok("create", "--name", "web", box, "true")
 
 
 def test_rename(cli, box):
@@ -80,47 +82,47 @@ def test_rename(cli, box):
 
 
 def test_restart(cli, box):
-    cli.ok("run", "-d", "--name", "c", box, "sh", "-c", "echo x >>/f; [ $(wc -l </f) -lt 2 ] || exit 7; sleep 60")
-    cli.until(lambda: cli.status("c").startswith("Up"))
-    cli.ok("restart", "-t", "1", "c")
-    assert cli.ok("wait", "c") == "7"
+    cli.ok("run", "-d", "--name", "web", box, "sh", "-c", "echo x >>/f; [ $(wc -l </f) -lt 2 ] || exit 7; sleep 60")
+    cli.until(lambda: cli.status("web").startswith("Up"))
+    cli.ok("restart", "-t", "1", "web")
+    assert cli.ok("wait", "web") == "7"
 
 
 @needs_limits
 def test_pause_and_unpause(cli, box):
-    cli.ok("run", "-d", "--name", "c", box, "sleep", "60")
-    cli.ok("pause", "c")
-    assert "Paused" in cli.status("c") or cli.name == "podman"
-    cli.fails("pause", "c")
-    cli.ok("unpause", "c")
-    assert cli.status("c").startswith("Up")
-    cli.fails("unpause", "c")
+    cli.ok("run", "-d", "--name", "web", box, "sleep", "60")
+    cli.ok("pause", "web")
+    assert "Paused" in cli.status("web") or cli.name == "podman"
+    cli.fails("pause", "web")
+    cli.ok("unpause", "web")
+    assert cli.status("web").startswith("Up")
+    cli.fails("unpause", "web")
 
 
 @needs_limits
 def test_a_paused_one_can_be_removed(cli, box):
-    cli.ok("run", "-d", "--name", "c", box, "sleep", "60")
-    cli.ok("pause", "c")
-    cli.ok("rm", "-f", "c")
+    cli.ok("run", "-d", "--name", "web", box, "sleep", "60")
+    cli.ok("pause", "web")
+    cli.ok("rm", "-f", "web")
 
 
 def test_rm_with_d_is_gone_at_its_end(cli, box):
-    cli.ok("run", "-d", "--rm", "--name", "c", box, "sleep", "60")
-    cli.ok("stop", "-t", "0", "c")
+    cli.ok("run", "-d", "--rm", "--name", "web", box, "sleep", "60")
+    cli.ok("stop", "-t", "0", "web")
     cli.until(lambda: not cli.ok("ps", "-aq"))
 
 
 def test_an_unknown_command_is_127(cli, box):
-    cli.fails("run", "-d", "--name", "c", box, "nothing-there", status=127)
+    cli.fails("run", "-d", "--name", "web", box, "nothing-there", status=127)
 
 
 def test_a_command_that_is_no_program_is_126(cli, box):
-    cli.fails("run", "-d", "--name", "c", box, "/etc", status=126)
+    cli.fails("run", "-d", "--name", "web", box, "/etc", status=126)
 
 
 def test_on_failure_starts_it_again_so_often(cli, box):
-    cli.ok("run", "-d", "--name", "c", "--restart", "on-failure:2", box, "sh", "-c", "echo x >>/f; exit $(wc -l </f)")
-    cli.until(lambda: "Exited (3)" in cli.status("c"))
+    cli.ok("run", "-d", "--name", "web", "--restart", "on-failure:2", box, "sh", "-c", "echo x >>/f; exit $(wc -l </f)")
+    cli.until(lambda: "Exited (3)" in cli.status("web"))
 
 
 def test_always_starts_it_again_until_it_is_stopped(cli, box):
@@ -128,7 +130,7 @@ def test_always_starts_it_again_until_it_is_stopped(cli, box):
         "run",
         "-d",
         "--name",
-        "c",
+        "web",
         "--restart",
         "always",
         box,
@@ -136,9 +138,9 @@ def test_always_starts_it_again_until_it_is_stopped(cli, box):
         "-c",
         "echo x >>/f; [ $(wc -l </f) -lt 3 ] || sleep 60",
     )
-    cli.until(lambda: cli.status("c").startswith("Up"))
-    cli.ok("stop", "-t", "0", "c")
-    assert "Exited" in cli.status("c")
+    cli.until(lambda: cli.status("web").startswith("Up"))
+    cli.ok("stop", "-t", "0", "web")
+    assert "Exited" in cli.status("web")
 
 
 def test_rm_and_restart_contradict(cli, box):
@@ -146,13 +148,13 @@ def test_rm_and_restart_contradict(cli, box):
 
 
 def test_run_in_the_foreground_is_kept_without_rm(cli, box):
-    done = cli("run", "--name", "c", box, "sh", "-c", "echo out; exit 3")
+    done = cli("run", "--name", "web", box, "sh", "-c", "echo out; exit 3")
     assert (done.returncode, done.stdout) == (3, "out\n")
-    assert "Exited (3)" in cli.status("c")
+    assert "Exited (3)" in cli.status("web")
 
 
 def test_run_with_rm_is_not_kept(cli, box):
-    cli.ok("run", "--rm", "--name", "c", box, "true")
+    cli.ok("run", "--rm", "--name", "web", box, "true")
     assert cli.ok("ps", "-aq") == ""
 
 
@@ -179,21 +181,21 @@ def test_every_container_has_a_name(cli, box):
 
 
 def test_stop_signal(cli, box):
-    cli.ok("run", "-d", "--name", "c", "--stop-signal", "USR2", box, "sh", "-c",
+    cli.ok("run", "-d", "--name", "web", "--stop-signal", "USR2", box, "sh", "-c",
            "trap 'exit 12' USR2; touch /tmp/ready; while :; do sleep 0.05; done")  # fmt: skip
-    cli.until(lambda: cli.status("c").startswith("Up"))
+    cli.until(lambda: cli.status("web").startswith("Up"))
     import time
 
     time.sleep(0.3)  # the shell has no way to say that its trap is set, but by exec
-    cli.ok("stop", "-t", "5", "c")
-    assert cli.ok("wait", "c") == "12"
+    cli.ok("stop", "-t", "5", "web")
+    assert cli.ok("wait", "web") == "12"
 
 
 def test_timeout_of_stop_kills(cli, box):
-    cli.ok("run", "-d", "--name", "c", box, "sh", "-c", "trap '' TERM; while :; do sleep 0.05; done")
-    cli.until(lambda: cli.status("c").startswith("Up"))
-    cli.ok("stop", "-t", "1", "c")
-    assert cli.ok("wait", "c") == "137"
+    cli.ok("run", "-d", "--name", "web", box, "sh", "-c", "trap '' TERM; while :; do sleep 0.05; done")
+    cli.until(lambda: cli.status("web").startswith("Up"))
+    cli.ok("stop", "-t", "1", "web")
+    assert cli.ok("wait", "web") == "137"
 
 
 def test_cidfile(cli, box, tmp_path):

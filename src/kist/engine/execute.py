@@ -8,7 +8,7 @@ from __future__ import annotations
 from kist.engine.containers import is_frozen
 from kist.engine.identity import RootReader, resolve
 from kist.engine.making import own_stdio
-from kist.errors import Conflict, InvalidInput, Refused
+from kist.errors import Conflict, Refused
 from kist.kernel.launcher import become, open_program
 from kist.kernel.probe import groups_denied, probe
 from kist.plan.compile_exec import compile_exec
@@ -62,8 +62,6 @@ def prepare_exec(container: Container, request: ExecRequest) -> Compiled:
         raise Conflict(f"{container.name} does not run any more", code="not-running")
     if is_frozen(record.freezer):
         raise Conflict(f"{container.name} is paused", next=f"kist unpause {container.name}", code="paused")
-    if request.detach and request.tty:
-        raise InvalidInput("nobody would see that terminal", path="--tty", next="leave out -t, or -d")
     whole = _request(container.config.request, request)
     identity = resolve(whole.user, whole.group_add, RootReader(f"/proc/{pid}/root"))
     spec = exec_config(whole, facts, Found(identity, _search_path(whole)), container.id)

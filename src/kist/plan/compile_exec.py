@@ -18,6 +18,7 @@ from kist.plan.steps import (
     Connect,
     CreateFile,
     DieWithParent,
+    Discard,
     Dup,
     Entry,
     Leave,
@@ -96,7 +97,10 @@ def compile_exec(
     b.init("privileges", Seal(), "nothing inside may look into the launcher")
     command.detach(keyring=False)
     command.terminal(console=False)
-    if setting.mode == RUN and process.terminal and not setting.stdio.console_socket:
+    terminal = process.terminal and not setting.stdio.console_socket
+    if setting.mode == DETACH and terminal:
+        b.host("exec", Discard(), "nobody sees what it prints")
+    elif terminal:
         b.host("exec", Relay(Slots.PTY, Slots.STDOUT), "what it prints")
         if setting.stdio.stdin == "pass":
             b.host("exec", Relay(Slots.STDIN, Slots.PTY), "what is typed")
@@ -105,7 +109,7 @@ def compile_exec(
     if command.labels():
         b.init("privileges", OpenProc(), "to write labels there")
     if not setting.stdio.own_files:
-        for fd in (1, 2) if setting.mode == DETACH else ():
+        for fd in (1, 2) if setting.mode == DETACH and not process.terminal else ():
             b.init("exec", Dup(Slots.NULL, fd), "nobody reads it")
         b.init("exec", OwnNull(), "the host's is not its own")
     command.directory()

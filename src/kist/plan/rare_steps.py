@@ -324,6 +324,14 @@ class Relay(Step):
     target: Slot
 
 
+class Discard(Step):
+    """Leave somebody behind who reads what comes from a terminal, and drops it, until nobody has that open any more."""
+
+    op: ClassVar[int] = 96
+    man: ClassVar[str] = "pty(7)"
+    fidelity: ClassVar[int] = NO_SHELL
+
+
 class AwaitNotification(Step):
     """Pass on what the container says of itself until it says that it is ready."""
 
