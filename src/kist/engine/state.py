@@ -187,7 +187,7 @@ class StateDirectory:
         """Who looks after one of the containers that run; 0: nobody was found. It may be gone by now."""
         for id in self.ids()[:4]:
             try:
-                with open(f"/proc/{self.pid(id)}/status", encoding="ascii", errors="replace") as file:
+                with open(f"/proc/{self.pid(id)}/status", encoding="utf-8", errors="replace") as file:
                     return next(int(line.split()[1]) for line in file if line.startswith("PPid:"))
             except (OSError, KistError):
                 continue

@@ -8,6 +8,7 @@ import os
 import sys
 
 from kist.errors import InvalidInput, KistError
+from kist.faces import leave
 from kist.faces.cli.parse import HelpAsked
 from kist.faces.cli.verbs import VERBS, split_verb, verb_main
 
@@ -84,7 +85,7 @@ def main() -> None:
     # Threads that decompress and hash need the GIL often and briefly: waiting 5 ms each time makes a load slower.
     sys.setswitchinterval(0.0001)
     gc.set_threshold(100_000)  # an image's files are many objects, none of them garbage: a tenth of a load's time
-    sys.exit(run(sys.argv[1:]))
+    leave(run(sys.argv[1:]))
 
 
 if __name__ == "__main__":

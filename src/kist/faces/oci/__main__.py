@@ -9,6 +9,7 @@ import os
 import sys
 
 from kist.errors import KistError
+from kist.faces import leave
 from kist.faces.cli.parse import HelpAsked, parse
 from kist.faces.oci.commands import COMMANDS, GLOBAL, command_module
 from kist.faces.oci.messages import Log, Session
@@ -62,7 +63,7 @@ def run(argv: list[str]) -> int:
 
 
 def main() -> None:
-    sys.exit(run(sys.argv[1:]))
+    leave(run(sys.argv[1:]))
 
 
 if __name__ == "__main__":
