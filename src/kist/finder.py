@@ -31,8 +31,8 @@ ENTRIES = {
     ),
     "kist": (
         "kist.faces.cli.__main__", "kist.faces.cli.run", "kist.engine.run", "kist.faces.cli.with_image",
-        "kist.plan._table", "_json", "kist.plan.seccomp_default", "kist.plan.sysctl", "kist.store.images",
-        "kist.engine.create", "kist.engine.start", "kist.faces.cli.exec_", "kist.engine.execute",
+        "kist.plan._table", "_json", "kist.plan.seccomp_default", "kist.plan.seccomp", "kist.store.images",
+        "kist.plan.image", "kist.engine.create", "kist.engine.start", "kist.faces.cli.exec_", "kist.engine.execute",
     ),
 }  # fmt: skip
 _INDEX_BYTES = 16384
@@ -116,6 +116,7 @@ class Finder:
         if origin.endswith("/__init__.py"):
             spec.submodule_search_locations = [origin.removesuffix("/__init__.py")]
         spec.has_location = True
+        spec.cached = self.image  # else importlib works out where it would have been
         return spec
 
     def create_module(self, spec: "ModuleSpec") -> "ModuleType | None":  # noqa: ARG002

@@ -312,18 +312,6 @@ class RelayStart(Step):
 # --- standard input and output
 
 
-class Relay(Step):
-    """While supervising, copy what arrives at one fd to the other and, of the command's output, into the log.
-
-    Without a target it goes to the log alone.
-    """
-
-    op: ClassVar[int] = 44
-    fidelity: ClassVar[int] = NO_SHELL
-    source: Slot
-    target: Slot
-
-
 class Discard(Step):
     """Leave somebody behind who reads what comes from a terminal, and drops it, until nobody has that open any more."""
 
@@ -435,38 +423,6 @@ class SendListener(Step):
 
 
 # --- the supervisor
-
-
-class Attend(Step):
-    """Look after a container that is kept, as docker's containerd-shim and podman's conmon do: write its log, let
-    others attach to it, check its health, and record how it ended.
-
-    It writes what the command prints to `logs` + ".1", ".2", ...: a record a line, as Kubernetes has it (CRI). At
-    `socket` up to 16 others may send what the command reads. `detached`: first it leaves its caller and the caller's
-    session, and then it goes on alone. When all is over and undone it becomes `after`.
-    """
-
-    op: ClassVar[int] = 91
-    man: ClassVar[str] = "daemon(7)"
-    fidelity: ClassVar[int] = NO_SHELL
-    logs: str
-    log_bytes: int  # of one file
-    log_count: int  # how many are kept
-    socket: str  # packets: "d" data, "e" end of input, "w" rows columns; unix(7) SOCK_SEQPACKET
-    ended: str
-    after: tuple[str, ...] = ()
-    health: tuple[str, ...] = ()  # a command, started again so long after it has ended:
-    health_ms: int = 0
-    name: str = ""  # in ps(1)
-    detached: int = 0
-
-
-class RecordEnd(Step):
-    """Write down how the command ended and what was reported since; also done when a step before this one fails."""
-
-    op: ClassVar[int] = 93
-    man: ClassVar[str] = "rename(2)"
-    fidelity: ClassVar[int] = NO_SHELL
 
 
 STEPS: tuple[type[Step], ...] = tuple(sorted(Step.__subclasses__(), key=lambda cls: cls.op))
