@@ -96,11 +96,11 @@ def test_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == ""
 
 
-def test_only_main_exits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["kist", "xyzzy"])
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    assert caught.value.code == 125
+def test_main_leaves_with_the_status_and_what_was_said() -> None:
+    kist = subprocess.run([*KIST, "xyzzy"], capture_output=True)
+    assert (kist.returncode, b"xyzzy" in kist.stderr) == (125, True)
+    with open("/dev/full", "wb") as full:
+        assert subprocess.run([*KIST, "run", "--help"], stdout=full, stderr=subprocess.PIPE).returncode == cli.FAILED
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:
