@@ -20,12 +20,19 @@ if TYPE_CHECKING:
     from kist.plan.request import RunRequest
 
 
-def create(request: RunRequest, containers: Containers, *, starts: bool = False) -> Container:
-    """Keep a container. The image is not pulled here. `starts`: it is started right away, which checks the same.
+def create(request: RunRequest, containers: Containers) -> Container:
+    """Keep a container. The image is not pulled here.
 
     Raises what `start` would raise before its first step: a container that this host can't run is not made. Conflict
     for a name that is taken.
     """
+    container, source = create_to_start(request, containers, starts=False)
+    source.close()
+    return container
+
+
+def create_to_start(request: RunRequest, containers: Containers, *, starts: bool = True) -> tuple[Container, Source]:
+    """The same for `start`, which takes what the container is made from and checks what `create` does."""
     import time
 
     if request.rm and request.restart.policy != "no":
@@ -46,12 +53,13 @@ def create(request: RunRequest, containers: Containers, *, starts: bool = False)
         except BaseException:
             source.forget(containers)
             raise
-    finally:
+        note(container, "create")
+        if request.cidfile:
+            write_cidfile(request.cidfile, id)
+    except BaseException:
         source.close()
-    note(container, "create")
-    if request.cidfile:
-        write_cidfile(request.cidfile, id)
-    return container
+        raise
+    return container, source
 
 
 def check(source: Source, facts: HostFacts, id: str) -> None:

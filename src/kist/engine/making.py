@@ -34,20 +34,24 @@ class Making:
     """One container on its way. Until it comes to a launcher, `close(remove=True)` leaves nothing of it.
 
     `kept`: what it writes is kept, and `request` has what the image adds already; else all of it goes with its end.
+    `source`: what that container was made from just now, ours from here on.
     Raises KistError, OSError: then nothing is left.
     """
 
     def __init__(
-        self, request: RunRequest, stdio: Stdio, states: StateDirectory, *, attached: bool, kept: Keeping | None = None
-    ) -> None:
+        self, request: RunRequest, stdio: Stdio, states: StateDirectory, *, attached: bool, kept: Keeping | None = None,
+        source: Source | None = None,
+    ) -> None:  # fmt: skip
         id = kept.id if kept else os.urandom(32).hex()
         path = f"{states.base}/{id}"
-        facts = probe()
+        facts = source.facts if source else probe()
         self.id, self.states, self.kept = id, states, kept
         self.attachment: Attachment | None = None
         self.joined: Joined | None = None
         self._name = ""
-        self.source = Source(request, facts, scratch_for(request, facts, f"{path}/scratch"), kept)
+        if source and kept:
+            source.keep(request, kept)
+        self.source = source or Source(request, facts, scratch_for(request, facts, f"{path}/scratch"), kept)
         try:
             self.state = states.reserve(id)
         except BaseException:
@@ -150,13 +154,14 @@ def needs_volumes(request: RunRequest) -> bool:
 
 
 def make(
-    request: RunRequest, stdio: Stdio, states: StateDirectory, *, attached: bool, kept: Keeping | None = None
-) -> Making:
+    request: RunRequest, stdio: Stdio, states: StateDirectory, *, attached: bool, kept: Keeping | None = None,
+    source: Source | None = None,
+) -> Making:  # fmt: skip
     """The same, with the errors of the system as ours."""
     try:
         states.prepare()
         states.sweep()
-        return Making(request, stdio, states, attached=attached, kept=kept)
+        return Making(request, stdio, states, attached=attached, kept=kept, source=source)
     except OSError as e:
         raise os_error("cannot prepare the container", e) from e
 

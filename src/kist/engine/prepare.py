@@ -47,6 +47,7 @@ class Source:
     """Where the root file system comes from. `request` is what was asked for, with what the image adds to it."""
 
     def __init__(self, request: RunRequest, facts: HostFacts, scratch: str, kept: Keeping | None = None) -> None:
+        self.facts = facts
         self._lease: ImageLease | None = None
         self._image = kept.image if kept else ""
         self._using: Lock | None = None  # of the volumes
@@ -64,12 +65,17 @@ class Source:
             kind = "erofs" if self.files.erofs else filesystem_of((*self.files.lowers, "/usr")[0])
             self.files = replace(self.files, filesystem=kind)
         if kept:
-            from kist.kernel.probe import filesystem_of
-            from kist.value import replace
+            self.keep(request, kept)
 
-            upper = f"{kept.directory}/rw"
-            kind = filesystem_of(upper) if self.files.filesystem else ""
-            self.files = replace(self.files, upper=upper, upper_filesystem=kind)
+    def keep(self, request: RunRequest, kept: Keeping) -> None:
+        """What is written is kept in the directory of the container that has been made for the request."""
+        from kist.kernel.probe import filesystem_of
+        from kist.value import replace
+
+        upper = f"{kept.directory}/rw"
+        kind = filesystem_of(upper) if self.files.filesystem else ""
+        self.request = request
+        self.files = replace(self.files, upper=upper, upper_filesystem=kind)
 
     def _open(self, facts: HostFacts, scratch: str) -> None:
         request = self.request

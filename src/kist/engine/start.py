@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
+    from kist.engine.prepare import Source
     from kist.plan.setting import Stdio
 
 # What the supervisor's own helpers need to find the same containers.
@@ -29,15 +30,18 @@ LOG_BYTES, LOG_FILES = 20 << 20, 5
 LOG_OF_NONE_BYTES = 1 << 20  # with --log-driver none, for those who are attached
 
 
-def start(containers: Containers, container: Container, *, restarts: int = 0) -> None:
-    """Make it run, in the background. One that runs is fine.
+def start(
+    containers: Containers, container: Container, *, restarts: int = 0, source: Source | None = None
+) -> None:  # fmt: skip
+    """Make it run, in the background. One that runs is fine. `source`: of create_to_start.
 
     Raises what a step raises (StepFailed with exit_code 126, 127), Conflict (removed meanwhile, being removed).
     """
     with containers.locked(container):
         if container.running:
             return
-        making = begin(containers, container, own_stdio(container.config.request, detached=True), restarts=restarts)
+        stdio = own_stdio(container.config.request, detached=True)
+        making = begin(containers, container, stdio, restarts=restarts, source=source)
         try:
             launch(making)
             note_start(container)
@@ -99,13 +103,15 @@ def run_in_foreground(containers: Containers, container: Container, stdio: Stdio
             raise
 
 
-def begin(containers: Containers, container: Container, stdio: Stdio, *, restarts: int = 0) -> Making:
+def begin(
+    containers: Containers, container: Container, stdio: Stdio, *, restarts: int = 0, source: Source | None = None
+) -> Making:
     """With the container locked: its files say that it was started, and all is ready for a launcher."""
     import time
 
     attached = not stdio.detached
     kept = keeping(container, detached=not attached)
-    making = make(container.config.request, stdio, containers.states, attached=True, kept=kept)
+    making = make(container.config.request, stdio, containers.states, attached=True, kept=kept, source=source)
     try:
         note_end(container)
         container.forget("ended")

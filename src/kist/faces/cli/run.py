@@ -60,15 +60,15 @@ def _run_detachable(request: RunRequest) -> int:
 
 def _run_detached(request: RunRequest) -> int:
     from kist.engine.containers import Containers
-    from kist.engine.create import create
+    from kist.engine.create import create_to_start
     from kist.engine.start import start
 
     if request.attach:
         raise InvalidInput("it contradicts --detach", path="--attach", next="write one or the other")
     containers = Containers()
-    container = create(request, containers, starts=True)
+    container, source = create_to_start(request, containers)
     try:
-        start(containers, container)
+        start(containers, container, source=source)
     except KistError:
         if request.rm or not container.ended:  # this host can't run it: nothing was tried
             from kist.engine.remove import remove
