@@ -177,11 +177,10 @@ def _keys(cls: type[Value]) -> dict[str, str]:
         names, case = getattr(cls, "json_names", {}), getattr(cls, "case", "snake")
         found = {}
         for field in cls.__fields__:
-            first, *rest = field.rstrip("_").split("_")
-            spelled = {
-                "snake": field, "camel": first + "".join([w.capitalize() for w in rest]),
-                "pascal": "".join([w.capitalize() for w in (first, *rest)]),
-            }[case]  # fmt: skip
+            spelled = field
+            if case != "snake":
+                first, *rest = field.rstrip("_").split("_")
+                spelled = (first if case == "camel" else first.capitalize()) + "".join([w.capitalize() for w in rest])
             found[field] = names.get(field, spelled)
         cls._json_keys = found  # type: ignore[attr-defined]
     return found
