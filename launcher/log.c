@@ -4,16 +4,20 @@
  *     2026-11-26T11:37:29.123456789Z stderr L 4096         so many bytes of the stream could not be written
  *
  * Files are PREFIX.1, PREFIX.2, ...; the highest is written to. Nobody waits for the disk: what it has no room for is
- * counted, and the count is written as soon as there is room. */
+ * counted, and the count is written as soon as there is room. Nor for a reader: while one has PREFIX.followed locked,
+ * a bounded number of files more than asked for is kept, so that it has time to open each. */
 #include "launcher.h"
 
 #define HEAD 40
 #define ROOM (RELAY_ROOM + HEAD + 1)
+#define SPARE_BYTES (64UL << 20) /* for those who follow */
+#define SPARE_FILES 64UL
 
 static struct {
     int fd;                       /* -1: none */
     const char *prefix;
-    ulong limit, keep, number;    /* bytes of a file; how many files; the one that is written to */
+    ulong limit, keep;            /* bytes of a file; how many files */
+    ulong first, number;          /* the oldest that is there; the one that is written to */
     ulong size, used, text;       /* of the file up to its last whole record; of the buffer; of the text in it */
     ulong lost[3];                /* by stream */
     ulong second;                 /* that `head` says */
@@ -69,13 +73,38 @@ static void write_head(uint stream) {
     memcpy(log.head + 30, names[stream], 8);
 }
 
-static int file_name(char path[4096], ulong number) {
+/* Where what comes behind PREFIX. goes; 0 when that is too long. */
+static char *after_prefix(char path[4096]) {
     ulong n = length(log.prefix);
     if (n + 24 > 4096) return 0;
     memcpy(path, log.prefix, n);
     path[n] = '.';
-    decimal(path + n + 1, number);
-    return 1;
+    return path + n + 1;
+}
+
+static int file_name(char path[4096], ulong number) {
+    char *end = after_prefix(path);
+    if (end) decimal(end, number);
+    return end != 0;
+}
+
+static int is_followed(void) {
+    char path[4096], *end = after_prefix(path);
+    if (!end) return 0;
+    memcpy(end, "followed", sizeof "followed");
+    int fd = (int)open_at(AT_FDCWD, path, O_RDONLY | O_NOFOLLOW, 0);
+    long r = fd < 0 ? 0 : sys(flock, fd, 2 | 4 /* LOCK_EX | LOCK_NB */);
+    shut(fd);
+    return r == -EAGAIN;
+}
+
+static void drop_oldest(ulong newest) {
+    char path[4096];
+    ulong spare = SPARE_BYTES / log.limit, keep = log.keep;
+    if (log.first + keep > newest) return;
+    if (is_followed()) keep += spare < SPARE_FILES ? spare : SPARE_FILES;
+    for (; log.first + keep <= newest; log.first++)
+        if (file_name(path, log.first)) sys(unlinkat, AT_FDCWD, path, 0);
 }
 
 static long open_file(ulong number) {
@@ -86,8 +115,7 @@ static long open_file(ulong number) {
 
 /* First the oldest goes: it may be what the new one's room is taken from. */
 static long next_file(void) {
-    char path[4096];
-    if (log.number >= log.keep && file_name(path, log.number + 1 - log.keep)) sys(unlinkat, AT_FDCWD, path, 0);
+    drop_oldest(log.number + 1);
     long fd = open_file(log.number + 1);
     if (fd < 0) return fd;
     shut(log.fd);
@@ -172,10 +200,10 @@ void log_end(void) {
     log.fd = -1;
 }
 
-/* The highest number that is there. */
-static ulong last_number(void) {
+/* The numbers that are there: `first` and `number`. */
+static void find_numbers(void) {
     char directory[4096], entries[2048];
-    ulong highest = 0;
+    log.first = log.number = 0;
     const char *base = split_path(log.prefix, directory);
     ulong size = length(base);
     int fd = (int)open_at(AT_FDCWD, directory, O_RDONLY | O_DIRECTORY, 0);
@@ -185,10 +213,11 @@ static ulong last_number(void) {
             if (!starts_with(name, base) || name[size] != '.' || length(name + size + 1) > 18) continue;
             ulong number = 0;
             for (name += size + 1; *name >= '0' && *name <= '9'; name++) number = number * 10 + (ulong)(*name - '0');
-            if (!*name && number > highest) highest = number;
+            if (*name || !number) continue;
+            if (number > log.number) log.number = number;
+            if (!log.first || number < log.first) log.first = number;
         }
     shut(fd);
-    return highest;
 }
 
 /* A supervisor that was killed while it wrote has left a part of a record. */
@@ -206,10 +235,13 @@ static long whole_records(void) {
 
 long log_begin(const char *prefix, ulong limit, ulong keep) {
     log.prefix = prefix;
-    log.limit = limit;
+    log.limit = limit ? limit : 1;
     log.keep = keep ? keep : 1;
-    log.number = last_number();
-    if (!log.number) return next_file();
+    find_numbers();
+    if (!log.number) {
+        log.first = 1;
+        return next_file();
+    }
     log.fd = (int)open_file(log.number);
     return log.fd < 0 ? log.fd : whole_records();
 }

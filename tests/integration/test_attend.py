@@ -11,6 +11,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from fcntl import LOCK_SH, flock
 from hashlib import sha256
 from pathlib import Path
 from struct import pack
@@ -126,7 +127,7 @@ class Box:
 
     @property
     def logs(self) -> list[Path]:
-        return sorted(self.data.glob("log.*"), key=lambda path: int(path.suffix[1:]))
+        return sorted(self.data.glob("log.[0-9]*"), key=lambda path: int(path.suffix[1:]))
 
     @property
     def said(self) -> bytes:
@@ -223,6 +224,27 @@ def test_rotation_loses_nothing(box: Box) -> None:
         unpacked(data)
         whole += data
     assert unpacked(whole)[0]["stdout"] == b"".join([b"%d\n" % n for n in range(1, 300_001)])
+
+
+def test_more_files_are_kept_while_somebody_follows_but_not_without_end(box: Box) -> None:
+    followed = box.data / "log.followed"
+    lock = os.open(followed, os.O_RDONLY | os.O_CREAT)
+    flock(lock, LOCK_SH)
+    command = "while read n; do seq $n $((n + 999)); done"
+    box.start("sh", "-c", command, stdin=True, attend={"log_bytes": 4096, "log_count": 2})
+    with box.attach() as client:
+        for n, most in ((1, 66), (1001, 66), (2001, 66), (3001, 66), (4001, 66), (5001, 66), (6001, 66), (7001, 2)):
+            if n == 3001:  # a dozen files for each thousand lines
+                assert box.logs[0].name == "log.1" and len(box.logs) > 30
+            if most == 2:
+                assert len(box.logs) == 66
+                os.close(lock)
+                followed.unlink()
+            client.send(b"d%d\n" % n)
+            until(lambda n=n: box.logs and box.logs[-1].read_bytes().endswith(b" F %d\n" % (n + 999)))  # type: ignore[misc]
+            assert len(box.logs) <= most
+        client.send(b"e")
+        box.end()
 
 
 def test_log_goes_on_where_it_was(box: Box) -> None:

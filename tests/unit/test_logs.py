@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from kist.engine import log_files
 from kist.engine.log_files import Follower, Gap, LogFiles
 from kist.engine.log_records import Records, Shown
 from kist.errors import InvalidInput
@@ -118,6 +119,18 @@ def test_a_gap_is_an_error(tmp_path):
     (tmp_path / "log.5").write_bytes(record(b"b"))
     with pytest.raises(Gap, match="2 to 4"):
         files.open_new()
+    files.close()
+
+
+def test_what_is_held_for_a_slow_reader_has_a_bound(tmp_path, monkeypatch):
+    monkeypatch.setattr(log_files, "MOST_BYTES", 1000)
+    (tmp_path / "log.1").write_bytes(record(b"a"))
+    files = LogFiles(f"{tmp_path}/log")
+    for number in range(2, 40):
+        (tmp_path / f"log.{number}").write_bytes(record(b"a"))
+    with pytest.raises(Gap, match="behind"):
+        files.open_new()
+    assert len(files.fds) == 1  # the rest of the disk is free
     files.close()
 
 

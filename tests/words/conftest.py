@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from rivals import CLI
 
 from containers import KIST, no_cgroup_is_left
 from engines import docker_daemon, mounts_below, own_cgroups, own_directory, podman_argv
@@ -19,7 +20,6 @@ from kist.engine.state import StateDirectory
 
 __all__ = ["no_cgroup_is_left"]
 
-CLI = os.environ.get("CLI", "kist")
 BUSYBOX = next((path for path in ("/bin/busybox", "/usr/bin/busybox") if os.path.exists(path)), "")
 TOOLS = """
 cat chmod chown date dd echo env false grep head hostname id kill ln ls mkdir mount nc od ping ps pwd rm sed seq sh

@@ -6,6 +6,7 @@ import tarfile
 from io import BytesIO
 
 import pytest
+from rivals import CLI
 
 
 @pytest.fixture(autouse=True)
@@ -297,7 +298,7 @@ def test_system_prune(cli, box):
 # --- secrets, in podman's words
 
 
-@pytest.mark.skipif(os.environ.get("CLI") == "docker", reason="docker has them only in a swarm")
+@pytest.mark.skipif(CLI == "docker", reason="docker has them only in a swarm")
 def test_secrets(cli, box):
     assert cli("secret", "create", "pw", "-", input="hidden").returncode == 0
     try:

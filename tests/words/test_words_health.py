@@ -1,5 +1,7 @@
 """Health checks: flags, the image's, ps, healthcheck run."""
 
+from rivals import needs_timers
+
 
 def health(cli, name):
     lines = cli.ok("ps", "-a", "--format", "{{.Names}} {{.Status}}").splitlines()
@@ -7,6 +9,7 @@ def health(cli, name):
     return status.partition("(")[2].rstrip(")")
 
 
+@needs_timers
 def test_health_follows_the_command(cli, box):
     cli.ok("run", "-d", "--name", "web", "--health-cmd", "test -e /ok", "--health-interval", "1s", "--health-retries",
            "1", box, "sleep", "1000")  # fmt: skip
@@ -16,6 +19,7 @@ def test_health_follows_the_command(cli, box):
     cli.until(lambda: health(cli, "web") == "healthy")
 
 
+@needs_timers
 def test_failures_do_not_count_while_it_starts(cli, box):
     cli.ok("run", "-d", "--name", "web", "--health-cmd", "echo x >>/n; exit 1", "--health-interval", "1s",
            "--health-retries", "1", "--health-start-period", "1h", box, "sleep", "1000")  # fmt: skip
@@ -23,6 +27,7 @@ def test_failures_do_not_count_while_it_starts(cli, box):
     assert "starting" in health(cli, "web")
 
 
+@needs_timers
 def test_a_check_that_takes_too_long_has_failed(cli, box):
     cli.ok("run", "-d", "--name", "web", "--health-cmd", "sleep 1000", "--health-interval", "1s", "--health-timeout",
            "1s", "--health-retries", "1", box, "sleep", "1000")  # fmt: skip

@@ -68,7 +68,8 @@ def test_rm_refuses_one_that_runs(cli, box):
 
 def test_a_name_is_taken_until_it_is_removed(cli, box):
     cli.ok("create", "--name", "web", box, "true")
-    cli.fails("create", "--name", "web", box, "true", status=125)
+    cli.fails("create", "--name", "web", box, "true")
+    cli.fails("run", "--name", "web", box, "true", status=125)
     cli.ok("rm", "web")
     cli.ok("create", "--name", "web", box, "true")
 
@@ -126,19 +127,9 @@ def test_on_failure_starts_it_again_so_often(cli, box):
 
 
 def test_always_starts_it_again_until_it_is_stopped(cli, box):
-    cli.ok(
-        "run",
-        "-d",
-        "--name",
-        "web",
-        "--restart",
-        "always",
-        box,
-        "sh",
-        "-c",
-        "echo x >>/f; [ $(wc -l </f) -lt 3 ] || sleep 60",
-    )
-    cli.until(lambda: cli.status("web").startswith("Up"))
+    script = "echo x >>/f; [ $(wc -l </f) -lt 3 ] || sleep 60"
+    cli.ok("run", "-d", "--name", "web", "--restart", "always", box, "sh", "-c", script)
+    cli.until(lambda: cli("exec", "web", "cat", "/f").stdout.count("x") == 3)
     cli.ok("stop", "-t", "0", "web")
     assert "Exited" in cli.status("web")
 
@@ -164,9 +155,9 @@ def test_an_id_can_be_shortened(cli, box):
 
 
 def test_several_at_once_and_one_is_missing(cli, box):
-    cli.ok("create", "--name", "a", box, "true")
-    cli.ok("create", "--name", "b", box, "true")
-    done = cli("rm", "a", "nobody", "b")
+    cli.ok("create", "--name", "web", box, "true")
+    cli.ok("create", "--name", "db", box, "true")
+    done = cli("rm", "web", "nobody", "db")
     assert done.returncode == 1
     assert cli.ok("ps", "-aq") == "" or cli.name == "podman"
 
@@ -202,4 +193,4 @@ def test_cidfile(cli, box, tmp_path):
     path = tmp_path / "id"
     id = cli.ok("create", "--cidfile", str(path), box, "true")
     assert path.read_text().strip() == id
-    cli.fails("create", "--cidfile", str(path), box, "true", status=125)
+    cli.fails("run", "--cidfile", str(path), box, "true", status=125)

@@ -44,6 +44,8 @@ def test_logs_tail(cli, box, count, first):
     cli.ok("run", "-d", "--name", "web", box, "seq", "10")
     cli.ok("wait", "web")
     expected = "\n".join(map(str, range(first, 11))) if first else ""
+    if cli.name == "podman" and count == "all":
+        count = "-1"
     assert cli.ok("logs", "--tail", count, "web") == expected
     if cli.name != "podman":  # there -n is --names
         assert cli.ok("logs", "-n", count, "web") == expected
@@ -59,9 +61,11 @@ def test_logs_since_and_until(cli, box):
     cli.ok("run", "-d", "--name", "web", box, "sh", "-c", "echo early; sleep 3; echo late")
     cli.ok("wait", "web")
     stamps = [line.split()[0] for line in cli.ok("logs", "-t", "web").splitlines()]
-    assert cli.ok("logs", "--since", stamps[1], "web") == "late"
+    second = re.sub(r"\.\d+", "", stamps[1])  # podman leaves out what was at that very moment
+    assert cli.ok("logs", "--since", second, "web") == "late"
     assert cli.ok("logs", "--since", "1h", "web") == "early\nlate"
-    assert cli.ok("logs", "--until", "1h", "web") == ""
+    if cli.name != "podman":  # there it is an hour from now
+        assert cli.ok("logs", "--until", "1h", "web") == ""
     assert cli.ok("logs", "--since", str(int(time.time()) + 60), "web") == ""
 
 
@@ -80,11 +84,11 @@ def test_logs_show_the_end_of_a_line_when_it_comes(cli, box):
 
 
 def test_logs_follow_loses_and_repeats_nothing_through_rotation(cli, box):
-    """75 MB in files of 4 MB of which two are kept, with a reader that stops now and then."""
+    """75 MB in files of 1 MB of which two are kept, with a reader that stops now and then."""
     if cli.name != "kist":
         pytest.skip("others lose lines here: a follower that is slower than the rotation")
     script = "sleep 0.5; seq 1000000 | sed 's/$/ 0123456789012345678901234567890123456789012345678901234567890123/'"
-    cli.ok("run", "-d", "--name", "web", "--log-opt", "max-size=4m", "--log-opt", "max-file=2", box, "sh", "-c",
+    cli.ok("run", "-d", "--name", "web", "--log-opt", "max-size=1m", "--log-opt", "max-file=2", box, "sh", "-c",
            f"{script} | tr 0 a; sleep 0.5")  # fmt: skip
     reader = cli.popen("logs", "-f", "web", stdout=subprocess.PIPE)
     digest, expected, count = hashlib.sha256(), hashlib.sha256(), 0

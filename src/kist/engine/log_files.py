@@ -1,7 +1,8 @@
 """The files of a container's log, as its supervisor writes them: PREFIX.1, PREFIX.2, ..., the oldest removed in time.
 
 Who follows them loses nothing: another thread opens each file as soon as it is there, so that it may be unlinked
-however slowly it is read. Source: launcher/log.c.
+however slowly it is read. So that the thread comes in time, more files are kept while PREFIX.followed is locked.
+Source: launcher/log.c.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 1 << 20
 HEAD_BYTES = 40
+MOST_BYTES = 1 << 30  # held for a slow reader: as long as they are open, their room on the disk is not free
 
 
 class Gap(KistError):
-    """Some files were removed before they could be opened."""
+    """Some files were removed before they could be opened, or are too many to be held."""
 
     code = "log-lost"
 
@@ -29,7 +31,10 @@ class Gap(KistError):
 class LogFiles:
     """Opened at once, from the oldest to the newest. Close it after use."""
 
+    _largest = 0  # bytes of a file
+
     def __init__(self, prefix: str) -> None:
+        self._followed = _lock(f"{prefix}.followed")
         self._directory, _, self._name = prefix.rpartition("/")
         self.fds: list[int] = []  # those that are not read yet; the first is being read
         self._next = 0  # the number of the one to be opened next; 0: none has been
@@ -53,8 +58,17 @@ class LogFiles:
         except FileNotFoundError:
             return False
         self._next = number + 1
+        if self.fds:  # who reads lets go of all but the last one
+            self._largest = max(self._largest, os.fstat(self.fds[-1]).st_size)
         self.fds.append(fd)
         return True
+
+    def _limit(self) -> None:
+        if len(self.fds) * self._largest <= MOST_BYTES:
+            return
+        while len(self.fds) > 1:
+            os.close(self.fds.pop())
+        raise Gap(f"the reader is more than {MOST_BYTES >> 20} MiB behind", next="kist logs -f ... > FILE")
 
     def open_new(self) -> None:
         """Those that are there by now. Raises OSError."""
@@ -63,7 +77,7 @@ class LogFiles:
             if not numbers or not self._open(min(numbers)):
                 return
         while self._open(self._next):
-            pass
+            self._limit()
         later = [number for number in self._numbers() if number > self._next]
         if later and not self._open(self._next):
             raise Gap(f"the log's files {self._next} to {min(later) - 1} were removed before they could be opened",
@@ -117,6 +131,20 @@ class LogFiles:
 
     def close(self) -> None:
         self._forget(len(self.fds))
+        if self._followed >= 0:
+            os.close(self._followed)
+
+
+def _lock(path: str) -> int:
+    """Shared by all who follow; -1 where no file can be made: of a container that has gone, or on a full disk."""
+    from fcntl import LOCK_SH, flock
+
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return -1
+    flock(fd, LOCK_SH)
+    return fd
 
 
 class Follower:
