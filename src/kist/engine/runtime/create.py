@@ -106,47 +106,7 @@ def create(
     notify = callers_socket()
     if notify:
         spec = with_notification(spec, path)
-    names = (
-        "",
-        "/record",
-        "/ordinary",
-        "/config.json",
-        "/exec.fifo",
-        *(("/notify", f"/notify/{NOTIFY_NAME}") if notify else ()),
-    )
-    setting = Setting(
-        id=request.id,
-        files=Files(path=os.path.realpath(rootfs)),
-        mode=mode,
-        bundle=request.bundle,
-        stdio=Stdio(console_socket=request.console_socket, own_files=True, inherited_fds=request.preserve_fds + listen),
-        removals=() if request.keep else tuple(f"{path}{name}" for name in names),
-        notify_directory=directory(path) if notify else "",
-        notify_socket=notify,
-        state_file=f"{path}/state.json",
-        state='{"pid":$init_pid}',
-        hook_state=hook_state(record, CREATING, "$init_pid"),
-        pid_file=request.pid_file,
-        pidfd_socket=request.pidfd_socket,
-        start_fifo=f"{path}/exec.fifo" if mode == CREATE else "",
-        keep_cgroup=request.keep,
-        reset_affinity=True,
-        pivot=not request.no_pivot,
-        visible_mounts=_visible_mounts(rootfs) if request.no_pivot else (),
-        cgroup=request.cgroup_manager != "disabled",
-        keyring=not request.no_new_keyring,
-        exclusive_cgroup=False,
-        default_devices=True,
-        find_home=True,
-        groups_denied=any(groups_denied(n.path[:-8]) for n in spec.linux.namespaces if n.path.endswith("/ns/user")),
-        keep_groups=spec.annotations.get("run.oci.keep_original_groups") == "1",
-        known_calls=spec.annotations.get("run.oci.seccomp_fail_unknown_syscall") == "1",
-        hook_output=hook_output(spec.annotations),
-        optional_limits=OPTIONAL_LIMITS,
-        all_hierarchies=True,
-        listen_fds=listen,
-        links=_links(spec),
-    )
+    setting = _setting(spec, request, mode, record, path, notify, listen)
     scope = None
     if request.cgroup_manager == "systemd":
         from kist.engine.runtime.scope import start, within
@@ -165,9 +125,8 @@ def create(
     try:
         if not scope:
             _refuse_occupied(compiled)
-        _write(f"{path}/record", dumps(record).encode())
-        _write(f"{path}/ordinary", ordinary(record))
-        _write(f"{path}/config.json", text)
+        for name, data in (("record", dumps(record).encode()), ("ordinary", ordinary(record)), ("config.json", text)):
+            _write(f"{path}/{name}", data)
         if notify:
             os.mkdir(directory(path), 0o755)
         if mode == CREATE:
@@ -184,6 +143,47 @@ def create(
     except BaseException:
         remove_directory(path)
         raise
+
+
+def _setting(
+    spec: Spec, request: CreateRequest, mode: str, record: Record, path: str, notify: str, listen: int
+) -> Setting:  # fmt: skip
+    """How it is made, besides what its config.json says. `path`: its own directory."""
+    names = ["", "/record", "/ordinary", "/config.json", "/exec.fifo"]
+    names += ["/notify", f"/notify/{NOTIFY_NAME}"] if notify else []
+    return Setting(
+        id=request.id,
+        files=Files(path=os.path.realpath(record.rootfs)),
+        mode=mode,
+        bundle=request.bundle,
+        stdio=Stdio(console_socket=request.console_socket, own_files=True, inherited_fds=request.preserve_fds + listen),
+        removals=() if request.keep else tuple(f"{path}{name}" for name in names),
+        notify_directory=directory(path) if notify else "",
+        notify_socket=notify,
+        state_file=f"{path}/state.json",
+        state='{"pid":$init_pid}',
+        hook_state=hook_state(record, CREATING, "$init_pid"),
+        pid_file=request.pid_file,
+        pidfd_socket=request.pidfd_socket,
+        start_fifo=f"{path}/exec.fifo" if mode == CREATE else "",
+        keep_cgroup=request.keep,
+        reset_affinity=True,
+        pivot=not request.no_pivot,
+        visible_mounts=_visible_mounts(record.rootfs) if request.no_pivot else (),
+        cgroup=request.cgroup_manager != "disabled",
+        keyring=not request.no_new_keyring,
+        exclusive_cgroup=False,
+        default_devices=True,
+        find_home=True,
+        groups_denied=any(groups_denied(n.path[:-8]) for n in spec.linux.namespaces if n.path.endswith("/ns/user")),
+        keep_groups=spec.annotations.get("run.oci.keep_original_groups") == "1",
+        known_calls=spec.annotations.get("run.oci.seccomp_fail_unknown_syscall") == "1",
+        hook_output=hook_output(spec.annotations),
+        optional_limits=OPTIONAL_LIMITS,
+        all_hierarchies=True,
+        listen_fds=listen,
+        links=_links(spec),
+    )
 
 
 def with_id_maps(spec: Spec, facts: HostFacts) -> Spec:
