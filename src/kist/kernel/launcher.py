@@ -119,9 +119,8 @@ class Launcher:
         try:
             opened.append(_sealed("kist-plan", encode(plan, told=False)))  # we can tell ourselves
             opened += os.pipe2(os.O_CLOEXEC | os.O_DIRECT)  # their orders, our end
-            opened += os.pipe2(os.O_CLOEXEC | os.O_DIRECT)  # our end, their reports
+            opened += _packets()  # our end, their reports
             plan_fd, orders, self._orders, self._heard, reports = opened
-            fcntl.fcntl(reports, _F_SETPIPE_SZ, 1 << 18)  # a packet takes a page: all reports fit without a reader
             name = attend.name if attend else "kist-launcher"
             self.pid = _spawn(program, stdio, name, (plan_fd, orders, reports, *keep), environment or {})
         except BaseException:
@@ -207,6 +206,35 @@ class Launcher:
                 self.end()
             except KistError:
                 pass
+
+
+def _packets() -> tuple[int, int]:
+    """Where to read them, and where to write: all reports fit without a reader."""
+    ends = os.pipe2(os.O_CLOEXEC | os.O_DIRECT)
+    try:
+        fcntl.fcntl(ends[1], _F_SETPIPE_SZ, 1 << 18)  # a packet takes a page
+    except PermissionError:  # the user's pipes are as large as they may be together: pipe(7)
+        from _socket import AF_UNIX, SOCK_SEQPACKET, socketpair
+
+        for fd in ends:
+            os.close(fd)
+        here, there = socketpair(AF_UNIX, SOCK_SEQPACKET)
+        return here.detach(), there.detach()
+    return ends
+
+
+def run_steps(plan: Plan, *keep: int) -> None:
+    """Take steps that leave nothing running. Raises StepFailed."""
+    null, program = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), open_program()
+    try:
+        launcher = Launcher(plan, program, (null, null, null), keep)
+    finally:
+        os.close(null)
+        os.close(program)
+    try:
+        launcher.end()
+    finally:
+        launcher.close()
 
 
 def _spawn(
