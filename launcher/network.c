@@ -178,11 +178,23 @@ static long open_namespace(struct state *s, const struct step *step) {
     return fd < 0 ? fd : 0;
 }
 
+static long lend(const struct step *step) {
+    ARGUMENTS(lend);
+    int fds[2] = {(int)netlink_socket(-1, NETLINK_ROUTE), (int)open_at(AT_FDCWD, "/proc/thread-self/ns/net", O_RDONLY, 0)};
+    long r = 0;
+    for (int i = 0; i < 2; i++) {
+        if (r == 0) r = fds[i] < 0 ? fds[i] : send_fd((int)a->socket.n, fds[i]);
+        shut(fds[i]);
+    }
+    return r;
+}
+
 long take_network_step(struct state *s, const struct step *step) {
     switch (step->op) {
     case OP_LINK_UP: return loopback_up(step);
     case OP_OPEN_NAMESPACE: return open_namespace(s, step);
     case OP_NETLINK: return netlink(s, step);
+    case OP_LEND: return lend(step);
     case OP_RESOLVE: return name_server(s, step);
     case OP_RELAY_LISTEN: return relay_listen(s, step);
     case OP_RELAY_START: return relay_start(s, step);

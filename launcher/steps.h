@@ -1,9 +1,9 @@
 /* Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit. */
 #ifndef KIST_STEPS_H
 #define KIST_STEPS_H
-#define PLAN_TABLE 0x46f5895aa57c3be7UL
+#define PLAN_TABLE 0x95ad4c8f98987927UL
 #define MAX_ARGUMENTS 10
-#define OP_COUNT 97
+#define OP_COUNT 98
 
 struct argument { unsigned long n; const char *s; };  /* a number or slot; else length or count, and bytes */
 
@@ -103,6 +103,7 @@ enum op {
     OP_RELAY_LISTEN = 94,
     OP_RELAY_START = 95,
     OP_DISCARD = 96,
+    OP_LEND = 97,
 };
 extern const char *const op_signature[OP_COUNT];
 #define OP_SIGNATURES \
@@ -199,6 +200,7 @@ extern const char *const op_signature[OP_COUNT];
     [OP_RELAY_LISTEN] = "nnnn", \
     [OP_RELAY_START] = "snlll", \
     [OP_DISCARD] = "", \
+    [OP_LEND] = "n", \
 
 
 struct mkdir { struct argument path, mode, keep; };
@@ -279,4 +281,5 @@ struct attend { struct argument logs, log_bytes, log_count, socket, ended, after
 struct resolve { struct argument namespace, port, names, networks, run, servers; };
 struct relay_listen { struct argument port, name_port, tells, namespaces; };
 struct relay_start { struct argument log, log_bytes, rules, servers, ports; };
+struct lend { struct argument socket; };
 #endif

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from functools import partial
 
 from kist.engine import hosts
 from kist.engine.containers import Container, Containers
 from kist.engine.prepare import has_hosts, own_names
-from kist.errors import Conflict, InvalidInput, KistError, NotFound
-from kist.kernel.launcher import Launcher, open_program
+from kist.errors import Conflict, InvalidInput, KistError, NotFound, Refused
+from kist.kernel.launcher import run_steps
 from kist.kernel.netlink import Netlink
-from kist.network.attach import CABLES_MOST, Place, database, plug
+from kist.kernel.probe import probe
+from kist.network import shared
+from kist.network.attach import CABLES_MOST, Place, database, network_of, plug
 from kist.network.network import DEFAULT
 from kist.network.wire import check_rate
-from kist.plan import compile_cable
+from kist.plan import compile_cable, compile_egress
 from kist.plan.rtnetlink import address_text
 from kist.value import replace
 
@@ -24,7 +27,8 @@ if TYPE_CHECKING:
 
     from kist.network.database import Holder
     from kist.network.network import Network
-    from kist.plan.request import RunRequest
+    from kist.network.shared import Shared
+    from kist.plan.request import NetRate, RunRequest
     from kist.plan.steps import Netlink as NetlinkStep
 
 
@@ -43,6 +47,7 @@ def connect(
     notes: tuple[str, ...] = ()
     if container.running:
         with _Inside(container) as inside:
+            inside.check()
             notes = _plug(containers, container, network, inside, (ip, ip6, mac, aliases))
     else:
         with database(containers.states) as db:
@@ -72,7 +77,7 @@ def disconnect(
     if holder and container.running:
         with _Inside(container) as inside:
             try:
-                inside.take(lambda slot: [compile_cable.unplug(holder.inside, slot)])
+                inside.take(lambda slot, _: _unplug(containers, holder, slot, shared=bool(inside.shared)))
             except KistError:
                 if not force:
                     raise
@@ -87,10 +92,23 @@ def disconnect(
     return notes
 
 
+def _unplug(containers: Containers, holder: Holder, slot: int, *, shared: bool) -> Iterator[tuple[NetlinkStep, str]]:
+    yield compile_cable.unplug(holder.inside, slot)
+    if not shared:
+        return
+    yield compile_egress.own(tuple([a for a in (holder.address4, holder.address6) if a]), slot, gone=True)
+    with database(containers.states) as db:
+        internal = {h.network: db.network(h.network).internal for h in db.holders(container=holder.container)}
+    if not internal.pop(holder.network) and all(internal.values()):
+        yield compile_egress.way_out(slot, six=probe().ipv6, closed=True)
+
+
 def limit(containers: Containers, container: Container, request: RunRequest) -> None:
     """Make its cables as fast as `request` says. Raises InvalidInput where there are none, Refused, Unsupported."""
     if not request.in_networks:
         raise InvalidInput(f"{container.name} has no cable that could be slow", path="--net-rate")
+    if probe().ordinary:
+        raise Refused("--net-rate: a relay has no limit", next="run as root", code="no-rate")
     with database(containers.states) as db, Netlink() as connection:
         check_rate(connection, request)
         wires = {network.name for network in db.networks() if network.mode}
@@ -101,8 +119,12 @@ def limit(containers: Containers, container: Container, request: RunRequest) -> 
         return
     with _Inside(container) as inside:
         for place in places:
-            outside = "" if place.network in wires else place.outside
-            inside.take(partial(compile_cable.limit, outside, place.inside, request.net_rate, again=True))
+            ends = ("" if place.network in wires else place.outside, place.inside)
+            inside.take(partial(_limit, ends, request.net_rate))
+
+
+def _limit(ends: tuple[str, str], rate: NetRate, slot: int, _: int) -> Iterator[tuple[NetlinkStep, str]]:
+    return compile_cable.limit(*ends, rate, slot, again=True)
 
 
 def _texts(*addresses: bytes) -> tuple[str, ...]:
@@ -116,9 +138,9 @@ def _plug(
     """Written down before it exists; taken back when it did not come to be."""
     ip, ip6, mac, aliases = asked
     states, id, request = containers.states, container.id, container.config.request
-    with database(states) as db, Netlink() as connection:
+    with database(states) as db, inside.connection() as connection:
         db.bury_some()
-        network: Network = db.network(name)
+        network: Network = network_of(db, name)
         own = db.holders(container=id)
         if any(h.network == network.name for h in own):
             raise _already(container, network.name)
@@ -126,13 +148,19 @@ def _plug(
         record = container.record
         listens = network.name != DEFAULT and record is not None and bool(record.networks)
         place = Place(id, container.name, _free(own), ip, ip6, mac, names, not own, request.net_rate)
-        cable, notes = plug(db, connection, network, place)
+        cable, notes = plug(db, connection, network, place, shared=bool(inside.shared))
+        closed = all(db.network(h.network).internal for h in own)
 
-    def steps(slot: int) -> Iterator[tuple[NetlinkStep, str]]:
-        yield from compile_cable.plug(cable, slot)
-        if listens:
+    def steps(slot: int, bridges: int) -> Iterator[tuple[NetlinkStep, str]]:
+        yield from compile_cable.plug(cable, slot, bridges)
+        if inside.shared:
+            yield compile_egress.own(addresses, slot)
+            if closed and not network.internal:
+                yield compile_egress.way_out(slot, six=probe().ipv6)
+        elif listens:
             yield compile_cable.name_port(slot, again=True)
 
+    addresses = tuple([a.local for a in cable.addresses])
     try:
         inside.take(steps)
     except BaseException:
@@ -142,7 +170,7 @@ def _plug(
                     db.leave(holder)
         raise
     if has_hosts(request):
-        notes += hosts.enter(inside.root, _texts(*[a.local for a in cable.addresses]), own_names(request, id))
+        notes += hosts.enter(inside.root, _texts(*addresses), own_names(request, id))
     if listens:
         notes += hosts.answer_names(inside.root)
     elif network.name != DEFAULT:
@@ -164,19 +192,42 @@ def _already(container: Container, network: str) -> Conflict:
 
 class _Inside:
     """The network namespace and the root directory of a container, open: no other process's can take their place.
-    Raises Conflict."""
+    `shared`: where the bridges of an ordinary user are. Raises Conflict."""
 
     def __init__(self, container: Container) -> None:
+        self._container = container
         self._opened: list[int] = []
+        self.shared: Shared | None = None
+        record = container.record
         try:
             for name, flags in (("ns/net", os.O_RDONLY), ("root", os.O_PATH)):
                 self._opened.append(os.open(f"/proc/{container.pid}/{name}", flags | os.O_CLOEXEC))
             if not container.states.is_locked(container.id):
                 raise FileNotFoundError
+            if record and record.shared:
+                with database(container.states):
+                    self.shared = shared.find(container.states)
         except FileNotFoundError as e:
             self.close()
             raise Conflict(f"{container.name} does not run any more", code="not-running") from e
         self.namespace, self.root = self._opened
+
+    def check(self) -> None:
+        """Whether cables can be plugged in. Raises Conflict."""
+        if probe().ordinary and not self.shared:
+            name = self._container.name
+            raise Conflict(f"{name} can be connected when it does not run", code="no-cables",
+                           why="an ordinary user's containers share bridges if they were started in a network",
+                           next=f"kist stop {name}, connect it and start it")  # fmt: skip
+
+    @contextmanager
+    def connection(self) -> Iterator[Netlink]:
+        """To where bridges are."""
+        if self.shared:
+            yield self.shared.connection
+        else:
+            with Netlink() as connection:
+                yield connection
 
     def __enter__(self) -> _Inside:
         return self
@@ -185,21 +236,21 @@ class _Inside:
         self.close()
 
     def close(self) -> None:
+        if self.shared:
+            self.shared.close()
         for fd in self._opened:
             os.close(fd)
 
-    def take(self, steps: Callable[[int], Iterable[tuple[NetlinkStep, str]]]) -> None:
-        plan = compile_cable.alone(f"/proc/self/fd/{self.namespace}", steps)
-        null, program = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), open_program()
-        try:
-            launcher = Launcher(plan, program, (null, null, null), (self.namespace,))
-        finally:
-            os.close(null)
-            os.close(program)
-        try:
-            launcher.end()
-        finally:
-            launcher.close()
+    def take(self, steps: Callable[[int, int], Iterable[tuple[NetlinkStep, str]]]) -> None:
+        """Given slots: the container's network namespace, and where the bridges are."""
+        path = f"/proc/self/fd/{self.namespace}"
+        if self.shared:
+            from kist.plan.compile_shared import alone
+
+            plan = alone(path, self.shared.net_path, self.shared.user_path, steps)
+            run_steps(plan, self.namespace, self.shared.net, self.shared.user)
+        else:
+            run_steps(compile_cable.alone(path, lambda slot: steps(slot, 0)), self.namespace)
 
 
 def _remember(container: Container, networks: tuple[str, ...]) -> None:

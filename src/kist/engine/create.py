@@ -64,9 +64,10 @@ def create_to_start(request: RunRequest, containers: Containers, *, starts: bool
 
 def check(source: Source, facts: HostFacts, id: str) -> None:
     """Compile it, on paper. Raises InvalidInput, NotFound, Refused, Unsupported."""
-    from kist.engine.explain import cables_of
+    from kist.engine.explain import attachment_of, joined_of
 
     request = source.request
     stdio = own_stdio(request, detached=True) if request.tty else Stdio(stdin="null")
-    cables = () if source.relayed else cables_of(request, facts, id)
-    Prepared(request, facts, setting_for(request, id, source, stdio, (), attached=True, cables=cables), source)
+    attachment = attachment_of(source, facts, id)
+    setting = setting_for(request, id, source, stdio, (), attached=True, attachment=attachment)
+    Prepared(request, facts, setting, source, joined_of(setting))

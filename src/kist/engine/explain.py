@@ -14,10 +14,13 @@ from kist.plan.setting import Stdio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from kist.engine.containers import Container
-    from kist.plan.compile_cable import Cable
+    from kist.network.attach import Attachment
     from kist.plan.facts import HostFacts
     from kist.plan.request import RunRequest
+    from kist.plan.setting import Setting
 
 ID = "0123456789abcdef" * 4
 
@@ -40,9 +43,9 @@ def explain(
         stdin = "pass" if request.interactive else "null"
         stdio = own_stdio(request, detached=True) if kept else Stdio(stdin=stdin)
         removals = (path, f"{path}/record", f"{path}/scratch")
-        cables = () if source.relayed else cables_of(request, facts, id)
-        setting = setting_for(request, id, source, stdio, removals, attached=True, cables=cables, kept=kept)
-        plan = Prepared(request, facts, setting, source).compiled.plan
+        attachment = attachment_of(source, facts, id)
+        setting = setting_for(request, id, source, stdio, removals, attached=True, attachment=attachment, kept=kept)
+        plan = Prepared(request, facts, setting, source, joined_of(setting)).compiled.plan
     finally:
         source.close()
     if step is not None:
@@ -52,17 +55,23 @@ def explain(
     return render.script(plan) if format == "script" else render.text(plan, width=width, colour=colour)
 
 
-def cables_of(request: RunRequest, facts: HostFacts, id: str) -> tuple[Cable, ...]:
-    """As they would be: nothing is taken. Raises what taking them would raise."""
-    if not request.in_networks:
-        if request.needs_cable:
+def attachment_of(source: Source, facts: HostFacts, id: str) -> Attachment | None:
+    """As it would be: nothing is taken. Raises what taking it would raise."""
+    request = source.request
+    if not source.cabled:
+        if request.needs_cable and not source.relayed:
             from kist.network.publish import check_published
 
             check_published(request)
-        return ()
+        return None
     from kist.engine.state import StateDirectory
     from kist.network.attach import attach
 
     states = StateDirectory(run_directory(os.environ))
     states.prepare()
-    return attach(states, request, facts, id, pretend=True).cables
+    return attach(states, request, facts, id, pretend=True)
+
+
+def joined_of(setting: Setting) -> Mapping[str, str]:
+    """The user namespace that an ordinary user's containers with cables share."""
+    return {"user": setting.shared.replace("/net", "/user")} if setting.shared else {}

@@ -82,27 +82,31 @@ class Making:
         removals = (path, f"{path}/record", f"{path}/scratch", *[f"{path}/{name}" for name in names])
         removals += (self._name,) if self._name else ()
         a = self.attachment
-        cables, networks, ports = (a.cables, a.networks, a.relayed) if a else ((), (), ())
-        setting = setting_for(request, self.id, self.source, stdio, removals, attached=attached, cables=cables,
-                              kept=kept, ports=ports)  # fmt: skip
-        self.prepared = Prepared(request, facts, setting, self.source, self.joined.paths if self.joined else {})
+        setting = setting_for(request, self.id, self.source, stdio, removals, attached=attached, attachment=a,
+                              kept=kept)  # fmt: skip
+        joined = dict(self.joined.paths) if self.joined else {}
+        if a and a.shared:
+            joined["user"] = a.shared.user_path
+        self.prepared = Prepared(request, facts, setting, self.source, joined)
         self.compiled = self.prepared.compiled
         if self.compiled.cgroup_leaf:
             from kist.kernel.cgroup import enter
 
             enter(self.compiled.cgroup_leaf)
         self.state.publish(Record(
-            id=self.id, name=kept.name if kept else request.name, created_ns=_now_ns(), networks=networks,
-            cgroups=self.compiled.cgroup_paths, freezer=self.compiled.freezer, ports=a.ports if a else (),
-            namespaces=self.compiled.namespaces, request=None if kept else request,
+            id=self.id, name=kept.name if kept else request.name, created_ns=_now_ns(),
+            networks=a.networks if a else (), ports=a.ports if a else (),
+            shared=a.shared.words if a and a.shared else "",
+            cgroups=self.compiled.cgroup_paths, freezer=self.compiled.freezer, namespaces=self.compiled.namespaces,
+            request=None if kept else request,
         ))  # fmt: skip
 
     def _attach(self, request: RunRequest, facts: HostFacts) -> None:
-        if self.source.relayed:
+        if self.source.relayed and not self.source.cabled:
             from kist.network.publish import relay_ports
 
             self.attachment = relay_ports(request, ipv6=facts.ipv6)
-        elif request.in_networks:
+        elif self.source.cabled:
             from kist.network.attach import attach
             from kist.value import replace
 
@@ -125,7 +129,9 @@ class Making:
     def kept_fds(self) -> tuple[int, ...]:
         lease = (self.source.lease,) if self.source.lease >= 0 else ()
         joined = self.joined.fds if self.joined else ()
-        return (self.state.fd, *lease, *joined, *(self.attachment.fds if self.attachment else ()))
+        a = self.attachment
+        shared = (a.shared.net, a.shared.user) if a and a.shared else ()
+        return (self.state.fd, *lease, *joined, *(a.fds if a else ()), *shared)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -143,10 +149,17 @@ class Making:
             self.joined.close()
         if self.attachment:
             self.attachment.close()
-            if remove and not self.source.relayed:
+            if remove:
+                self.let_go()
+            if remove and self.source.cabled:
                 from kist.network.attach import bury
 
                 bury(self.states)
+
+    def let_go(self) -> None:
+        """Of what containers share, when others can find it at the launcher's: it has started, or is gone."""
+        if self.attachment and self.attachment.shared:
+            self.attachment.shared.close()
 
 
 def needs_volumes(request: RunRequest) -> bool:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from kist.engine.containers import Containers
     from kist.engine.making import Keeping
+    from kist.network.attach import Attachment
     from kist.plan.compile import Compiled
     from kist.plan.compile_cable import Cable, Names
     from kist.plan.compile_egress import Egress
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from kist.spec.runtime import Spec
     from kist.store.images import ImageLease
     from kist.store.volumes import Lock
+
+
+SHARED = "/proc/SHARED/ns/net"  # on paper: it may not be there yet
 
 
 def scratch_for(request: RunRequest, facts: HostFacts, own: str) -> str:
@@ -38,9 +42,13 @@ def scratch_for(request: RunRequest, facts: HostFacts, own: str) -> str:
 
 
 def relayed(request: RunRequest, facts: HostFacts) -> bool:
-    """With --allow-net; and who may plug no cable into a bridge of the host gets a relay for the default network."""
-    ordinary = "CAP_NET_ADMIN" not in facts.capabilities or facts.in_user_namespace
-    return bool(request.allow_net) or (ordinary and request.in_networks == ("bridge",))
+    """With --allow-net; and who may plug no cable into a bridge of the host has no other way out."""
+    return bool(request.allow_net) or (facts.ordinary and bool(request.in_networks))
+
+
+def cabled(request: RunRequest, facts: HostFacts) -> bool:
+    """An ordinary user's default network, alone, is nothing but a relay."""
+    return bool(request.in_networks) and not (facts.ordinary and request.in_networks == ("bridge",))
 
 
 class Source:
@@ -51,7 +59,8 @@ class Source:
         self._lease: ImageLease | None = None
         self._image = kept.image if kept else ""
         self._using: Lock | None = None  # of the volumes
-        self.relayed = relayed(request, facts)
+        self.facts = facts
+        self.relayed, self.cabled = relayed(request, facts), cabled(request, facts)
         self.pretend = False  # it is only to be shown: volumes need not exist, and secrets stay secret
         self.request = request
         self.path = DEFAULT_PATH
@@ -203,6 +212,7 @@ class Prepared:
             devices=tuple(d for asked in request.devices for d in _devices(asked)),
             block_devices=_block_devices(request),
             joined=joined,
+            shared=bool(setting.shared),
         )
         _check_sources(request)
         self.spec: Spec = container_config(source.located(), facts, found, setting.id)
@@ -212,11 +222,12 @@ class Prepared:
 
 def setting_for(
     request: RunRequest, id: str, source: Source, stdio: Stdio, removals: tuple[str, ...], *, attached: bool,
-    cables: tuple[Cable, ...] = (), kept: Keeping | None = None, ports: tuple[tuple[int, int], ...] = (),
+    attachment: Attachment | None = None, kept: Keeping | None = None,
 ) -> Setting:  # fmt: skip
     """How `kist run` runs it, besides what the OCI config says. Raises Unsupported."""
     from kist.value import replace
 
+    cables = attachment.cables if attachment else ()
     size = request.storage_opt_size_bytes
     if kept and size is not None:
         why = "what is kept lies on the disk, and its file system counts no directories"
@@ -237,7 +248,8 @@ def setting_for(
         bundle="/",
         cables=cables,
         names=_names(request, id, cables, removals),
-        egress=_egress(source, request, id, removals[0] if removals else "", kept, ports),
+        egress=_egress(source, request, id, removals[0] if removals else "", kept, attachment),
+        shared=_shared(attachment) if cables and source.relayed else "",
         stdio=stdio,
         attend=kept.attend if kept else None,
         removals=removals,
@@ -321,18 +333,24 @@ def _names(request: RunRequest, id: str, cables: tuple[Cable, ...], removals: tu
 
 
 def _egress(
-    source: Source, request: RunRequest, id: str, run: str, kept: Keeping | None, ports: tuple[tuple[int, int], ...]
+    source: Source, request: RunRequest, id: str, run: str, kept: Keeping | None, attachment: Attachment | None
 ) -> Egress | None:  # fmt: skip
     if not source.relayed:
         return None
     from kist.engine.denials import FILE
+    from kist.network.attach import Attachment
     from kist.network.names import place
     from kist.network.resolver import servers
     from kist.plan.compile_egress import Egress
 
     asked = [f"nameserver {address}" for address in request.dns]
     names = place(os.path.dirname(run), id, servers(asked or _lines_of("/etc/resolv.conf")))
-    return Egress(request.allow_net, f"{kept.directory if kept else run}/{FILE}", names, ports)
+    a = attachment or Attachment()
+    return Egress(request.allow_net, f"{kept.directory if kept else run}/{FILE}", names, a.relayed, a.out)
+
+
+def _shared(attachment: Attachment | None) -> str:
+    return attachment.shared.net_path if attachment and attachment.shared else SHARED
 
 
 def _lines_of(path: str) -> list[str]:

@@ -83,11 +83,13 @@ def run_captured(request: RunRequest, data: bytes, limit_bytes: int) -> Outcome:
         making.close(remove=False)
         kept, cut = _exchange(ours, data, limit_bytes)
         ending = launcher.wait()
+        making.let_go()
     except BaseException as e:
         if launcher is None:
             making.close(remove=True)
         else:
             launcher.close()
+            making.let_go()
             _clean_after_kill(making, e)
         if isinstance(e, OSError):
             raise os_error("cannot run the container", e) from e

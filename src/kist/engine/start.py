@@ -65,11 +65,13 @@ def launch(making: Making) -> None:
         making.close(remove=False)
         launcher.started()
         launcher.let_go()
+        making.let_go()
     except BaseException as e:
         if launcher is None:
             making.close(remove=True)
         else:
             launcher.close()
+            making.let_go()
         if isinstance(e, OSError):
             raise os_error("cannot start the container", e) from e
         raise

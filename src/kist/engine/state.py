@@ -41,6 +41,7 @@ class Record(Value):
     cgroups: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
     ports: tuple[str, ...] = ()  # published by a relay: PROTOCOL ADDRESS PORT TARGET, the address in hexadecimal digits
+    shared: str = ""  # see network/shared.py
     freezer: str = ""
     namespaces: int = 0  # clone flags of those that are its own
     request: RunRequest | None = None
@@ -183,15 +184,23 @@ class StateDirectory:
         """The first process. Raises NotFound before there is one."""
         return _load(Running, f"{self.base}/{id}/state").pid
 
+    def supervisor(self, id: str) -> int:
+        """Who looks after a container that runs; 0: nobody was found. It may be gone by now."""
+        try:
+            with open(f"/proc/{self.pid(id)}/status", encoding="utf-8", errors="replace") as file:
+                return next(int(line.split()[1]) for line in file if line.startswith("PPid:"))
+        except (OSError, KistError):
+            return 0
+
     def any_supervisor(self) -> int:
-        """Who looks after one of the containers that run; 0: nobody was found. It may be gone by now."""
-        for id in self.ids()[:4]:
-            try:
-                with open(f"/proc/{self.pid(id)}/status", encoding="utf-8", errors="replace") as file:
-                    return next(int(line.split()[1]) for line in file if line.startswith("PPid:"))
-            except (OSError, KistError):
-                continue
-        return 0
+        """Who looks after one of the containers that run."""
+        return next((pid for id in self.ids()[:4] if (pid := self.supervisor(id))), 0)
+
+    def shared(self) -> Iterator[str]:
+        """Who has the network namespace open that containers share: PID FD INODE."""
+        for record in self.records():
+            if record.shared and (pid := self.supervisor(record.id)):
+                yield f"{pid} {record.shared}"
 
     def sweep(self, id: str = "") -> None:
         """Remove what killed runs left, or one: their directories are not locked any more."""

@@ -22,13 +22,14 @@ _ATTEMPTS = 20
 
 
 class Netlink:
-    """A connection to one of the kernel's netlink families, in the network namespace where it was made."""
+    """A connection to one of the kernel's netlink families, in the network namespace where it was made: here, or by
+    somebody who lent the fd `made`."""
 
-    def __init__(self, protocol: int = ROUTE) -> None:
+    def __init__(self, protocol: int = ROUTE, *, made: int | None = None) -> None:
         from _socket import SO_RCVBUF, SOL_SOCKET, socket
 
         self.protocol = protocol
-        self._socket = socket(_AF_NETLINK, _RAW_CLOEXEC, protocol)
+        self._socket = socket(_AF_NETLINK, _RAW_CLOEXEC, protocol, made)
         for option in (_CAP_ACK, _EXT_ACK, _STRICT):
             self._socket.setsockopt(_SOL_NETLINK, option, 1)
         if protocol == NETFILTER:  # an answer for each message of a batch arrives before the first is read

@@ -12,7 +12,7 @@ from kist.kernel.netlink import Netlink
 from kist.network import bridge, firewall
 from kist.network.database import Database, Holder
 from kist.network.network import DEFAULT, DEFAULT_BRIDGE, Network, mac_for
-from kist.network.publish import close, publish_ports
+from kist.network.publish import close, publish_ports, relay_ports
 from kist.network.wire import check_rate, parent
 from kist.plan import rtnetlink as rt
 from kist.plan.compile_cable import Cable
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Protocol
 
+    from kist.network.shared import Shared
     from kist.plan.facts import HostFacts
     from kist.plan.ports import Port
     from kist.plan.request import RunRequest
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
         base: str
 
         def holds(self, id: str) -> bool: ...
+
+        def shared(self) -> Iterable[str]: ...
 
         def records(self) -> Iterable[Published]: ...
 
@@ -48,7 +51,8 @@ if TYPE_CHECKING:
 
 class Attachment(Value):
     """`notes`: what the user should know. `fds` are to be kept open for as long as the container lives. Of a relay
-    `ports` are those it published, as engine.state.Record has them; `relayed`: their fds, and the container's ports."""
+    `ports` are those it published, as engine.state.Record has them; `relayed`: their fds, and the container's ports.
+    `shared`: where the cables of an ordinary user's end; `out`: not all those networks are internal."""
 
     cables: tuple[Cable, ...] = ()
     networks: tuple[str, ...] = ()
@@ -56,6 +60,8 @@ class Attachment(Value):
     relayed: tuple[tuple[int, int], ...] = ()
     notes: tuple[str, ...] = ()
     fds: tuple[int, ...] = ()
+    shared: Shared | None = None
+    out: bool = True
 
     def close(self) -> None:
         for fd in self.fds:
@@ -90,24 +96,48 @@ def release(states: States, id: str) -> None:
 
 def attach(states: States, request: RunRequest, facts: HostFacts, id: str, *, pretend: bool = False) -> Attachment:
     """With `pretend`, only say what would be. Raises NotFound, Conflict, InvalidInput, Refused, NetlinkFailed."""
-    if "CAP_NET_ADMIN" not in facts.capabilities or facts.in_user_namespace:
-        raise Refused(
-            f"--network {request.network}: only root can plug a cable into the host's bridge so far",
-            why="this needs CAP_NET_ADMIN on the host; without root there is only the network bridge, by a relay",
-            next="--network bridge, host or none, or run as root",
-        )
     if "netns" in request.without:
         raise InvalidInput("without a network namespace there is nothing to connect", path="--without netns")
     attachment = None
     try:
-        with database(states) as db, Netlink() as connection:
-            attachment = _attach(db, connection, request, id, pretend)
+        with database(states) as db:
+            if facts.ordinary:
+                attachment = _attach_shared(states, db, request, facts, id, pretend)
+            else:
+                with Netlink() as connection:
+                    attachment = _attach(db, connection, request, id, pretend)
             if pretend:
                 raise _Pretended
     except _Pretended:
         pass
     assert attachment
     return attachment
+
+
+def _attach_shared(
+    states: States, db: Database, request: RunRequest, facts: HostFacts, id: str, pretend: bool
+) -> Attachment:  # fmt: skip
+    """An ordinary user's: cables end in bridges of the user's own, and a relay is the way out and in."""
+    db.bury_some()
+    networks = [network_of(db, name) for name in request.in_networks]
+    relay = relay_ports(request, ipv6=facts.ipv6, network=networks[0], pretend=pretend)
+    shared = None
+    try:
+        if not pretend:
+            from kist.network.shared import make
+
+            shared = make(states, facts)
+        cables = []
+        for i, network in enumerate(networks):
+            place = Place.of(request, id, i, routes=False)
+            cables.append(plug(db, shared.connection if shared else None, network, place, shared=True)[0])
+    except BaseException:
+        relay.close()
+        if shared:
+            shared.close()
+        raise
+    return replace(relay, cables=tuple(cables), networks=tuple([n.name for n in networks]), shared=shared,
+                   out=not all(n.internal for n in networks))  # fmt: skip
 
 
 def _attach(db: Database, connection: Netlink, request: RunRequest, id: str, pretend: bool) -> Attachment:
@@ -120,9 +150,9 @@ def _attach(db: Database, connection: Netlink, request: RunRequest, id: str, pre
     routed = False
     try:
         for i, name in enumerate(request.in_networks):
-            network = _network(db, connection, name)
+            network = network_of(db, name)
             place = Place.of(request, id, i, routes=not (routed or network.internal))
-            cable, said = plug(db, connection, network, place, pretend)
+            cable, said = plug(db, None if pretend else connection, network, place)
             routed = routed or bool(cable.gateways)
             notes += said
             if i == 0:
@@ -164,9 +194,10 @@ class Place(Value):
 
 
 def plug(
-    db: Database, connection: Netlink, network: Network, place: Place, pretend: bool = False
+    db: Database, connection: Netlink | None, network: Network, place: Place, *, shared: bool = False
 ) -> tuple[Cable, tuple[str, ...]]:
-    """A place in a network, written down, and the cable that leads there; what the user should know besides."""
+    """A place in a network, written down, and the cable that leads there; what the user should know besides. Without
+    a connection it is on paper only. `shared`: the bridge is where an ordinary user's are."""
     address4, address6 = (db.free_address(network, n, asked) for n, asked in ((4, place.ip), (6, place.ip6)))
     outside = f"kist{place.container[:10]}{_LETTERS[place.number] if place.number else ''}"
     inside = f"eth{place.number}"
@@ -175,13 +206,19 @@ def plug(
                    address6=address6, mac=mac, outside=outside, inside=inside, aliases=place.aliases))  # fmt: skip
     index, notes = 0, tuple[str, ...]()
     if network.mode:
+        if shared:
+            raise Refused(f"the network {network.name} is on a wire of the host's",
+                          why="this needs CAP_NET_ADMIN there",
+                          next="a network with the driver bridge, or root")  # fmt: skip
         if place.rate.into:
             raise InvalidInput(f"what comes in from the wire of {network.bridge} can't be slowed", path="--net-rate",
                                next="--net-rate out=...")  # fmt: skip
-        index = parent(connection, network.bridge)
-    elif not pretend:
-        index, notes = bridge.ensure(connection, network)
-        firewall.ensure(db, network)
+        with Netlink() as host:
+            index = parent(host, network.bridge)
+    elif connection:
+        index, notes = bridge.ensure(connection, network, forward=not shared)
+        if not shared:
+            firewall.ensure(db, network)
     addresses, gateways = [], []
     for subnet, address in ((network.subnet(4), address4), (network.subnet(6), address6)):
         if subnet and address:
@@ -201,15 +238,17 @@ _LETTERS = "0123456789abcdefghijklmnopqrstuvwxyz"  # cables of one container: an
 CABLES_MOST = len(_LETTERS)
 
 
-def _network(db: Database, connection: Netlink, name: str) -> Network:
+def network_of(db: Database, name: str) -> Network:
+    """The default network is made on first use. Raises NotFound, Conflict."""
     try:
         return db.network(name)
     except NotFound:
         if name != DEFAULT:
             raise
+        with Netlink() as host:
+            subnet = bridge.free_subnet(host, db.networks(), DEFAULT_BRIDGE if os.geteuid() == 0 else "")
         network = Network(
-            name=DEFAULT, id=os.urandom(32).hex(), bridge=DEFAULT_BRIDGE, created=now(),
-            subnets=(bridge.free_subnet(connection, db.networks(), DEFAULT_BRIDGE),),
+            name=DEFAULT, id=os.urandom(32).hex(), bridge=DEFAULT_BRIDGE, created=now(), subnets=(subnet,)
         )  # fmt: skip
         db.add_network(network)
         return network

@@ -11,11 +11,11 @@ _EEXIST, _ENODEV = 17, 19
 _POOL, _POOL_PREFIX, _OWN_PREFIX = bytes((10, 112, 0, 0)), 14, 22  # 256 networks of 1,021: a bridge has 1,024 ports
 
 
-def ensure(connection: Netlink, network: Network) -> tuple[int, tuple[str, ...]]:
+def ensure(connection: Netlink, network: Network, *, forward: bool) -> tuple[int, tuple[str, ...]]:
     """Make the bridge, unless it is there: its number, and notes for the user. Raises Conflict, NetlinkFailed."""
     link = find(connection, network.bridge)
     if link is None:
-        return _make(connection, network)
+        return _make(connection, network, forward)
     if link.kind != "bridge":
         raise Conflict(f"{network.bridge} is no bridge but a {link.kind or 'device'} of the host",
                        next=f"rename it, or kist network rm {network.name}")  # fmt: skip
@@ -43,7 +43,7 @@ def find(connection: Netlink, name: str) -> rt.Link | None:
         raise
 
 
-def _make(connection: Netlink, network: Network) -> tuple[int, tuple[str, ...]]:
+def _make(connection: Netlink, network: Network, forward: bool) -> tuple[int, tuple[str, ...]]:
     mac = mac_for(network.subnets[0].gateway)
     connection.request(
         f"cannot make the bridge {network.bridge}", rt.add_bridge(network.bridge, mac=mac, mtu=network.mtu)
@@ -52,7 +52,7 @@ def _make(connection: Netlink, network: Network) -> tuple[int, tuple[str, ...]]:
     assert link
     try:
         _address(connection, network, link.index)
-        return link.index, () if network.internal else _forward(network)
+        return link.index, _forward(network) if forward and not network.internal else ()
     except BaseException:
         connection.request(f"cannot remove {network.bridge}", rt.delete_link(link.index))
         raise

@@ -38,15 +38,8 @@ class NetworkRequest(Value):
     labels: Mapping[str, str] = {}
 
 
-def _need_root() -> None:
-    if os.geteuid() != 0:
-        raise Refused("only root has networks so far", why="bridges of the host need CAP_NET_ADMIN",
-                      next="run as root, or use --network host or none")  # fmt: skip
-
-
 def create(states: States, request: NetworkRequest) -> tuple[Network, tuple[str, ...]]:
     """The network, and what the user should know. Raises Conflict, InvalidInput, Refused, NetlinkFailed."""
-    _need_root()
     if request.name in (*MODES, DEFAULT, "default"):
         raise Conflict(f"the name {request.name!r} is taken", why="it is one of kist's own", next="another name")
     mtu = _mtu(request)
@@ -60,7 +53,8 @@ def create(states: States, request: NetworkRequest) -> tuple[Network, tuple[str,
             interface, mode = _wire(connection, networks, request)
         else:
             interface = _bridge_name(request.options, id)
-            if any(n.bridge == interface for n in networks) or bridge.find(connection, interface):
+            there = _owns_bridges() and bridge.find(connection, interface)
+            if there or any(n.bridge == interface for n in networks):
                 raise Conflict(f"the host has an interface {interface}", next=f"another -o {BRIDGE_OPTION}=NAME")
         network = Network(
             name=request.name, id=id, bridge=interface, subnets=_subnets(connection, networks, request), mtu=mtu,
@@ -71,8 +65,8 @@ def create(states: States, request: NetworkRequest) -> tuple[Network, tuple[str,
     notes: tuple[str, ...] = ()
     try:  # it is written down by now: what exists in the kernel can be found again
         with database(states) as db, Netlink() as connection:
-            if not mode:
-                _, notes = bridge.ensure(connection, network)
+            if not mode and _owns_bridges():
+                _, notes = bridge.ensure(connection, network, forward=True)
                 firewall.ensure(db, network)
             durable.save(network)
     except KistError:
@@ -82,8 +76,18 @@ def create(states: States, request: NetworkRequest) -> tuple[Network, tuple[str,
     return network, notes
 
 
+def _owns_bridges() -> bool:
+    """An ordinary user's are made when a container needs them: network/shared.py."""
+    from kist.kernel.probe import probe
+
+    return not probe().ordinary
+
+
 def _wire(connection: Netlink, networks: list[Network], request: NetworkRequest) -> tuple[str, str]:
     """The interface of the host that leads to it, and how those on it see each other."""
+    if not _owns_bridges():
+        raise Refused("an ordinary user's network can be on no wire of the host's",
+                      why="this needs CAP_NET_ADMIN there", next="the driver bridge, or root")  # fmt: skip
     name, mode = request.options.get(PARENT_OPTION, ""), request.options.get(MODE_OPTION, "bridge")
     if not name or not request.subnets:
         raise InvalidInput("a macvlan needs the interface that leads to its wire, and the addresses there",
@@ -141,9 +145,7 @@ def _subnets(connection: Netlink, networks: list[Network], request: NetworkReque
 
 
 def everything(states: States) -> list[tuple[Network, list[Holder]]]:
-    """The networks and who is in them; for an ordinary user, none."""
-    if os.geteuid() != 0:
-        return []
+    """The networks and who is in them."""
     with database(states) as db:
         db.bury_dead()
         return [(network, db.holders(network.name)) for network in db.networks()]
@@ -151,7 +153,6 @@ def everything(states: States) -> list[tuple[Network, list[Holder]]]:
 
 def find(states: States, name_or_id: str) -> tuple[Network, list[Holder]]:
     """Raises NotFound, Conflict."""
-    _need_root()
     with database(states) as db:
         db.bury_dead()
         network = db.network(name_or_id)
@@ -162,7 +163,6 @@ def remove(states: States, name_or_id: str) -> Network:
     """Raises NotFound; Conflict while containers are in it, or when it is one of kist's own."""
     if name_or_id in (*MODES, DEFAULT):
         raise Conflict(f"the network {name_or_id} is kist's own and stays", code="own-network")
-    _need_root()
     with database(states) as db, Netlink() as connection:
         db.bury_dead()
         network = db.network(name_or_id)
@@ -170,7 +170,15 @@ def remove(states: States, name_or_id: str) -> Network:
             names = ", ".join(h.name or h.container[:12] for h in holders[:5])
             raise Conflict(f"containers are in the network {network.name}: {names}", next="stop them first",
                            code="network-in-use")  # fmt: skip
-        if not network.mode:
+        if not _owns_bridges():
+            from kist.network.shared import find as find_shared
+
+            if shared := find_shared(states):
+                try:
+                    bridge.remove(shared.connection, network)
+                finally:
+                    shared.close()
+        elif not network.mode:
             bridge.remove(connection, network)
             firewall.forget(network)
         durable.forget(network)

@@ -29,11 +29,7 @@ def publish_ports(
     """The ports, and the sockets that keep them. Raises Conflict, InvalidInput, NotFound."""
     ports: list[Port] = []
     fds: list[int] = []
-    if network.mode and _asked(request):
-        raise InvalidInput(f"the network {network.name} is a wire: its containers are reached by their own addresses",
-                           path="-p")  # fmt: skip
-    if network.internal and _asked(request):
-        raise InvalidInput(f"the network {network.name} is internal: nothing of the host's leads there", path="-p")
+    _check_reached(network, request)
     try:
         for one in _asked(request):
             for target in targets:
@@ -47,21 +43,26 @@ def publish_ports(
     return tuple(ports), tuple(fd for fd in fds if fd >= 0)
 
 
-def relay_ports(request: RunRequest, *, ipv6: bool) -> Attachment:
+def relay_ports(
+    request: RunRequest, *, ipv6: bool, network: Network | None = None, pretend: bool = False
+) -> Attachment:
     """For a relay: listeners of the host's, from which a relay leads into the container. Raises Conflict, Refused,
-    InvalidInput for what only a cable has."""
+    InvalidInput for what only a cable has, and, with a `network`, only one of root's."""
     from kist.network.attach import Attachment
 
+    if request.net_rate.into or request.net_rate.out:
+        raise InvalidInput("a relay has no limit", path="--net-rate", next="run as root")
     for flag, value in (("ip", request.ip), ("ip6", request.ip6), ("mac-address", request.mac_address),
-                        ("network-alias", request.network_alias),
-                        ("net-rate", request.net_rate.into or request.net_rate.out)):  # fmt: skip
-        if value:
+                        ("network-alias", request.network_alias)):  # fmt: skip
+        if value and not network:
             raise InvalidInput("a relay is no network with addresses", path=f"--{flag}",
-                               next="--network bridge as root")  # fmt: skip
+                               next="kist network create web, and --network web")  # fmt: skip
+    if network:
+        _check_reached(network, request)
     ports: list[Port] = []
     fds: list[int] = []
     try:
-        for one in _asked(request):
+        for one in () if pretend else _asked(request):
             if one.protocol != "tcp":
                 raise Refused(f"--publish: a relay takes tcp, not {one.protocol}",
                               next="--network bridge as root", code="relay-tcp")  # fmt: skip
@@ -76,6 +77,14 @@ def relay_ports(request: RunRequest, *, ipv6: bool) -> Attachment:
     pairs = tuple([(fd, port.target_port) for fd, port in zip(fds, ports, strict=True)])
     words = tuple([f"{p.protocol} {p.address.hex()} {p.port} {p.target_port}" for p in ports])
     return Attachment(fds=tuple(fds), ports=words, relayed=pairs)
+
+
+def _check_reached(network: Network, request: RunRequest) -> None:
+    if network.mode and _asked(request):
+        raise InvalidInput(f"the network {network.name} is a wire: its containers are reached by their own addresses",
+                           path="-p")  # fmt: skip
+    if network.internal and _asked(request):
+        raise InvalidInput(f"the network {network.name} is internal: nothing of the host's leads there", path="-p")
 
 
 def close(fds: list[int]) -> None:

@@ -1,3 +1,3 @@
 """Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit."""
 
-TABLE = 0x46F5895AA57C3BE7
+TABLE = 0x95AD4C8F98987927

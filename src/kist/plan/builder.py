@@ -108,7 +108,12 @@ class Builder:
     @property
     def single_id(self) -> bool:
         """The user namespace has one id only, mapped without privilege: no setgroups(2), no other owner."""
-        return self.makes(f.CLONE_NEWUSER) and not self.helper_maps and not self.maps_any_id
+        return self.knows_ids and not self.helper_maps and not self.maps_any_id
+
+    @property
+    def knows_ids(self) -> bool:
+        """The user namespace is of our making, now or for several containers."""
+        return self.makes(f.CLONE_NEWUSER) or bool(self.setting.shared)
 
     @property
     def maps_any_id(self) -> bool:

@@ -90,6 +90,7 @@ class Compiler:
         self.process = ProcessCompiler(self.b, process, spec.linux.seccomp)
         self.terminal = process.terminal
         self.notify: tuple[int, ...] = ()
+        self.bridges = 0
         self.oom_score_adj = process.oom_score_adj
         joins_early = bool(self.b.joined) and (self.b.userns or any(flag & f.CLONE_NEWPID for flag, _ in self.b.joined))
         self.offsets = spec.linux.time_offsets
@@ -203,6 +204,10 @@ class Compiler:
     def make_processes(self) -> None:
         b = self.b
         slots = {flag: b.slot() for flag, _ in b.joined}
+        if self.setting.shared:
+            self.bridges = b.slot()
+            why = "where the bridges of this user's networks are"
+            self.host("network", Open(self.setting.shared, _O_RDONLY_CLOEXEC, self.bridges), why)
         for flag, path in b.joined:
             self.host("namespaces", Open(path, _O_RDONLY_CLOEXEC, slots[flag]), "a namespace that exists")
         late = f.CLONE_NEWCGROUP if not self.cgroup.uses_clone_into else 0
@@ -214,7 +219,7 @@ class Compiler:
             early = f.CLONE_NEWUSER if self.user_in_stage else 0
             self.host("namespaces", Clone(STAGE, early, cgroup), "enters what exists already")
             if self.user_in_stage:
-                self._map_ids(STAGE)
+                map_ids(b, STAGE)
             self._join(STAGE, joined, slots)
             late = f.CLONE_NEWTIME if self.offsets else 0  # the others come with the user namespace that owns them
             if late & b.new:
@@ -228,7 +233,7 @@ class Compiler:
         if self.oom_score_adj is not None and b.privileged_host:
             self._oom_score("/proc/$init_pid/oom_score_adj", b.host)
         if b.makes(f.CLONE_NEWUSER) and not self.user_in_stage:
-            self._map_ids(INIT)
+            map_ids(b, INIT)
         if self.setting.mode == RUN:
             self.init("privileges", DieWithParent(), "no container without its supervisor")
         if not self.staged:
@@ -242,7 +247,7 @@ class Compiler:
             from kist.plan.compile_network import move_devices  # seldom needed, and an import at each start
 
             move_devices(b, slots.get(f.CLONE_NEWNET, 0))
-        if self.setting.cables:
+        if self.setting.cables and not self.setting.shared:
             from kist.plan.compile_cable import connect
 
             connect(b, self.setting.cables)
@@ -268,21 +273,6 @@ class Compiler:
             if flag == f.CLONE_NEWUSER:
                 b.plan.append(Entry(SetIds(0, 0), actor, "namespaces", "become root inside"))
 
-    def _map_ids(self, actor: int) -> None:
-        b, facts, pid = self.b, self.facts, "/proc/$init_pid"
-        why = "ids inside are other ids outside"
-        if b.helper_maps:
-            for helper, kind in ((facts.newuidmap, "uid"), (facts.newgidmap, "gid")):
-                self.host("namespaces", steps.IdMapHelper((helper, "$init_pid", *map_words(b.mappings(kind)))), why)
-        else:
-            if not b.maps_any_id:
-                self.host("namespaces", WriteFile(f"{pid}/setgroups", "deny"), "user_namespaces(7) asks for it")
-            for kind in ("uid", "gid"):
-                self.host("namespaces", WriteFile(f"{pid}/{kind}_map", id_map_text(b.mappings(kind))), why)
-        self.host("namespaces", steps.Signal(), "the maps are written")
-        b.plan.append(Entry(steps.Await(), actor, "namespaces", "for the maps"))
-        b.plan.append(Entry(SetIds(0, 0), actor, "namespaces", "become root inside"))
-
     def _time_offsets(self, actor: int) -> None:
         if not self.offsets:
             return
@@ -307,6 +297,10 @@ class Compiler:
             from kist.plan.compile_egress import relay  # seldom needed, as above
 
             relay(b, self.setting.egress)
+        if self.setting.shared:
+            from kist.plan.compile_shared import plug_in
+
+            plug_in(b, self.setting.cables, self.bridges)
         for kind, name in (("Sethostname", spec.hostname), ("Setdomainname", spec.domainname)):
             if name:
                 if not b.has(f.CLONE_NEWUTS):
@@ -424,6 +418,24 @@ class Compiler:
             state = setting.hook_state.replace('"creating"', '"stopped"')
             step = hook_step(hook, state, warning=POSTSTOP_WARNING, output=setting.hook_output)
             self.host("exec", step, "poststop")
+
+
+def map_ids(b: Builder, actor: int) -> None:
+    """Of the user namespace that `actor` has just been born in."""
+    facts, pid = b.facts, "/proc/$init_pid"
+    why = "ids inside are other ids outside"
+    if b.helper_maps:
+        for helper, kind in ((facts.newuidmap, "uid"), (facts.newgidmap, "gid")):
+            step = steps.IdMapHelper((helper, "$init_pid", *map_words(b.mappings(kind))))
+            b.host("namespaces", step, why)
+    else:
+        if not b.maps_any_id:
+            b.host("namespaces", WriteFile(f"{pid}/setgroups", "deny"), "user_namespaces(7) asks for it")
+        for kind in ("uid", "gid"):
+            b.host("namespaces", WriteFile(f"{pid}/{kind}_map", id_map_text(b.mappings(kind))), why)
+    b.host("namespaces", steps.Signal(), "the maps are written")
+    b.plan.append(Entry(steps.Await(), actor, "namespaces", "for the maps"))
+    b.plan.append(Entry(SetIds(0, 0), actor, "namespaces", "become root inside"))
 
 
 def map_words(mappings: Iterable[IdMapping]) -> list[str]:

@@ -86,8 +86,9 @@ def _publish(b: Builder, port: Port) -> None:
     b.host("network", Netlink(NETFILTER, batch(firewall.add_port(port)), commands), f"{port} is published")
 
 
-def plug(c: Cable, namespace: int) -> Iterator[tuple[Netlink, str]]:
-    """The steps that make a cable, and what each is for. `namespace`: a slot with the container's network namespace."""
+def plug(c: Cable, namespace: int, bridges: int = Slots.NONE) -> Iterator[tuple[Netlink, str]]:
+    """The steps that make a cable, and what each is for. Slots with network namespaces: the container's, and where the
+    bridge is."""
     mtu = f" mtu {c.mtu}" if c.mtu else ""
     mac = f" address {rt.mac_text(c.mac)}" if c.mac else ""
     if c.mode:
@@ -101,7 +102,9 @@ def plug(c: Cable, namespace: int) -> Iterator[tuple[Netlink, str]]:
         peer = f"type veth peer name {c.inside} netns $target{mtu}{mac}"
         command = f"ip link add {c.outside} master {c.bridge}{mtu} up {peer}"
         why = f"a cable, one end in the bridge of the network {c.network}"
-    yield Netlink(ROUTE, batch((made,)), (command,), target=namespace, target_at=rt.netns_at(made)), why
+    yield Netlink(
+        ROUTE, batch((made,)), (command,), namespace=bridges, target=namespace, target_at=rt.netns_at(made)
+    ), why  # fmt: skip
     if c.ports:
         hairpin = (rt.set_port(rt.UNKNOWN, hairpin=True),)
         hairpins = (f"bridge link set dev {c.outside} hairpin on",)

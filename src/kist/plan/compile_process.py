@@ -236,7 +236,7 @@ class ProcessCompiler:
         b, user = self.b, self.process.user
         for kind, ids in (("uid", (user.uid,)), ("gid", (user.gid, *user.additional_gids))):
             maps = b.mappings(kind)
-            for id in ids if b.makes(f.CLONE_NEWUSER) else ():
+            for id in ids if b.knows_ids else ():
                 if not any(m.container_id <= id < m.container_id + m.size for m in maps):
                     only = b.single_id and "one id only: this user has no subordinate ids that could be used"
                     raise Refused(

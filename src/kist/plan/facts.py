@@ -150,6 +150,11 @@ class HostFacts(Value):
     ipv6: bool = True  # the kernel has it
 
     @property
+    def ordinary(self) -> bool:
+        """The user may plug no cable into a bridge of the host."""
+        return "CAP_NET_ADMIN" not in self.capabilities or self.in_user_namespace
+
+    @property
     def overlay_in_userns(self) -> bool:
         """overlayfs may be mounted in a user namespace (with userxattr)."""
         return self.kernel >= (5, 11)

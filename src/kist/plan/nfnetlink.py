@@ -128,6 +128,11 @@ def leaving(register: int = 1) -> bytes:
     return _meta(7, register)
 
 
+def not_loopback(*, arriving: bool) -> bytes:
+    """iifname != "lo"; of what leaves, oifname."""
+    return _meta(6 if arriving else 7, 1) + _compare(interface("lo"), unequal=True)
+
+
 def protocol(register: int) -> bytes:
     """meta l4proto; 8 and more are registers of 4 bytes, of which 8 to 11 make up register 1."""
     return _meta(16, register)

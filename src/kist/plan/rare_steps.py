@@ -266,6 +266,16 @@ class Netlink(Step):
         return f"trap {quoted(words)} EXIT" if self.at_end else words
 
 
+class Lend(Step):
+    """Hand a netlink socket of the network namespace that the process is in, and the namespace itself, to whoever
+    holds the other end of an inherited socket."""
+
+    op: ClassVar[int] = 97
+    man: ClassVar[str] = "unix(7)"
+    fidelity: ClassVar[int] = NO_SHELL
+    socket: int  # its fd
+
+
 class Resolve(Step):
     """A name server at 127.0.0.11 in the container's network namespace: the supervisor answers with the names of its
     networks (see network/names.py) and passes on what else is asked."""

@@ -95,7 +95,8 @@ class Setting(Value):
     notify_socket: str = ""  # the host's, to which it is passed on
     links: tuple[HostLink, ...] = ()  # the host's that linux.netDevices names, as far as they exist
     cables: tuple[Cable, ...] = ()
-    egress: Egress | None = None  # without cables: a relay is the only way out
+    shared: str = ""  # the cables' other ends are in this network namespace, in which the container's user is root
+    egress: Egress | None = None  # a relay is the only way out, besides to where cables lead
     names: Names | None = None  # with cables: a name server of the container's own
     listen_fds: int = 0  # of the inherited fds, those that the command is told about
     start_fifo: str = ""  # with CREATE
