@@ -73,7 +73,7 @@ class Finder:
                 spec = sys.modules[name].__spec__
                 if spec and spec.origin and spec.has_location:
                     file = _file(spec.origin)  # before it is read: what changes now is seen the next time
-                    part[name] = file, spec.loader.get_code(name)  # type: ignore[union-attr]  # importlib's own
+                    part[name] = file, _lean_code(spec.origin)
             there.update(sys.modules)
             data = marshal.dumps(part)
             index.update(dict.fromkeys(part, (len(data), at + len(parts))))
@@ -124,6 +124,25 @@ class Finder:
 
     def exec_module(self, module: "ModuleType") -> None:
         exec(self.read[module.__name__][1], module.__dict__)  # type: ignore[arg-type]  # noqa: S102
+
+
+def _lean_code(path: str) -> "CodeType | None":
+    """A module's code, without what functions say to readers only: a tenth of the time that reading it takes."""
+    if not path.endswith(".py"):
+        return None
+    import ast
+
+    with open(path, "rb") as file:
+        tree = ast.parse(file.read(), path)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg):
+            node.annotation = None
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            node.returns = None
+            if ast.get_docstring(node, clean=False) is not None:
+                node.body[0] = ast.copy_location(ast.Pass(), node.body[0])
+    code: CodeType = compile(tree, path, "exec", dont_inherit=True)
+    return code
 
 
 def _file(path: str) -> "File":
