@@ -109,8 +109,27 @@ static int state(struct container *c) {
     return n < 2 * ROOM && sys(write, 1, text, n) == (long)n;
 }
 
+/* A namespace's first process gets no signal that it does not catch: pid_namespaces(7). A shell that was started just now
+ * may be about to set its trap, and nobody would tell the caller that the signal was lost: so it is given the time.
+ * `start` was when exec.fifo was removed. */
+static void await_heed(struct container *c, int signal) {
+    char name[32] = "/proc/", text[4096];
+    struct statx started;
+    memcpy(name + 6 + decimal(name + 6, (ulong)c->pid), "/status", 8);
+    if (sys(statx, c->directory, "", AT_EMPTY_PATH, STATX_MTIME, &started) < 0) return;
+    long since_ns = (long)started.stx_mtime.tv_sec * 1000000000L + started.stx_mtime.tv_nsec;
+    for (uint naps = 0; naps < 500; naps++) {
+        long n = read_file(AT_FDCWD, name, text, sizeof text - 1, 0);
+        if (n <= 0 || clock_ns(0 /* CLOCK_REALTIME */) - since_ns > 500000000L) return;
+        text[n] = 0;
+        if (read_heeds(text, signal)) return;
+        nap_ms(1);
+    }
+}
+
 static int kill_(struct container *c, int signal) {
     if (c->pidfd < 0 || is_frozen(c->ordinary.freezer)) return 0;
+    if (signal && signal != SIGKILL) await_heed(c, signal);
     return sys(pidfd_send_signal, c->pidfd, signal, 0, 0) == 0;
 }
 

@@ -128,6 +128,19 @@ int read_start(const char *text, ulong size, ulong *ticks) {
     return field == 22 && at > first && at < size && text[at] == ' ';
 }
 
+int read_heeds(const char *text, int signal) {
+    static const char *const SETS[] = {"SigBlk:\t", "SigIgn:\t", "SigCgt:\t"};
+    ulong found = 0;
+    for (const char *line = text; line; line = find(line, '\n'), line = line ? line + 1 : 0)
+        for (uint i = 0; i < sizeof SETS / sizeof *SETS; i++) {
+            ulong set = 0;
+            if (!starts_with(line, SETS[i])) continue;
+            for (const char *c = line + length(SETS[i]); *c > ' '; c++) set = set << 4 | ((ulong)*c + (*c > '9' ? 9 : 0)) % 16;
+            found |= set;
+        }
+    return found >> (signal - 1) & 1;
+}
+
 /* `#!/path/to/python` and the line's end: as pip writes it. Its other form, for long or strange paths, is not for us. */
 int read_interpreter(char *text, ulong size, char **path) {
     ulong end = 0, name = 0;

@@ -93,6 +93,13 @@ def test_delete_by_force(oci: Runtime):
     assert oci("delete", oci.new_id(), ok=False).returncode == 1
 
 
+def test_a_signal_soon_after_start_is_not_lost(oci: Runtime):
+    id = oci.create("sh", "-c", "sleep 0.05; trap 'exit 7' TERM; while :; do sleep 0.1; done")
+    oci("start", id)
+    oci("kill", id)
+    oci.wait_status(id, "stopped")
+
+
 @pytest.mark.parametrize("word", ["KILL", "SIGKILL", "9"])
 def test_kill_names(oci: Runtime, word):
     id = oci.running()

@@ -60,12 +60,13 @@ static int examine(const unsigned char *data, ulong size) {
     if (!size) return 0;
     char *text = copy_of(data + 1, size - 1);
     int accepted = 0;
-    switch (*data % 5) {
+    switch (*data % 6) {
     case 0: accepted = ordinary(text, size - 1); break;
     case 1: accepted = read_pid(text, size - 1) > 0; break;
     case 2: accepted = stat_line(text, size - 1); break;
     case 3: accepted = interpreter(text, size - 1); break;
     case 4: accepted = command(text, size - 1); break;
+    case 5: accepted = size > 1 && !text[size - 2] && read_heeds(text, SIGTERM); break;
     }
     free(text);
     return accepted;
@@ -80,6 +81,7 @@ static const struct seed SEEDS[] = {
     GOOD("\0022 (a) b) S 1 22 22 0 -1 4194560 95 0 0 0 0 0 0 0 20 0 1 0 955725 2\n"),
     GOOD("\3#!/usr/bin/python3.11\n# kist-oci's Python part\n"),
     GOOD("\4--root\0/run/r\0--log\0/l\0--log-format=json\0--systemd-cgroup\0delete\0--force\0some-id\0"),
+    GOOD("\5Name:\tsh\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000000004\nSigCgt:\t0000000000014002\n\0"),
     GOOD("\4--root=/run/r\0kill\0some-id\0SIGKILL\0"),
 };
 
