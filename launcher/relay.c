@@ -54,8 +54,10 @@ static struct {
 } r = {.epoll = -1};
 static struct { int control, pidfd, pid; } child = {-1, -1, 0}; /* in the supervisor */
 
-/* Published: connections to `listener`, outside, go to the port of the container's own address. */
-static struct { int listener; uint target; } ports[MOST_PORTS];
+const struct address own_address = {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 198, 18, 0, 1}};
+
+/* Published: what arrives at `listener`, outside, goes to the port of the container's own address. */
+static struct { int listener; uint target, datagrams; } ports[MOST_PORTS];
 static uint port_count;
 static int inner; /* who opens sockets inside: see serve_sockets */
 
@@ -350,7 +352,8 @@ long open_inside(const struct wish *wish) {
 
 /* From outside to a published port. */
 static void bring_in(struct connection *c, uint target) {
-    struct wish wish = {0, 16, {0, 0, {0}}, {AF_INET, swapped(target), {198, 18, 0, 1}}};
+    struct wish wish = {0, 16, {0, 0, {0}}, {0, 0, {0}}};
+    endpoint_of(&wish.to, &own_address, target);
     long fd = open_inside(&wish);
     int on = 1;
     if (fd < 0) {
@@ -370,7 +373,8 @@ static void listen_to_all(int begin) {
     if (begin) watch(r.listener, LISTENER, 0, POLLIN);
     else sys(epoll_ctl, r.epoll, 2 /* EPOLL_CTL_DEL */, r.listener, 0);
     for (uint i = 0; i < port_count; i++)
-        if (begin) watch(ports[i].listener, PORT, i, POLLIN);
+        if (ports[i].datagrams) continue;
+        else if (begin) watch(ports[i].listener, PORT, i, POLLIN);
         else sys(epoll_ctl, r.epoll, 2, ports[i].listener, 0);
 }
 
@@ -484,7 +488,7 @@ static void look_at_clock(ulong *deadline) {
         }
     }
     if (policy.count) lookups_tick(deadline);
-    else datagrams_tick(deadline);
+    datagrams_tick(deadline);
 }
 
 static void pump(void) {
@@ -509,8 +513,11 @@ __attribute__((noreturn)) static void run(void) {
                 if (policy.count) take_questions(), take_dropped();
                 leave(0);
             case LISTENER: take_connections(-1); break;
-            case PORT: take_connections((int)index); break;
-            case DATAGRAMS: take_datagrams(); break;
+            case PORT:
+                if (ports[index].datagrams) take_datagrams(ports[index].listener, ports[index].target);
+                else take_connections((int)index);
+                break;
+            case DATAGRAMS: take_datagrams(-1, 0); break;
             case FLOW_INSIDE:
             case FLOW_OUTSIDE: move_datagrams(index, events[i].what == FLOW_INSIDE); break;
             case QUESTIONS: take_questions(); break;
@@ -587,6 +594,7 @@ static long settle_in(const int *given, char **servers, long count) {
     for (uint i = 0; i < port_count; i++) {
         ports[i].listener = (int)(3 + FDS + i);
         sys(fcntl, ports[i].listener, F_SETFL, O_NONBLOCK);
+        ports[i].datagrams = (uint)publish_datagrams(ports[i].listener);
     }
     r.listener = 3 + GIVEN_LISTENER;
     r.dropped = 3 + GIVEN_DROPPED;
@@ -605,7 +613,10 @@ static long settle_in(const int *given, char **servers, long count) {
     long n = policy.count ? lookups_begin(3 + GIVEN_QUESTIONS, servers, count) : 0;
     if (n == 0) n = watch(r.control, CONTROL, 0, POLLIN);
     if (n == 0) listen_to_all(1);
-    if (n == 0) n = policy.count ? watch(r.dropped, DROPPED, 0, POLLIN) : datagrams_begin(3 + GIVEN_DATAGRAMS);
+    for (uint i = 0; n == 0 && i < port_count; i++)
+        if (ports[i].datagrams) n = watch(ports[i].listener, PORT, i, POLLIN);
+    if (n == 0 && policy.count) n = watch(r.dropped, DROPPED, 0, POLLIN);
+    if (n == 0) n = datagrams_begin(policy.count ? -1 : 3 + GIVEN_DATAGRAMS);
     return n < 0 ? n : confine();
 }
 

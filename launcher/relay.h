@@ -39,6 +39,7 @@ enum watched { CONTROL, LISTENER, PORT, QUESTIONS, DROPPED, LOOKUP, CLIENT, SERV
 
 extern struct policy policy;
 extern ulong now;           /* of this round */
+extern const struct address own_address; /* the container's */
 long watch(int fd, enum watched what, uint index, uint events);
 void denied(const char *protocol, const struct address *to, uint port, const char *name, const char *why, const char *more);
 ulong endpoint_of(struct endpoint *e, const struct address *a, uint port); /* its size */
@@ -54,9 +55,10 @@ void lookups_tick(ulong *deadline);
 struct name *known_as(const struct address *address);
 int look_up(struct name *name); /* 1: its addresses, or its code, are there; 0: not yet */
 
-/* datagrams.c: UDP, where no policy is. */
+/* datagrams.c: UDP, where no policy is, and to published ports. */
 long datagrams_begin(int fd);
-void take_datagrams(void);
+int publish_datagrams(int fd);
+void take_datagrams(int listener, uint target);
 void move_datagrams(uint index, int outwards);
 void datagrams_tick(ulong *deadline);
 #endif

@@ -108,7 +108,7 @@ def test_published_ports(net: Internet) -> None:
 def test_what_only_a_cable_has_is_refused(net: Internet) -> None:
     for flags, words in (
         ("--ip 10.1.0.2", "no network with"),
-        ("-p 80/udp", "takes tcp"),
+        ("-p 80/sctp", "takes tcp and udp"),
     ):
         done = net.run(*KIST, "run", "--rm", "--network", "bridge", *flags.split(), "host", "true")
         assert done.returncode == 125 and words in done.stderr, done

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from containers import KIST
-from internet import DNS, PYPI, PYPI6, Internet, internet, missing
+from internet import DNS, HOST, PYPI, PYPI6, Internet, internet, missing
 from kist.engine.state import StateDirectory
 from kist.network.attach import database
 from machine import wait_until
@@ -136,6 +136,21 @@ def test_connected_while_it_runs(user: User) -> None:
     user.done("network", "rm", "-f", "none-such")
     user.done("rm", "-f", "a", "b")
     assert user.done("network", "prune", "-f").split()[2:] == ["back", "red"]
+
+
+def test_published(user: User) -> None:
+    """TCP and UDP; answers come from the address that was asked."""
+    user.done("network", "create", "red")
+    user.serve("a", "--network", "red", "-p", "8080:80", "-p", "8080:80/udp", "-p", "127.0.0.1::80/udp")
+    where = [f"{kind}{host}:8080" for host in ("127.0.0.1", "127.0.0.5", HOST, "::1") for kind in ("", "udp:")]
+    for _ in range(2):
+        out = user.net.run(sys.executable, "-c", ASK, *where).stdout.splitlines()
+        assert out == ["hello 198.18.0.1", "ping to 198.18.0.1"] * 4
+    port = user.done("port", "a").split("127.0.0.1:")[1].split()[0]
+    assert user.ask("--network red", f"{HOST}:8080", f"udp:{HOST}:8080", "a:80")[:2] == out[:2]
+    assert user.net.run(sys.executable, "-c", ASK, f"udp:127.0.0.1:{port}").stdout == "ping to 198.18.0.1\n"
+    user.refused("0.0.0.0:8080/udp is taken", "run", "--network", "red", "-p", "8080:80/udp", "host", "true")
+    user.refused("not sctp", "run", "--network", "red", "-p", "8080:80/sctp", "host", "true")
 
 
 def test_killed_supervisors_leave_nothing(user: User, run_dir: Path) -> None:

@@ -63,9 +63,9 @@ def relay_ports(
     fds: list[int] = []
     try:
         for one in () if pretend else _asked(request):
-            if one.protocol != "tcp":
-                raise Refused(f"--publish: a relay takes tcp, not {one.protocol}",
-                              next="--network bridge as root", code="relay-tcp")  # fmt: skip
+            if one.protocol == "sctp":
+                raise Refused("--publish: a relay takes tcp and udp, not sctp", next="--network bridge as root",
+                              code="relay-protocol")  # fmt: skip
             six = ipv6 and one.host_first and one.host_first == one.host_last  # else it would be another port
             for target in (bytes(len(one.address or bytes(4))), *((bytes(16),) if six and not one.address else ())):
                 for port, fd in _publish(None, one, target, "", False):
