@@ -166,7 +166,8 @@ def disk_error(what: str, e: OSError) -> KistError:
             next="free some space, or set KIST_DATA_DIR to a directory on a larger file system",
             code="disk-full",
         )
-    return KistError(f"{what}: {e.strerror or e}", code="store-io")
+    next = "mount it writable, or set KIST_DATA_DIR to a directory elsewhere" if e.errno == errno.EROFS else ""
+    return KistError(f"{what}: {e.strerror or e}", next=next, code="store-io")
 
 
 class StoreErrors:
