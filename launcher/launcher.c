@@ -80,6 +80,7 @@ __attribute__((noreturn)) void fail(struct state *s, long error) {
     }
     kill_children(s);
     relay_end();
+    beside_end();
     attend_end();
     ended_write();
     ended_forget();

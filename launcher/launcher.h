@@ -68,6 +68,11 @@ long relay_listen(struct state *s, const struct step *step);
 long relay_start(struct state *s, const struct step *step);
 void relay_end(void);
 
+/* A program that is: beside.c. */
+long send_namespaces(struct state *s);
+long beside(struct state *s, const struct step *step);
+void beside_end(void);
+
 long supervise(struct state *s, const struct step *step);
 long await_ready(struct state *s, uint running);
 void kill_children(struct state *s);
@@ -107,6 +112,7 @@ int path_in(char *to, const char *directory, const char *name); /* 0 when longer
 long bound_socket(const char *directory, const char *name, int kind, int mode);
 void exec_clean(char **argv, char **envp);
 long null_stdio(void);
+void keep_only(int *fds, uint count);
 void say_started(struct state *s);
 long send_fd(int socket, int fd);
 long receive_fd(struct state *s);

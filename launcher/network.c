@@ -195,6 +195,8 @@ long take_network_step(struct state *s, const struct step *step) {
     case OP_OPEN_NAMESPACE: return open_namespace(s, step);
     case OP_NETLINK: return netlink(s, step);
     case OP_LEND: return lend(step);
+    case OP_SEND_NAMESPACES: return send_namespaces(s);
+    case OP_BESIDE: return beside(s, step);
     case OP_RESOLVE: return name_server(s, step);
     case OP_RELAY_LISTEN: return relay_listen(s, step);
     case OP_RELAY_START: return relay_start(s, step);

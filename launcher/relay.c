@@ -576,7 +576,7 @@ static long confine(void) {
 enum { GIVEN_LISTENER, GIVEN_QUESTIONS, GIVEN_DROPPED, GIVEN_DATAGRAMS, LOG, OURS, INNER, FDS };
 
 /* `fds`, with those of published ports behind them, become the lowest above 2, and all others go. */
-static void keep_only(int *fds, uint count) {
+void keep_only(int *fds, uint count) {
     null_stdio();
     for (uint i = 0; i < count; i++)
         if (fds[i] >= 0) fds[i] = (int)sys(fcntl, fds[i], 0 /* F_DUPFD */, 3 + count);

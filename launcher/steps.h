@@ -1,9 +1,9 @@
 /* Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit. */
 #ifndef KIST_STEPS_H
 #define KIST_STEPS_H
-#define PLAN_TABLE 0x95ad4c8f98987927UL
+#define PLAN_TABLE 0xf178cd1164dc59e5UL
 #define MAX_ARGUMENTS 10
-#define OP_COUNT 98
+#define OP_COUNT 100
 
 struct argument { unsigned long n; const char *s; };  /* a number or slot; else length or count, and bytes */
 
@@ -104,6 +104,8 @@ enum op {
     OP_RELAY_START = 95,
     OP_DISCARD = 96,
     OP_LEND = 97,
+    OP_SEND_NAMESPACES = 98,
+    OP_BESIDE = 99,
 };
 extern const char *const op_signature[OP_COUNT];
 #define OP_SIGNATURES \
@@ -201,6 +203,8 @@ extern const char *const op_signature[OP_COUNT];
     [OP_RELAY_START] = "snlll", \
     [OP_DISCARD] = "", \
     [OP_LEND] = "n", \
+    [OP_SEND_NAMESPACES] = "", \
+    [OP_BESIDE] = "l", \
 
 
 struct mkdir { struct argument path, mode, keep; };
@@ -282,4 +286,5 @@ struct resolve { struct argument namespace, port, names, networks, run, servers;
 struct relay_listen { struct argument port, name_port, tells, namespaces; };
 struct relay_start { struct argument log, log_bytes, rules, servers, ports; };
 struct lend { struct argument socket; };
+struct beside { struct argument argv; };
 #endif

@@ -1,6 +1,7 @@
 """Networks of an ordinary user: bridges and cables in a network namespace that only the user's containers have open."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -93,9 +94,7 @@ def user(tmp_path: Path, run_dir: Path) -> Iterator[User]:
         yield made
         names = made.kist("ps", "-aq").stdout.split()
         assert not names or made.kist("rm", "-f", *names).returncode == 0
-        for path in sorted((run_dir / ".network").rglob("*"), reverse=True):
-            path.rmdir() if path.is_dir() else path.unlink()
-        (run_dir / ".network").rmdir()
+        shutil.rmtree(run_dir / ".network", ignore_errors=True)  # what networks are outlives containers
 
 
 def test_by_name_in_several_networks(user: User) -> None:
@@ -207,6 +206,37 @@ def test_what_only_root_has_is_refused(user: User) -> None:
     user.done("network", "connect", "red", "a")
     user.done("start", "a")
     assert user.done("exec", "a", "ls", "/sys/class/net").split() == ["eth0", "eth1", "lo"]
+
+
+def descendants(pid: int) -> list[int]:
+    children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [*children, *(found for child in children for found in descendants(child))]
+
+
+def test_pasta(user: User) -> None:
+    """Where it is installed and may open /dev/net/tun; else it is said what is missing."""
+    if not shutil.which("pasta") or not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        user.refused("next: ", "run", "--network", "pasta", "host", "true")
+        return
+    user.serve("a", "--network", "pasta:--mtu,1400", "-p", "8080:80")
+    assert user.net.run(sys.executable, "-c", ASK, f"{HOST}:8080").stdout.startswith("hello ")
+    assert user.ask_from("a", f"{PYPI}:80") == [f"{PYPI} - -"]
+    assert " mtu 1400 " in user.done("exec", "a", "ip", "link")
+    assert "0.0.0.0:8080" in user.done("port", "a")
+    user.refused("goes with no other", "network", "connect", "bridge", "a")
+    supervisor = user.supervisor("a")
+    found = descendants(supervisor)
+    assert len(found) >= 4  # the command, who keeps pasta, PID 1 of its namespace, pasta
+    os.kill(supervisor, signal.SIGKILL)
+    wait_until(lambda: not any(map(alive, found)))
+    user.refused("unrecognized option", "run", "--network", "pasta:--no-such", "host", "true")
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_explained(user: User) -> None:

@@ -41,6 +41,8 @@ def connect(
     if request.allow_net:
         raise Conflict(f"{container.name} has no other way out than what --allow-net lists", code="allow-net",
                        next="a container without --allow-net")  # fmt: skip
+    if request.pasta:
+        raise Conflict(f"{container.name} has pasta's network, which goes with no other", next="--network of a network")
     if request.network == "host" or request.network.startswith(("container:", "ns:")):
         raise Conflict(f"{container.name} is in a network of others: --network {request.network}",
                        next="containers with --network none or a network can be connected")  # fmt: skip

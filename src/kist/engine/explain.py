@@ -58,6 +58,10 @@ def explain(
 def attachment_of(source: Source, facts: HostFacts, id: str) -> Attachment | None:
     """As it would be: nothing is taken. Raises what taking it would raise."""
     request = source.request
+    if request.pasta:
+        from kist.network import pasta
+
+        return pasta.attach(request, facts)
     if not source.cabled:
         if request.needs_cable and not source.relayed:
             from kist.network.publish import check_published

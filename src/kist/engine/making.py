@@ -112,6 +112,10 @@ class Making:
 
             named = replace(request, name=self.kept.name) if self.kept else request
             self.attachment = attach(self.states, named, facts, self.id)
+        elif request.pasta:
+            from kist.network import pasta
+
+            self.attachment = pasta.attach(request, facts)
         elif request.needs_cable:
             from kist.network.publish import check_published
 

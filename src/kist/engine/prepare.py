@@ -249,6 +249,7 @@ def setting_for(
         cables=cables,
         names=_names(request, id, cables, removals),
         egress=_egress(source, request, id, removals[0] if removals else "", kept, attachment),
+        pasta=attachment.pasta if attachment else (),
         shared=_shared(attachment) if cables and source.relayed else "",
         stdio=stdio,
         attend=kept.attend if kept else None,
@@ -305,11 +306,15 @@ def _network_files(
         lines = ["nameserver 127.0.0.11", *asked]
     elif not lines and request.network == "host":
         lines = _lines_of("/etc/resolv.conf")
-    elif cables or relayed:
+    elif cables or relayed or request.pasta:
         from kist.network.resolver import own_server, resolver_lines
 
         lines = resolver_lines(lines, _lines_of("/etc/resolv.conf"), _lines_of("/run/systemd/resolve/resolv.conf"))
         lines = own_server(lines) if relayed or _answers_names(request) else lines
+        if request.pasta and not any(line.startswith("nameserver") for line in lines):
+            from kist.network.pasta import NAME_SERVER
+
+            lines = [f"nameserver {NAME_SERVER}", *lines]  # the host's own are on its loopback
     if lines:
         files.append(("/etc/resolv.conf", ("\n".join(lines) + "\n").encode()))
     return tuple(files)

@@ -62,6 +62,7 @@ class Attachment(Value):
     fds: tuple[int, ...] = ()
     shared: Shared | None = None
     out: bool = True
+    pasta: tuple[str, ...] = ()  # the program that is its way out, and arguments
 
     def close(self) -> None:
         for fd in self.fds:

@@ -293,6 +293,11 @@ class Compiler:
         self.process.detach(keyring=self.setting.keyring)
         if b.makes(f.CLONE_NEWNET):
             self.init("network", LinkUp("lo"), "programs talk to themselves over it")
+        if self.setting.pasta:
+            self.init("network", steps.SendNamespaces(), "for whoever serves its network")
+            self.host("network", steps.Beside(self.setting.pasta), "its interface, and its way out and in")
+            self.host("network", steps.Signal(), "the network is there")
+            self.init("network", steps.Await(), "for the network")
         if self.setting.egress:
             from kist.plan.compile_egress import relay  # seldom needed, as above
 

@@ -196,7 +196,7 @@ class _Config:
 
     def _network_sysctls(self) -> dict[str, str]:
         """Docker's: ping needs no capability there, nor do low ports."""
-        if not self.r.in_networks:
+        if not (self.r.in_networks or self.r.pasta):
             return {}
         last = 2**31 - 1
         if self.userns:

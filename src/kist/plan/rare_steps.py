@@ -319,6 +319,28 @@ class RelayStart(Step):
     ports: tuple[str, ...]  # published: the fd of a listener, and the container's port
 
 
+class SendNamespaces(Step):
+    """The namespaces that a program beside the supervisor is to serve go there."""
+
+    op: ClassVar[int] = 98
+    man: ClassVar[str] = "unix(7)"
+    fidelity: ClassVar[int] = NO_SHELL
+
+
+class Beside(Step):
+    """Start a program of the host's that serves the container's network, and wait until it does. It ends with the
+    supervisor: it is in a PID namespace that the supervisor holds, and in the container's user namespace."""
+
+    op: ClassVar[int] = 99
+    man: ClassVar[str] = "pasta(1)"
+    fidelity: ClassVar[int] = ROUGHLY
+    argv: tuple[str, ...]  # and then --netns and a path
+
+    def shell(self) -> str:
+        words = " ".join([quoted(word) for word in self.argv if word != "--netns-only"])
+        return f'{words} --userns "/proc/$init_pid/ns/user" --netns "/proc/$init_pid/ns/net"'
+
+
 # --- standard input and output
 
 

@@ -278,8 +278,13 @@ class RunRequest(Value):
     @property
     def in_networks(self) -> tuple[str, ...]:
         """Names of networks with cables; (): none, the host's, or another container's namespace."""
-        alone = self.network in ("none", "host") or self.network.startswith(("container:", "ns:"))
+        alone = self.network in ("none", "host") or self.network.startswith(("container:", "ns:")) or self.pasta
         return () if alone else (self.network, *self.more_networks)
+
+    @property
+    def pasta(self) -> bool:
+        """The program pasta is its way out; what follows on the word are options of its."""
+        return self.network == "pasta" or self.network.startswith("pasta:")
 
     @property
     def needs_cable(self) -> bool:

@@ -96,6 +96,7 @@ class Setting(Value):
     links: tuple[HostLink, ...] = ()  # the host's that linux.netDevices names, as far as they exist
     cables: tuple[Cable, ...] = ()
     shared: str = ""  # the cables' other ends are in this network namespace, in which the container's user is root
+    pasta: tuple[str, ...] = ()  # the program that is its way out, and arguments
     egress: Egress | None = None  # a relay is the only way out, besides to where cables lead
     names: Names | None = None  # with cables: a name server of the container's own
     listen_fds: int = 0  # of the inherited fds, those that the command is told about

@@ -348,9 +348,12 @@ def dns_option(flag: str, text: str) -> str:
 
 
 def network(flag: str, text: str) -> str:
-    """ "none", "host", a namespace that exists, or the name of a network; "bridge" is that of the default one."""
+    """ "none", "host", a namespace that exists, pasta with options, or the name of a network; "bridge" is that of the
+    default one."""
     if text.startswith(JOINS):
         return joined(flag, text)
+    if text == "pasta" or text.startswith("pasta:"):
+        return text
     return "bridge" if text == "default" else container_name(flag, text)
 
 
@@ -558,8 +561,12 @@ def check(request: RunRequest) -> None:
     timeless = request.time_offset is not None and "timens" in request.without
     refuse(timeless, "--time-offset", "--without timens leaves no clocks of its own", "one or the other")
     alone = bool(request.more_networks) and not request.in_networks
-    alone = alone or any(name in ("none", "host") or name.startswith(JOINS) for name in request.more_networks)
-    refuse(alone, "--network", "none, host and the namespaces of others go with no other network", "one --network")
+    alone = alone or any(
+        name in ("none", "host") or name.startswith((*JOINS, "pasta")) for name in request.more_networks
+    )
+    refuse(
+        alone, "--network", "none, host, pasta and the namespaces of others go with no other network", "one --network"
+    )
     if request.allow_net:
         way = "a container with --allow-net has no other way out than what is on that list"
         refuse(request.network != "none", "--network", way, "one or the other")
