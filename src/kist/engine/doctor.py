@@ -51,6 +51,8 @@ def _findings(facts: HostFacts) -> Iterator[Finding]:
     yield _gzip()
     yield _seccomp(facts)
     yield _time(facts)
+    if "CAP_NET_ADMIN" in facts.capabilities and not facts.in_user_namespace:
+        yield _firewall()
     yield _rlimits(facts)
     yield _directory()
 
@@ -184,6 +186,21 @@ def _time(facts: HostFacts) -> Finding:
     if not facts.time_namespace:
         return Finding("time namespaces", LIMITED, "none", "--time-offset", "a kernel of 5.6 or newer")
     return Finding("time namespaces", OK, "can be made", "--time-offset")
+
+
+def _firewall() -> Finding:
+    from kist.kernel.netlink import Netlink
+    from kist.network.others import blocked
+    from kist.plan.netlink import NETFILTER
+
+    matters = "containers in networks reach what is outside, and are reached"
+    with Netlink(NETFILTER) as connection:
+        found = blocked(connection)
+    if not found:
+        return Finding("firewall", OK, "none of others drops what networks forward", matters)
+    names, fix = " and ".join([one.what for one in found]), "; ".join([one.command for one in found if not one.later])
+    words = "drops what is forwarded" + ("" if fix else ": who starts a container in a network lets kist's through")
+    return Finding("firewall", LIMITED if fix else OK, f"{names} {words}", matters, fix)
 
 
 def _rlimits(facts: HostFacts) -> Finding:

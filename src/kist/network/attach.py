@@ -219,7 +219,7 @@ def plug(
     elif connection:
         index, notes = bridge.ensure(connection, network, forward=not shared)
         if not shared:
-            firewall.ensure(db, network)
+            notes += firewall.ensure(db, network)
     addresses, gateways = [], []
     for subnet, address in ((network.subnet(4), address4), (network.subnet(6), address6)):
         if subnet and address:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from kist.errors import NetlinkFailed
 from kist.kernel.netlink import Netlink
+from kist.network import others
 from kist.plan import firewall as words
 from kist.plan.netlink import NETFILTER
+from kist.plan.nfnetlink import count_elements, get_elements
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,17 +20,28 @@ if TYPE_CHECKING:
 _ENOENT = 2
 
 
-def ensure(db: Database, network: Network) -> None:
-    """Raises NetlinkFailed."""
+def ensure(db: Database, network: Network) -> tuple[str, ...]:
+    """What the user should know. Raises NetlinkFailed."""
     with Netlink(NETFILTER) as connection:
         if _absent(connection, words.add_network(network.bridge, network.internal)):
             networks = [(n.bridge, n.internal) for n in db.networks() if not n.mode]
             connection.request("cannot make the firewall's table inet kist", *words.table(networks, db.ports()))
+        return others.open_ways(connection, network.bridge)
 
 
 def forget(network: Network) -> None:
+    """With the last one, of whatever run directory, all that is ours goes."""
     with Netlink(NETFILTER) as connection:
         _absent(connection, words.remove_network(network.bridge, network.internal))
+        try:
+            left = count_elements(connection.dump("cannot list bridges", get_elements(words.TABLE, "bridges")))
+        except NetlinkFailed as e:
+            if e.errno != _ENOENT:
+                raise
+            left = 0
+        if not left:
+            _absent(connection, words.remove_table())
+            others.close_ways(connection)
 
 
 def remove_ports(ports: Iterable[Port]) -> None:

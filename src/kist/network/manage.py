@@ -67,7 +67,7 @@ def create(states: States, request: NetworkRequest) -> tuple[Network, tuple[str,
         with database(states) as db, Netlink() as connection:
             if not mode and _owns_bridges():
                 _, notes = bridge.ensure(connection, network, forward=True)
-                firewall.ensure(db, network)
+                notes += firewall.ensure(db, network)
             durable.save(network)
     except KistError:
         with database(states) as db:
@@ -160,8 +160,9 @@ def find(states: States, name_or_id: str) -> tuple[Network, list[Holder]]:
 
 
 def remove(states: States, name_or_id: str) -> Network:
-    """Raises NotFound; Conflict while containers are in it, or when it is one of kist's own."""
-    if name_or_id in (*MODES, DEFAULT):
+    """Also the default one, which who wants it makes anew. Raises NotFound; Conflict while containers are in it, or for
+    one of kist's own."""
+    if name_or_id in MODES:
         raise Conflict(f"the network {name_or_id} is kist's own and stays", code="own-network")
     with database(states) as db, Netlink() as connection:
         db.bury_dead()

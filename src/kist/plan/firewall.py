@@ -6,6 +6,8 @@
     postrouting leaving a bridge for elsewhere: with the host's address; also from localhost, and to a published port
                 of the same network (the answer has to come back this way)
     forward     between two networks: no. From elsewhere: only answers and published ports. Internal: neither.
+                What may pass is marked for the firewalls of others (network/others.py)
+    passed      and the mark is taken off again
 
 No rule matches but by an interface of ours or by a published port.
 """
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 TABLE = "kist"
-MARKER = "layout2"  # an empty set: this layout of the table. Another layout, another name
+MARK = 1 << 28  # between `forward` and `passed` only
+MARKER = "layout3"  # an empty set: this layout of the table. Another layout, another name
 _EVERY4 = (n.PROTOCOL, n.SERVICE)
 _SETS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     MARKER: ((n.SERVICE,), ()),
@@ -42,12 +45,13 @@ _CHAINS = (
     ("prerouting", "nat", n.PREROUTING, -100),
     ("output", "nat", n.OUTPUT, -100),
     ("postrouting", "nat", n.POSTROUTING, 100),
-    ("forward", "filter", n.FORWARD, 0),
+    ("forward", "filter", n.FORWARD, -10),  # others' are at 0, firewalld's at 10
+    ("passed", "filter", n.FORWARD, 300),
 )
 
 
 def _rules() -> list[tuple[str, tuple[bytes, ...]]]:
-    ours, drop, back = n.within("bridges"), n.verdict(n.DROP), n.verdict(n.RETURN)
+    ours, drop, back = n.within("bridges"), n.verdict(n.DROP), b"".join((*n.mark(MARK), n.verdict(n.RETURN)))
     v4, loopback4, loopback6 = n.family_is(n.IPV4), b"\x7f", bytes(15) + b"\1"
     found: list[tuple[str, tuple[bytes, ...]]] = []
     found += [("raw", (n.arriving(), ours, v4, n.header_is(offset, loopback4), drop)) for offset in (12, 16)]
@@ -73,6 +77,8 @@ def _rules() -> list[tuple[str, tuple[bytes, ...]]]:
         ("forward", (n.leaving(), ours, n.established(), back)),
         ("forward", (n.leaving(), ours, n.redirected(), back)),
         ("forward", (n.leaving(), ours, drop)),
+        ("forward", (n.arriving(), ours, back)),
+        ("passed", (*n.marked(MARK), *n.unmark(MARK))),
     ]
     return found
 
@@ -124,6 +130,10 @@ def remove_network(bridge: str, internal: bool) -> list[bytes]:
     name = n.interface(bridge)
     found = [n.delete_elements(TABLE, "bridges", [name]), n.delete_elements(TABLE, "same", [name + name])]
     return n.transaction([*found, n.delete_elements(TABLE, "internal", [name])] if internal else found)
+
+
+def remove_table() -> list[bytes]:
+    return n.transaction([n.delete_table(TABLE)])
 
 
 NAME_SERVER, NAME_PORT = bytes((127, 0, 0, 11)), 61053

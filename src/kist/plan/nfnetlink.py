@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from struct import pack
 
-from kist.plan.netlink import APPEND, CREATE, attribute, message, nested
+from kist.plan.netlink import APPEND, CREATE, DUMP, attribute, attributes, listed, message, nested, text
+from kist.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-INET, IPV4, IPV6 = 1, 2, 10  # families of nf_tables: NFPROTO_*
+    from kist.plan.netlink import Reply
+
+ANY, INET, IPV4, IPV6 = 0, 1, 2, 10  # families of nf_tables: NFPROTO_*
 PREROUTING, FORWARD, OUTPUT, POSTROUTING = 0, 2, 3, 4
 DROP, ACCEPT, RETURN = 0, 1, -5
 # Data types, as nft(8) numbers them: only for its listings.
@@ -23,14 +26,15 @@ IPV4_ADDRESS, IPV6_ADDRESS, PROTOCOL, SERVICE, INTERFACE = 7, 8, 12, 13, 41
 _TYPE_BYTES = {IPV4_ADDRESS: 4, IPV6_ADDRESS: 16, PROTOCOL: 4, SERVICE: 4, INTERFACE: 16}
 
 _SUBSYSTEM = 10 << 8
-_NEWTABLE, _DELTABLE, _NEWCHAIN, _NEWRULE, _NEWSET, _NEWELEMENT, _DELELEMENT = 0, 2, 3, 6, 9, 12, 14
+_NEWTABLE, _DELTABLE, _NEWCHAIN, _GETCHAIN, _NEWRULE, _GETRULE, _DELRULE = 0, 2, 3, 4, 6, 7, 8
+_NEWSET, _NEWELEMENT, _GETELEMENT, _DELELEMENT = 9, 12, 13, 14
 _BEGIN, _END = 16, 17
 _REQUEST = 1
 _MAP = 0x8
 
 
-def _message(kind: int, flags: int, *attributes: bytes) -> bytes:
-    return message(_SUBSYSTEM | kind, flags, pack(">BBH", INET, 0, 0), *attributes)
+def _message(kind: int, flags: int, *attributes: bytes, family: int = INET) -> bytes:
+    return message(_SUBSYSTEM | kind, flags, pack(">BBH", family, 0, 0), *attributes)
 
 
 def _text(kind: int, text: str) -> bytes:
@@ -106,9 +110,23 @@ def interface(name: str) -> bytes:
 # --- rules
 
 
-def add_rule(table: str, chain: str, *expressions: bytes) -> bytes:
-    """At the end of the chain."""
-    return _message(_NEWRULE, CREATE | APPEND, _text(1, table), _text(2, chain), nested(4, *expressions))
+def add_rule(table: str, chain: str, *expressions: bytes, family: int = INET, first: bool = False,
+             comment: str = "") -> bytes:  # fmt: skip
+    """At the end of the chain, or at its beginning."""
+    found = [_text(1, table), _text(2, chain), nested(4, *expressions)]
+    if comment:  # as nft(8) and iptables-nft write it
+        found.append(attribute(7, remark(comment)))
+    return _message(_NEWRULE, CREATE | (0 if first else APPEND), *found, family=family)
+
+
+def remark(comment: str) -> bytes:
+    words = comment.encode() + b"\0"
+    return bytes((0, len(words))) + words
+
+
+def delete_rule(family: int, table: str, chain: str, handle: int) -> bytes:
+    place = (_text(1, table), _text(2, chain), attribute(3, pack(">Q", handle)))
+    return _message(_DELRULE, 0, *place, family=family)
 
 
 def _expression(name: str, *attributes: bytes) -> bytes:
@@ -186,10 +204,37 @@ def local_destination() -> bytes:
     return _expression("fib", _number(1, 1), _number(2, 3), _number(3, 2)) + _compare(pack("<I", 2))
 
 
+def mark(bits: int) -> tuple[bytes, ...]:
+    """Set them in the packet's mark."""
+    return (_meta(3, 1), _masked(0xFFFFFFFF & ~bits, bits), _expression("meta", _number(2, 3), _number(3, 1)))
+
+
+def unmark(bits: int) -> tuple[bytes, ...]:
+    return (_meta(3, 1), _masked(0xFFFFFFFF & ~bits, 0), _expression("meta", _number(2, 3), _number(3, 1)))
+
+
+def marked(bits: int) -> tuple[bytes, ...]:
+    """All of them are set."""
+    return (_meta(3, 1), _masked(bits, 0), _compare(pack("<I", bits)))
+
+
+def xt_marked(bits: int) -> bytes:
+    """The same in iptables' words, which all its versions read: older ones take the above for no condition at all."""
+    return _expression("match", _text(1, "mark"), _number(2, 1), attribute(3, xt_mark_info(bits)))
+
+
+def xt_mark_info(bits: int) -> bytes:
+    """struct xt_mark_mtinfo1, aligned as XT_ALIGN does. Source: linux/netfilter/xt_mark.h"""
+    return pack("<II8x", bits, bits)
+
+
+def _masked(mask: int, flipped: int) -> bytes:
+    bits = nested(4, attribute(1, pack("<I", mask))) + nested(5, attribute(1, pack("<I", flipped)))
+    return _expression("bitwise", _number(1, 1), _number(2, 1), _number(3, 4), bits)
+
+
 def _ct(key: int, mask: int) -> bytes:
-    bits = nested(4, attribute(1, pack("<I", mask))) + nested(5, attribute(1, bytes(4)))
-    masked = _expression("bitwise", _number(1, 1), _number(2, 1), _number(3, 4), bits)
-    return _expression("ct", _number(1, 1), _number(2, key)) + masked + _compare(bytes(4), unequal=True)
+    return _expression("ct", _number(1, 1), _number(2, key)) + _masked(mask, 0) + _compare(bytes(4), unequal=True)
 
 
 def established() -> bytes:
@@ -228,3 +273,46 @@ def log(group: int) -> bytes:
 def dnat(family: int, address: int, port: int) -> bytes:
     """To what two registers hold."""
     return _expression("nat", _number(1, 1), _number(2, family), _number(3, address), _number(5, port))
+
+
+# --- what is there
+
+
+class Chain(Value):
+    """`hook` is -1 for one that only others jump to."""
+
+    family: int
+    table: str
+    name: str
+    hook: int
+    policy: int
+
+
+def get_chains() -> bytes:
+    """Of all families."""
+    return _message(_GETCHAIN, DUMP, family=ANY)
+
+
+def read_chain(reply: Reply) -> Chain:
+    found = attributes(reply.body, 4)
+    hook = attributes(found[4]) if 4 in found else {}
+    hooked = int.from_bytes(hook.get(1, b""), "big") if hook else -1
+    return Chain(reply.body[0], text(found[1]), text(found[3]), hooked, int.from_bytes(found.get(5, b"\1"), "big"))
+
+
+def get_rules(family: int, table: str, chain: str) -> bytes:
+    return _message(_GETRULE, DUMP, _text(1, table), _text(2, chain), family=family)
+
+
+def read_rule(reply: Reply) -> tuple[int, bytes]:
+    """Its handle, and what users noted: see `remark`."""
+    found = attributes(reply.body, 4)
+    return int.from_bytes(found[3], "big"), found.get(7, b"")
+
+
+def get_elements(table: str, name: str) -> bytes:
+    return _message(_GETELEMENT, DUMP, _text(1, table), _text(2, name))
+
+
+def count_elements(replies: Iterable[Reply]) -> int:
+    return sum(len(listed(attributes(reply.body, 4).get(3, b""))) for reply in replies)

@@ -10,7 +10,7 @@ from kist.plan import words
 COMMAND = Command(
     name="network rm",
     usage=("NETWORK [NETWORK...]",),
-    summary="Remove networks that no container is in",
+    summary="Remove networks that no container is in; 'bridge' comes back when it is wanted",
     groups=(("Flags", (Flag("force", "bool", "", "No error when there is no such network", words.boolean, "f"),)),),
     least=1,
     most=1 << 16,
