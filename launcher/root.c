@@ -288,9 +288,30 @@ static long take_tree(struct state *s, const struct step *step) {
     return keep_tree(s, tree, a->slot.n, a->id_map.n, a->id_map_recursive.n != 0);
 }
 
+#define LENT_FD 200 /* below any soft limit of open files, above what a supervisor has */
+
+/* What another supervisor keeps of the same tree. */
+static long borrow_tree(ulong pid, ulong inode) {
+    struct statx st;
+    int process = (int)sys(pidfd_open, pid, 0);
+    long r = process < 0 ? process : sys(statx, process, "", AT_EMPTY_PATH, STATX_INO, &st);
+    if (r == 0) r = st.stx_ino == inode ? sys(pidfd_getfd, process, LENT_FD, 0) : -ESRCH;
+    shut(process);
+    return r;
+}
+
 static long new_tree(struct state *s, const struct step *step) {
     ARGUMENTS(new_tree);
-    int tree = (int)new_mount(a->fstype.s, a->source.s, a->options.s, a->options.n, "", (uint)a->attributes.n);
+    int lent = a->lender.n ? (int)borrow_tree(a->lender.n, a->lender_inode.n) : -1;
+    int tree = lent < 0 ? lent : (int)open_source(lent, "", 0, 0);
+    if (tree < 0) {
+        shut(lent);
+        tree = (int)new_mount(a->fstype.s, a->source.s, a->options.s, a->options.n, "", (uint)a->attributes.n);
+        lent = tree < 0 ? tree : (int)open_source(tree, "", 0, 0); /* else: before Linux 6.15 */
+    }
+    if (lent >= 0 && sys(fcntl, LENT_FD, F_GETFD, 0) == -EBADF && sys(dup3, lent, LENT_FD, O_CLOEXEC) >= 0)
+        s->slots[SLOT_LENT] = LENT_FD;
+    shut(lent);
     s->argument = 1;
     return keep_tree(s, tree, a->slot.n, a->id_map.n, 0);
 }

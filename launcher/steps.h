@@ -1,14 +1,14 @@
 /* Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit. */
 #ifndef KIST_STEPS_H
 #define KIST_STEPS_H
-#define PLAN_TABLE 0xf178cd1164dc59e5UL
+#define PLAN_TABLE 0xaed4f0368f1bcf16UL
 #define MAX_ARGUMENTS 10
 #define OP_COUNT 100
 
 struct argument { unsigned long n; const char *s; };  /* a number or slot; else length or count, and bytes */
 
 enum actor { ACTOR_HOST = 0, ACTOR_STAGE = 1, ACTOR_INIT = 2, ACTOR_COUNT };
-enum slot { SLOT_NONE = 0, SLOT_ROOT = 1, SLOT_PROC = 2, SLOT_NULL = 3, SLOT_CGROUP = 4, SLOT_DEVPTS = 5, SLOT_IN_READ = 6, SLOT_IN_WRITE = 7, SLOT_OUT_READ = 8, SLOT_OUT_WRITE = 9, SLOT_ERR_READ = 10, SLOT_ERR_WRITE = 11, SLOT_PTY = 12, SLOT_TARGET = 13, SLOT_STDIN = 14, SLOT_STDOUT = 15, SLOT_STDERR = 16, SLOT_CONSOLE = 17, SLOT_EMPTY = 19, SLOT_START = 18, SLOT_COUNT = 1024 };
+enum slot { SLOT_NONE = 0, SLOT_ROOT = 1, SLOT_PROC = 2, SLOT_NULL = 3, SLOT_CGROUP = 4, SLOT_DEVPTS = 5, SLOT_IN_READ = 6, SLOT_IN_WRITE = 7, SLOT_OUT_READ = 8, SLOT_OUT_WRITE = 9, SLOT_ERR_READ = 10, SLOT_ERR_WRITE = 11, SLOT_PTY = 12, SLOT_TARGET = 13, SLOT_STDIN = 14, SLOT_STDOUT = 15, SLOT_STDERR = 16, SLOT_CONSOLE = 17, SLOT_LENT = 20, SLOT_EMPTY = 19, SLOT_START = 18, SLOT_COUNT = 1024 };
 enum op {
     OP_MKDIR = 1,
     OP_REMOVE = 2,
@@ -195,7 +195,7 @@ extern const char *const op_signature[OP_COUNT];
     [OP_OPEN_NAMESPACE] = "sf", \
     [OP_NETLINK] = "nblfsfnn", \
     [OP_CGROUP_OWN] = "sn", \
-    [OP_NEW_TREE] = "sslnff", \
+    [OP_NEW_TREE] = "sslnffnn", \
     [OP_ATTEND] = "snnssllnsn", \
     [OP_RESOLVE] = "fnsssl", \
     [OP_RECORD_END] = "", \
@@ -280,7 +280,7 @@ struct await_notification { struct argument source, target; };
 struct open_namespace { struct argument kind, slot; };
 struct netlink { struct argument protocol, messages, commands, namespace, link, target, target_at, at_end; };
 struct cgroup_own { struct argument path, uid; };
-struct new_tree { struct argument fstype, source, options, attributes, slot, id_map; };
+struct new_tree { struct argument fstype, source, options, attributes, slot, id_map, lender, lender_inode; };
 struct attend { struct argument logs, log_bytes, log_count, socket, ended, after, health, health_ms, name, detached; };
 struct resolve { struct argument namespace, port, names, networks, run, servers; };
 struct relay_listen { struct argument port, name_port, tells, namespaces; };

@@ -4,9 +4,13 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from containers import KIST
 from kist.engine.containers import Containers
 from kist.kernel.launcher import open_program
+
+LENT_FD = 200  # launcher/root.c
 
 
 def test_the_program_is_in_memory_once(rootfs: Path, run_dir: Path) -> None:
@@ -31,3 +35,35 @@ def test_another_program_is_not_taken() -> None:
         assert os.pread(fd, 4, 0) == b"\x7fELF"
     finally:
         os.close(fd)
+
+
+def test_an_image_is_in_memory_once(rootfs: Path, run_dir: Path, tmp_path: Path) -> None:
+    """The first supervisor lends its tree; one that is no more, or another process of its number, is not asked."""
+
+    def kist(*words: str) -> None:
+        subprocess.run([*KIST, *words], check=True, stdout=subprocess.DEVNULL)
+
+    def device_of(name: str) -> int:
+        kist("run", "-d", "--name", name, "box", "sleep", "1000")
+        parent = Path(f"/proc/{Containers().find(name).pid}/stat").read_text().rpartition(")")[2].split()[1]
+        lent = Path(f"/proc/{parent}/fd/{LENT_FD}")
+        return lent.stat().st_dev if lent.exists() else 0
+
+    subprocess.run(["tar", "-C", str(rootfs), "-cf", str(tmp_path / "box.tar"), "."], check=True)
+    kist("import", str(tmp_path / "box.tar"), "box")
+    try:
+        first = device_of("c0")
+        if not first:
+            pytest.skip("images are directories here, or Linux is older than 6.15")
+        assert device_of("c1") == first
+        kist("rm", "-f", "c0")
+        second = device_of("c2")
+        assert second != first
+        (link,) = run_dir.glob(".lent-*")
+        pid, inode = os.readlink(link).split()
+        link.unlink()
+        link.symlink_to(f"{pid} {int(inode) + 1}")
+        assert device_of("c3") not in (first, second)
+    finally:
+        kist("rm", "-f", *[c.id for c in Containers().all()])
+    assert not list(run_dir.glob(".lent-*"))

@@ -69,6 +69,7 @@ class Making:
             from kist.engine.containers import Containers
 
             self.source.settle(Containers(states=self.states), kept=False)
+        self.source.borrow(self.states)
         request = self.source.request
         self._attach(request, facts)
         if "container:" in request.network + request.pid or "ns:" in request.network + request.pid:
@@ -81,6 +82,7 @@ class Making:
         names = ("attach", "health") if kept else ("net",) if request.allow_net else ()
         removals = (path, f"{path}/record", f"{path}/scratch", *[f"{path}/{name}" for name in names])
         removals += (self._name,) if self._name else ()
+        removals += (self.states.lent(self.source.files.erofs),) if self.source.lends else ()
         a = self.attachment
         setting = setting_for(request, self.id, self.source, stdio, removals, attached=attached, attachment=a,
                               kept=kept)  # fmt: skip
@@ -120,6 +122,11 @@ class Making:
             from kist.network.publish import check_published
 
             check_published(request)
+
+    def lend(self, pid: int) -> None:
+        """Its supervisor, which may give others the image's tree."""
+        if self.source.lends:
+            self.states.lend(self.source.files.erofs, pid)
 
     def open_denials(self) -> int:
         """What its relay will write, to be read when all else of the container is gone; -1: it has none."""

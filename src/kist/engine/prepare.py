@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from kist.engine.containers import Containers
     from kist.engine.making import Keeping
+    from kist.engine.state import StateDirectory
     from kist.network.attach import Attachment
     from kist.plan.compile import Compiled
     from kist.plan.compile_cable import Cable, Names
@@ -126,6 +127,18 @@ class Source:
         self.files = Files(lowers=what.lowers, erofs=what.erofs, devices=what.devices, scratch=scratch,
                            directories=volumes)  # fmt: skip
         self.read = lambda path: lease.read(path.removeprefix("/etc/"))
+
+    def borrow(self, states: StateDirectory) -> None:
+        """The image's tree, where a container of it runs already."""
+        if self.files.erofs:
+            from kist.value import replace
+
+            self.files = replace(self.files, lender=states.lender(self.files.erofs))
+
+    @property
+    def lends(self) -> bool:
+        """Nobody else has its image's tree to give."""
+        return self.files.erofs != "" and self.files.lender == (0, 0)
 
     def add_files(self, files: Sequence[tuple[str, bytes]]) -> None:
         """To be written in place of what the root file system has."""

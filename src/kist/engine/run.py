@@ -54,6 +54,7 @@ def run_attached(request: RunRequest, explainer: Sequence[str]) -> NoReturn:
         say_notes(making, request)
         if request.cidfile:
             write_cidfile(request.cidfile, making.id)
+        making.lend(os.getpid())
         become(making.compiled.plan, open_program(), making.kept_fds, explainer)
     except BaseException:
         making.close(remove=True)
@@ -81,6 +82,7 @@ def run_captured(request: RunRequest, data: bytes, limit_bytes: int) -> Outcome:
             for fd in (*theirs, program):
                 os.close(fd)
         making.close(remove=False)
+        making.lend(launcher.pid)
         kept, cut = _exchange(ours, data, limit_bytes)
         ending = launcher.wait()
         making.let_go()

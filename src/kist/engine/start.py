@@ -63,7 +63,7 @@ def launch(making: Making) -> None:
             os.close(null)
             os.close(program)
         making.close(remove=False)
-        launcher.started()
+        making.lend(launcher.started()[1])
         launcher.let_go()
         making.let_go()
     except BaseException as e:
@@ -97,6 +97,7 @@ def run_in_foreground(containers: Containers, container: Container, stdio: Stdio
         try:
             say_notes(making, container.config.request)
             note_start(container)
+            making.lend(os.getpid())
             become(making.compiled.plan, open_program(), making.kept_fds, (*explainer, container.id))
         except BaseException as e:
             making.close(remove=True)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _NEW = ".new-"  # being made: not a container yet
 _NAME = ".name-"  # a symlink to the id of the container that has this name
+_LENT = ".lent-"  # a symlink: who lends the tree of an image to others
 
 
 class Record(Value):
@@ -192,6 +193,32 @@ class StateDirectory:
         except (OSError, KistError):
             return 0
 
+    def lender(self, tree: str) -> tuple[int, int]:
+        """A supervisor that has this tree of an image mounted, and the inode of its pidfd, which no later process of
+        that number has. (0, 0): nobody is known. Source: pidfd_open(2); Linux 6.9's pidfs."""
+        return self._lender(self.lent(tree))
+
+    def _lender(self, link: str) -> tuple[int, int]:
+        try:
+            pid, inode = map(int, os.readlink(link).split())
+            return (pid, inode) if _pidfd_inode(pid) == inode else (0, 0)
+        except (OSError, ValueError):
+            return 0, 0
+
+    def lend(self, tree: str, pid: int) -> None:
+        """From now on this supervisor is the one to ask. It may not have the tree yet: then others mount their own."""
+        link = self.lent(tree)
+        making = f"{link}.{pid}"
+        try:
+            os.symlink(f"{pid} {_pidfd_inode(pid)}", making)
+            os.rename(making, link)
+        except OSError:
+            pass  # it is over already, or nothing can be written: memory is used twice
+
+    def lent(self, tree: str) -> str:
+        """A symlink: who lends it."""
+        return f"{self.base}/{_LENT}{os.path.basename(os.path.dirname(tree))}"
+
     def any_supervisor(self) -> int:
         """Who looks after one of the containers that run."""
         return next((pid for id in self.ids()[:4] if (pid := self.supervisor(id))), 0)
@@ -207,6 +234,8 @@ class StateDirectory:
         for name in [id] if id else os.listdir(self.base):
             path = f"{self.base}/{name}"
             if name.startswith(_NAME) and not self.named(name.removeprefix(_NAME)):
+                self._forget(path)
+            if name.startswith(_LENT) and self._lender(path) == (0, 0):
                 self._forget(path)
             if name.startswith(".") and not name.startswith(_NEW):
                 continue  # what containers share
@@ -238,6 +267,14 @@ class StateDirectory:
             from kist.network.attach import bury
 
             bury(self)
+
+
+def _pidfd_inode(pid: int) -> int:
+    fd = os.pidfd_open(pid)
+    try:
+        return os.fstat(fd).st_ino
+    finally:
+        os.close(fd)
 
 
 class State:

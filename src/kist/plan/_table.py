@@ -1,3 +1,3 @@
 """Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit."""
 
-TABLE = 0xF178CD1164DC59E5
+TABLE = 0xAED4F0368F1BCF16

@@ -144,7 +144,7 @@ class RootCompiler:
             id_map = self._map(id_map_text(b.mappings("uid")), id_map_text(b.mappings("gid")))
         self.lower_trees[files.erofs] = slot = b.slot()
         options = tuple([f"device={path}" for path in files.devices])
-        step = NewTree("erofs", files.erofs, options, f.MOUNT_ATTR_RDONLY, slot, id_map)
+        step = NewTree("erofs", files.erofs, options, f.MOUNT_ATTR_RDONLY, slot, id_map, *files.lender)
         b.host("rootfs", step, "the image: an index into the archives of its layers")
 
     @property

@@ -31,6 +31,7 @@ class Files(Value):
     lowers: tuple[str, ...] = ()  # host directories, the uppermost first; none: begin with nothing
     erofs: str = ""  # instead: an EROFS image on the host
     devices: tuple[str, ...] = ()  # and its devices, files too
+    lender: tuple[int, int] = (0, 0)  # a process that may have it mounted, and the inode of its pidfd
     filesystem: str = ""  # its type, of the image or where the lowers lie; asked only for root's user namespaces
     scratch: str = ""  # an empty host directory, for a tmpfs that only the container's mount namespace sees
     upper_filesystem: str = ""  # its type; asked only for root's user namespaces

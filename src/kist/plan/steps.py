@@ -64,6 +64,7 @@ class Slots:
     STDOUT = 15
     STDERR = 16
     CONSOLE = 17  # a socket that wants the terminal's master side
+    LENT = 20  # the image's tree, kept for other containers of it
     EMPTY = 19  # an empty directory that hides others
     START = 18  # a FIFO that says when to become the command
     FIRST_FREE = 32  # the compiler counts up from here: namespaces, trees, id maps
@@ -379,10 +380,11 @@ class OpenTree(Step):
 
 
 class NewTree(Step):
-    """Mount a file system that hangs nowhere yet, if asked for with other ids. EROFS takes files for its devices."""
+    """Mount a file system that hangs nowhere yet, if asked for with other ids. EROFS takes files for its devices. Where
+    another container's supervisor has the same, it is taken from there: then its pages are in memory once."""
 
     op: ClassVar[int] = 90
-    man: ClassVar[str] = "fsopen(2), fsmount(2), mount_setattr(2)"
+    man: ClassVar[str] = "fsopen(2), fsmount(2), mount_setattr(2), pidfd_getfd(2)"
     fidelity: ClassVar[int] = ROUGHLY
     fstype: str
     source: str
@@ -390,6 +392,8 @@ class NewTree(Step):
     attributes: int  # MOUNT_ATTR_*
     slot: Slot
     id_map: Slot = Slots.NONE  # a user namespace
+    lender: int = 0  # that supervisor, and the inode of its pidfd
+    lender_inode: int = 0
 
     def shell(self) -> str:
         """mount(8) wants block devices where the kernel takes files; they go by themselves when the mount does."""
