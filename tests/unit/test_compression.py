@@ -22,7 +22,7 @@ def module(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     if request.param == "isal":
         pytest.importorskip("isal", reason="needs isal: pip install isal")
     else:
-        monkeypatch.setitem(sys.modules, "isal.igzip_lib", None)
+        monkeypatch.setitem(sys.modules, "isal.isal_zlib", None)
     return request.param
 
 

@@ -127,6 +127,28 @@ class Chunks:
         self.close()
 
 
+class Ahead:
+    """A stream that is read in a thread, before anybody asks. A context manager, as Chunks."""
+
+    def __init__(self, source: Source) -> None:
+        self._chunks = Chunks(source, ahead=True, size_bytes=128 << 10)
+        self._piece = _NONE
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        if not self._piece:
+            self._piece = self._chunks.next()
+        count = min(len(buffer), len(self._piece))
+        buffer[:count] = self._piece[:count]
+        self._piece = self._piece[count:]
+        return count
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._chunks.close()
+
+
 def _started(act: Callable[[], object]) -> Thread:
     from threading import Thread
 

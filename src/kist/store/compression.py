@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Protocol
 
 from kist.errors import InvalidInput, Unsupported
-from kist.store.ahead import Chunks
 from kist.store.source import Prefixed, Source, read_some, take
 
 TYPE_CHECKING = False
@@ -41,25 +40,24 @@ class _Codec(Protocol):
     def decompress(self, data: _Bytes, max_length: int = -1) -> bytes: ...
 
 
-def open_source(stream: Source, *, ahead: bool = False) -> Source:
+def open_source(stream: Source) -> Source:
     """The plain bytes of `stream`, whatever it is compressed with; a stream that is not compressed passes through.
 
-    `ahead`: what is compressed is read in a thread, which `close_source` ends; see Chunks.
     Raises Unsupported for a compression that this Python cannot undo. Reading raises InvalidInput on damaged or cut off
     data (code tar-corrupt, tar-truncated) and on a decompression bomb (tar-bomb).
     """
     head = take(stream, 6)
     whole = Prefixed(head, stream)
     if head.startswith(b"\x1f\x8b"):
-        return _Decompressed(whole, "gzip", (b"\x1f\x8b",), _gzip(), ahead=ahead)
+        return _gzip(whole)
     if head.startswith(b"BZh"):
-        return _Decompressed(whole, "bzip2", (b"BZh",), _bzip2(), ahead=ahead)
+        return _Decompressed(whole, "bzip2", (b"BZh",), _bzip2())
     if head.startswith(b"\xfd7zXZ\0"):
-        return _Decompressed(whole, "xz", (b"\xfd7zXZ\0",), _xz(), ahead=ahead)
+        return _Decompressed(whole, "xz", (b"\xfd7zXZ\0",), _xz())
     if _is_zstd(head):
         # Skippable frames (pzstd puts them first, zstd:chunked last): 0x184D2A50 to 0x184D2A5F, RFC 8878
         skippable = tuple(bytes((0x50 + i,)) + b"\x2a\x4d\x18" for i in range(16))
-        return _Decompressed(whole, "zstd", (b"\x28\xb5\x2f\xfd", *skippable), _zstd(), ahead=ahead)
+        return _Decompressed(whole, "zstd", (b"\x28\xb5\x2f\xfd", *skippable), _zstd())
     for magic, name, tool in _FOREIGN:
         if head.startswith(magic):
             raise Unsupported(
@@ -82,6 +80,59 @@ def _is_zstd(head: bytes) -> bool:
     return head[:4] == b"\x28\xb5\x2f\xfd" or (head[1:4] == b"\x2a\x4d\x18" and 0x50 <= head[0] <= 0x5F)
 
 
+class _Compressed:
+    """The bytes of a compressed stream, counted."""
+
+    def __init__(self, source: Source, name: str) -> None:
+        self._source = source
+        self.name = name
+        self.count = 0
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        count = read_some(self._source, buffer)
+        self.count += count
+        return count
+
+    read = readinto  # isal looks whether there is one, to tell files from bytes
+
+    def check(self, out_bytes: int) -> None:
+        """Refuse what grew to so much."""
+        if out_bytes > FREE_OUTPUT_BYTES + MAX_RATIO * self.count:
+            raise InvalidInput(
+                f"{self.count} bytes of {self.name} data grew to more than {out_bytes} bytes",
+                why=f"it may be a bomb: past {FREE_OUTPUT_BYTES >> 20} MiB kist takes {MAX_RATIO} times the input",
+                next="if you trust it, decompress it first and import the plain tar",
+                code="tar-bomb",
+            )
+
+    def damaged(self, why: Exception) -> InvalidInput:
+        return InvalidInput(f"the {self.name} data is damaged near byte {self.count}", why=str(why), code="tar-corrupt")
+
+    def cut_off(self) -> InvalidInput:
+        return InvalidInput(f"the {self.name} data is cut off after {self.count} bytes", code="tar-truncated")
+
+
+class _Igzip:
+    """gzip undone by isal: straight into the buffer, and without the GIL but for reading."""
+
+    def __init__(self, source: Source, isal: _Isal) -> None:
+        self._source = _Compressed(source, "gzip")
+        self._reader = isal._GzipReader(self._source, buffersize=_READ_BYTES)
+        self._errors = (isal.error, OSError, OverflowError)  # gzip.BadGzipFile is one of the OSErrors
+        self._out_bytes = 0
+
+    def readinto(self, buffer: memoryview, /) -> int | None:
+        try:
+            count = self._reader.readinto(buffer)
+        except EOFError as e:
+            raise self._source.cut_off() from e
+        except self._errors as e:
+            raise self._source.damaged(e) from e
+        self._out_bytes += count or 0
+        self._source.check(self._out_bytes)
+        return count
+
+
 class _Decompressed:
     """The concatenated content of all members of a compressed stream (RFC 1952 section 2.2 and its like in the others).
 
@@ -89,18 +140,14 @@ class _Decompressed:
     """
 
     def __init__(
-        self, source: Source, name: str, magics: tuple[bytes, ...], start: tuple[Callable[[], _Codec], _Errors], *,
-        ahead: bool,
-    ) -> None:  # fmt: skip
-        self._source = source
-        self._chunks = Chunks(source, ahead=True, size_bytes=_READ_BYTES) if ahead else None
-        self._name = name
+        self, source: Source, name: str, magics: tuple[bytes, ...], start: tuple[Callable[[], _Codec], _Errors]
+    ) -> None:
+        self._source = _Compressed(source, name)
         self._magics = magics
         self._new_codec, self._errors = start
         self._codec: _Codec | None = None
         self._raw = memoryview(bytearray(_READ_BYTES))
         self._pending: _Bytes = b""  # read, not yet given to a codec
-        self._in_bytes = 0
         self._out_bytes = 0
 
     def readinto(self, buffer: memoryview, /) -> int:
@@ -117,26 +164,18 @@ class _Decompressed:
             if codec.needs_input and not self._pending:
                 self._pending = self._read()
                 if not self._pending:
-                    raise self._cut_off()
+                    raise self._source.cut_off()
             data, self._pending = self._pending, b""
             try:
                 out = codec.decompress(data, len(buffer))
             except self._errors as e:
-                raise InvalidInput(
-                    f"the {self._name} data is damaged near byte {self._in_bytes}", why=str(e), code="tar-corrupt"
-                ) from e
+                raise self._source.damaged(e) from e
             if out:
                 return self._deliver(out, buffer)
 
     def _deliver(self, out: bytes, buffer: memoryview) -> int:
         self._out_bytes += len(out)
-        if self._out_bytes > FREE_OUTPUT_BYTES + MAX_RATIO * self._in_bytes:
-            raise InvalidInput(
-                f"{self._in_bytes} bytes of {self._name} data grew to more than {self._out_bytes} bytes",
-                why=f"it may be a bomb: past {FREE_OUTPUT_BYTES >> 20} MiB kist takes {MAX_RATIO} times the input",
-                next="if you trust it, decompress it first and import the plain tar",
-                code="tar-bomb",
-            )
+        self._source.check(self._out_bytes)
         buffer[: len(out)] = out
         return len(out)
 
@@ -149,7 +188,8 @@ class _Decompressed:
             return False
         if not rest.startswith(self._magics):
             raise InvalidInput(
-                f"the {self._name} data is followed by something else near byte {self._in_bytes}", code="tar-corrupt"
+                f"the {self._source.name} data is followed by something else near byte {self._source.count}",
+                code="tar-corrupt",
             )
         self._pending = rest
         self._codec = self._new_codec()
@@ -157,22 +197,7 @@ class _Decompressed:
 
     def _read(self) -> memoryview:
         """Good until the next call."""
-        data = self._chunks.next() if self._chunks else self._raw[: read_some(self._source, self._raw)]
-        self._in_bytes += len(data)
-        return data
-
-    def close(self) -> None:
-        if self._chunks:
-            self._chunks.close()
-
-    def _cut_off(self) -> InvalidInput:
-        return InvalidInput(f"the {self._name} data is cut off after {self._in_bytes} bytes", code="tar-truncated")
-
-
-def close_source(source: Source) -> None:
-    """End what `open_source` began."""
-    if isinstance(source, _Decompressed):
-        source.close()
+        return self._raw[: self._source.readinto(self._raw)]
 
 
 _Errors = tuple[type[Exception], ...]
@@ -185,16 +210,26 @@ def gzip_module() -> str:
     return "isal" if importlib.util.find_spec("isal") else "zlib"
 
 
-def _gzip() -> tuple[Callable[[], _Codec], _Errors]:
+class _Isal(Protocol):
+    """isal.isal_zlib. The class is private there, as in the standard library; digests are verified after it."""
+
+    error: type[Exception]
+
+    def _GzipReader(self, source: Source, /, buffersize: int) -> Source: ...
+
+
+def _gzip(source: Source) -> Source:
     import importlib
-    from functools import partial
 
     try:
-        isal = importlib.import_module("isal.igzip_lib")
-    except ImportError:
+        isal = importlib.import_module("isal.isal_zlib")
+        return _Igzip(source, isal)
+    except (ImportError, AttributeError):
         zlib = importlib.import_module("zlib")
-        return lambda: _Gzip(zlib.decompressobj(wbits=31)), (zlib.error,)
-    return partial(isal.IgzipDecompressor, flag=isal.DECOMP_GZIP), (isal.IsalError,)
+        return _Decompressed(
+            source, "gzip", (b"\x1f\x8b",), (lambda: _Gzip(zlib.decompressobj(wbits=31)), (zlib.error,))
+        )
+    return _Igzip(source, isal)
 
 
 class _Inflate(Protocol):

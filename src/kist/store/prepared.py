@@ -18,6 +18,7 @@ from contextlib import ExitStack
 from kist.codec import decode_text, dumps
 from kist.errors import CorruptStore, InvalidInput
 from kist.store import changes, directories, erofs, layers, locks, view
+from kist.store.ahead import Ahead
 from kist.store.data import is_whole
 from kist.store.forms import DIRECTORIES, EROFS
 from kist.store.locks import Lock
@@ -199,10 +200,11 @@ class Prepared:
     ) -> View | None:
         """Read the blob and write the layer's books; what it makes of `below`, see changes.Writer. Raises what
         read_layer raises; InvalidInput (digest-mismatch)."""
-        with Blob(blob, progress) as stream:
+        with Blob(blob, progress) as file:
             algorithm = blob.diff_id.partition(":")[0]
-            found, on_top = self._read_stream(stream, directory, contents, below, algorithm, ahead=True)
-            stream.verify()
+            with Ahead(file) as stream:
+                found, on_top = self._read_stream(stream, directory, contents, below, algorithm, ahead=True)
+            file.verify()
         if found != blob.diff_id:
             raise InvalidInput(
                 f"the layer {blob.digest} is not what its image says",

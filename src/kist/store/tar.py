@@ -19,7 +19,7 @@ from zlib import adler32
 from kist.errors import InvalidInput, Unsupported
 from kist.store import tar_headers as headers
 from kist.store.ahead import CHUNK_BYTES, Chunks
-from kist.store.compression import close_source, open_source
+from kist.store.compression import open_source
 from kist.value import Value
 
 TYPE_CHECKING = False
@@ -94,7 +94,7 @@ class TarReader:
 
     A context manager. What is not read of an entry is skipped. After the last entry `size_bytes` covers the whole
     uncompressed stream, and `digest` too if an `algorithm` is given; `copy` gets all of it, piece by piece, in another
-    thread. `ahead`: see Chunks. Holds eight pieces of CHUNK_BYTES, and as many smaller ones.
+    thread. `ahead`: see Chunks. Holds eight pieces of CHUNK_BYTES.
     Raises InvalidInput (tar-truncated, tar-corrupt, tar-limit, tar-bomb, tar-empty, not-a-tar) and Unsupported.
     """
 
@@ -110,8 +110,7 @@ class TarReader:
         self._copy = copy
         self._limits = limits
         self._hash = hashlib.new(algorithm) if algorithm else None
-        self._source = open_source(stream, ahead=ahead)
-        self._chunks = Chunks(self._source, self._take if copy or algorithm else None, ahead=ahead)
+        self._chunks = Chunks(open_source(stream), self._take if copy or algorithm else None, ahead=ahead)
         self._buffer = _EMPTY
         self._base = 0  # archive offset of the buffer's first byte
         self._pos = self._end = 0  # the unread part of the buffer
@@ -127,7 +126,6 @@ class TarReader:
 
     def __exit__(self, *exc: object) -> None:
         self._chunks.close()
-        close_source(self._source)
 
     @property
     def digest(self) -> str:
