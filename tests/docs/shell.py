@@ -3,6 +3,7 @@
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 import time
@@ -95,6 +96,7 @@ class Shell:
         try:
             self._shell.stdin.close()  # shells end, from the innermost
             self._shell.wait(timeout=20)
+            shutil.rmtree(self._run_dir / ".network", ignore_errors=True)  # what networks are outlives containers
             left = self._left()
             end_s = time.monotonic() + patience_s
             while left and time.monotonic() < end_s:
