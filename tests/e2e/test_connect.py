@@ -71,6 +71,17 @@ def test_connect_one_that_has_no_network(nets: Machine, rootfs: Path) -> None:
     wait_until(lambda: not any(link.startswith("kist") and "-" not in link for link in nets.links()))
 
 
+def test_started_again(nets: Machine, rootfs: Path) -> None:
+    asked = ("--name", "c", "--network", "red", "-p", "8080:7", "--rootfs", str(rootfs), *SLEEP)
+    assert nets.kist("run", "-d", *asked).returncode == 0
+    for verb in ("explain", "restart", "restart"):
+        done = nets.kist(verb, *(("-t", "0") if verb == "restart" else ()), "c")
+        assert done.returncode == 0, done.stderr
+    assert nets.kist("port", "c").stdout.startswith("7/tcp -> 0.0.0.0:8080")
+    assert len(json.loads(nets.kist("network", "inspect", "red").stdout)[0]["Containers"]) == 1
+    assert nets.kist("rm", "-f", "c").returncode == 0
+
+
 def test_a_failed_connect_leaves_nothing(nets: Machine, rootfs: Path) -> None:
     with nets.container("--name", "c", "--cap-add", "NET_ADMIN", "--rootfs", str(rootfs), "sh", "-c",
                         "ip link add eth0 type veth peer name other; echo up; exec sleep 600"):  # fmt: skip

@@ -102,6 +102,7 @@ def attach(states: States, request: RunRequest, facts: HostFacts, id: str, *, pr
     attachment = None
     try:
         with database(states) as db:
+            db.release(id, pretend=pretend)  # what it held when it ran before
             if facts.ordinary:
                 attachment = _attach_shared(states, db, request, facts, id, pretend)
             else:

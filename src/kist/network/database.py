@@ -166,10 +166,10 @@ class Database:
                 self.release(container)
         return living
 
-    def release(self, container: str) -> None:
-        """Give back all that a container holds."""
+    def release(self, container: str, *, pretend: bool = False) -> None:
+        """Give back all that a container holds; with `pretend`, on paper."""
         ports = tuple(self.ports_of(container))
-        if ports:
+        if ports and not pretend:
             self._bury(ports)
         self._changes += [(False, h) for h in self.holders(container=container)]
         self._db.execute("DELETE FROM ports WHERE container = ?", (container,))
