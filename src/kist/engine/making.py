@@ -88,6 +88,9 @@ class Making:
                               kept=kept)  # fmt: skip
         joined = dict(self.joined.paths) if self.joined else {}
         if a and a.shared:
+            if os.stat(joined.get("user", a.shared.user_path)).st_ino != os.fstat(a.shared.user).st_ino:
+                raise Refused(f"--pid {request.pid} and --network {request.network} are of two user namespaces",
+                              next="the other container in a network, too", code="two-users")  # fmt: skip
             joined["user"] = a.shared.user_path
         self.prepared = Prepared(request, facts, setting, self.source, joined)
         self.compiled = self.prepared.compiled

@@ -225,7 +225,6 @@ class Prepared:
             devices=tuple(d for asked in request.devices for d in _devices(asked)),
             block_devices=_block_devices(request),
             joined=joined,
-            shared=bool(setting.shared),
         )
         _check_sources(request)
         self.spec: Spec = container_config(source.located(), facts, found, setting.id)

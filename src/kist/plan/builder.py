@@ -112,8 +112,8 @@ class Builder:
 
     @property
     def knows_ids(self) -> bool:
-        """The user namespace is of our making, now or for several containers."""
-        return self.makes(f.CLONE_NEWUSER) or bool(self.setting.shared)
+        """Those of the user namespace, a new one or one that exists."""
+        return self.userns and bool(self.mappings("uid"))
 
     @property
     def maps_any_id(self) -> bool:

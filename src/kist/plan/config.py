@@ -71,8 +71,7 @@ class Found(Value):
     path: str = DEFAULT_PATH
     devices: tuple[HostDevice, ...] = ()
     block_devices: Mapping[str, tuple[int, int]] = {}  # path -> number, of those in limits
-    joined: Mapping[str, str] = {}  # OCI namespace -> path of one that exists
-    shared: bool = False  # the user namespace among them has the ids that one of its own would have
+    joined: Mapping[str, str] = {}  # OCI namespace -> path of one that exists; "user" is of another container of ours
 
 
 def needs_userns(request: RunRequest, facts: HostFacts) -> bool:
@@ -133,15 +132,14 @@ class _Config:
     def spec(self) -> oci.Spec:
         r = self.r
         open_paths = r.privileged or r.security_opt.systempaths_unconfined
-        mapped = self.userns and (self.found.shared or "user" not in self.found.joined)
         linux = oci.Linux(
             namespaces=tuple(
                 oci.Namespace(name, self.found.joined.get(name, ""))
                 for name in oci.NAMESPACE_ORDER
                 if name in self.namespaces
             ),
-            uid_mappings=id_mappings(self.facts, "uid") if mapped else (),
-            gid_mappings=id_mappings(self.facts, "gid") if mapped else (),
+            uid_mappings=id_mappings(self.facts, "uid") if self.userns else (),
+            gid_mappings=id_mappings(self.facts, "gid") if self.userns else (),
             time_offsets=self._time_offsets(),
             devices=tuple(
                 oci.Device(d.target, d.kind, d.major, d.minor, d.mode, d.uid, d.gid) for d in self.found.devices
