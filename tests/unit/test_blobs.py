@@ -185,3 +185,14 @@ def test_a_store_of_somebody_else(tmp_path: Path) -> None:
     os.chown(tmp_path / "data", 12345, 12345)
     with pytest.raises(Refused):
         BlobStore(str(tmp_path / "data")).put(b"", "x")
+
+
+def test_a_large_blob_is_hashed_to_its_end_also_when_it_begins_again(tmp_path):
+    data = os.urandom(1 << 20) * 9
+    with BlobStore(str(tmp_path)) as store, store.ingest(descriptor(data)) as writer:
+        writer.write(data[: 3 << 20])
+        writer.restart()
+        for at in range(0, len(data), 1 << 19):
+            writer.write(memoryview(data)[at : at + (1 << 19)])
+        writer.commit()
+        assert writer.done

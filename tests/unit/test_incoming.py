@@ -1,6 +1,7 @@
 """Layers that are prepared while they come."""
 
 import gzip
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,3 +81,18 @@ def test_an_error_does_not_wait_for_who_fetches(blobs: BlobStore, form: str) -> 
     for _ in range(20):
         feed.write(DATA)  # who did not hear of it: nothing is kept, nobody waits
     assert os.listdir(f"{blobs.data_dir}/tmp") == []
+
+
+@pytest.mark.parametrize("umask", [0, 0o027, 0o777])
+def test_modes_are_the_archives_whatever_the_umask(blobs: BlobStore, umask: int) -> None:
+    modes = [0o644, 0o600, 0o666, 0o4755, 0o2711, 0o1777, 0]
+    archive = tar_of(*(member(f"file{mode:o}", b"data", mode=mode) for mode in modes))
+    prepared, before = Prepared(blobs.data_dir), os.umask(umask)
+    try:
+        prepared.stage(io.BytesIO(archive), owners=False, below=None)
+    finally:
+        os.umask(before)
+    (stage,) = Path(blobs.data_dir, "tmp").glob("*/stage")
+    assert [os.stat(stage / str(i)).st_mode & 0o7777 for i in range(len(modes))] == modes
+    assert len(os.listdir(stage)) == len(modes)
+    prepared.close()

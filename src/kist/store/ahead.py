@@ -127,6 +127,29 @@ class Chunks:
         self.close()
 
 
+class Beside:
+    """Gives pieces, which nobody changes any more, to `each` in a thread of its own, in order. `each` must not fail."""
+
+    def __init__(self, each: Callable[[bytes], object]) -> None:
+        from queue import Queue
+
+        self._each = each
+        self._given: Queue[bytes | None] = Queue(_BUFFERS_MAX)
+        self._thread = _started(self._run)
+
+    def give(self, piece: bytes) -> None:
+        self._given.put(piece)
+
+    def finish(self) -> None:
+        """Wait until it is done with all; nothing can be given after that."""
+        self._given.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (piece := self._given.get()) is not None:
+            self._each(piece)
+
+
 class Ahead:
     """A stream that is read in a thread, before anybody asks. A context manager, as Chunks."""
 

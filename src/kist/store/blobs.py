@@ -10,6 +10,7 @@ import os
 from kist.errors import CorruptStore, InvalidInput, NotFound
 from kist.spec.image import Descriptor, check_digest
 from kist.store import locks
+from kist.store.ahead import Beside
 from kist.store.data import StoreErrors, create, default_data_dir, sync_directory, write_all
 from kist.store.locks import Lock
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _READ_BYTES = 1 << 20
 _FLUSH_BYTES = 8 << 20
+_LARGE_BYTES = 8 << 20  # hashed in a thread
 
 
 class BlobStore:
@@ -142,6 +144,7 @@ class Ingest:
         self._fd = -1
         self._lock: Lock | None = None
         self._hash: _Hash
+        self._beside: Beside | None = None  # hashes
 
     def __enter__(self) -> Self:
         with StoreErrors(self._what):
@@ -169,6 +172,7 @@ class Ingest:
             self.restart()
 
     def __exit__(self, *exc: object) -> None:
+        self._settle()
         if self._fd >= 0:
             if not self.offset and os.path.lexists(self._partial):
                 os.unlink(self._partial)
@@ -184,6 +188,7 @@ class Ingest:
 
     def restart(self) -> None:
         """Begin anew: the source cannot continue where the last try ended."""
+        self._settle()
         with StoreErrors(self._what):
             os.ftruncate(self._fd, 0)
             os.lseek(self._fd, 0, os.SEEK_SET)
@@ -200,8 +205,16 @@ class Ingest:
                 # The disk begins now, so that fsync has less to wait for; what is not on it yet stays in the cache.
                 start = self.offset - self.offset % _FLUSH_BYTES
                 os.posix_fadvise(self._fd, start, _FLUSH_BYTES, os.POSIX_FADV_DONTNEED)
-        self._hash.update(data)
+        if self._beside is None and self.descriptor.size >= _LARGE_BYTES:
+            self._beside = Beside(self._hash.update)
+        self._beside.give(bytes(data)) if self._beside else self._hash.update(data)
         self.offset += len(data)
+
+    def _settle(self) -> None:
+        """Let the hash be of all that was written."""
+        if self._beside is not None:
+            self._beside.finish()
+            self._beside = None
 
     def commit(self) -> None:
         """Verify all of it and let it appear, durably.
@@ -210,6 +223,7 @@ class Ingest:
         thrown all away.
         """
         size, digest = self.descriptor.size, self.descriptor.digest
+        self._settle()
         if self.offset < size:
             raise InvalidInput(f"{self._what}: {self.offset} of its {size} bytes came", code="blob-size")
         if f"{self._hash.name}:{self._hash.hexdigest()}" != digest:

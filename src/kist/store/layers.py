@@ -190,11 +190,17 @@ class StagedContents:
         status = os.fstat(directory)
         # What a new file has anyway, also on a file system that gives it its directory's group.
         self._own = (os.geteuid(), os.getegid()) if status.st_gid == os.getegid() else None
+        fd = os.open("mode", _NEW_FILE, 0o777, dir_fd=directory)
+        self._mode = os.fstat(fd).st_mode & 0o777  # what umask and a default ACL, acl(5), leave of a new file's mode
+        os.close(fd)
+        os.unlink("mode", dir_fd=directory)
 
     copy = None
 
     def add(self, number: int, entry: Entry, content: TarReader, xattrs: dict[bytes, bytes]) -> int:
-        fd = os.open(str(number), _NEW_FILE, 0o600, dir_fd=self._directory)
+        own = (entry.uid, entry.gid) == self._own
+        right = not xattrs and not entry.mode & ~self._mode  # setxattr(2) needs a file that its owner may write
+        fd = os.open(str(number), _NEW_FILE, entry.mode if right else 0o600, dir_fd=self._directory)
         try:
             if entry.sparse is None:
                 while piece := content.piece():
@@ -204,7 +210,7 @@ class StagedContents:
                 for offset, piece in content.segments(entry):
                     os.lseek(fd, offset, os.SEEK_SET)
                     write_all(fd, piece)
-            set_metadata(fd, entry, xattrs, self._owners, chown=(entry.uid, entry.gid) != self._own)
+            set_metadata(fd, entry, xattrs, self._owners, chown=not own, chmod=not right)
         finally:
             os.close(fd)
         return number
@@ -224,7 +230,7 @@ class Metadata(Protocol):
 
 
 def set_metadata(
-    target: int | str, of: Metadata, xattrs: dict[bytes, bytes], owners: bool, *, chown: bool = True
+    target: int | str, of: Metadata, xattrs: dict[bytes, bytes], owners: bool, *, chown: bool = True, chmod: bool = True
 ) -> None:
     """Owner, attributes, mode, times, in this order: chown(2) clears set-id bits and capabilities. Raises OSError."""
     if owners and chown:
@@ -232,7 +238,8 @@ def set_metadata(
     for name, value in xattrs.items():
         if owners or not name.startswith(b"security."):
             os.setxattr(target, name, value)
-    os.chmod(target, stat.S_IMODE(of.mode))
+    if chmod:
+        os.chmod(target, stat.S_IMODE(of.mode))
     os.utime(target, ns=(of.mtime_ns, of.mtime_ns))
 
 

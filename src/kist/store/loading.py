@@ -196,7 +196,7 @@ class _Archive:
         fd = os.open(making, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
 
-            def write(piece: memoryview) -> None:
+            def write(piece: bytes) -> None:
                 found.update(piece)
                 write_all(fd, piece)
 
@@ -207,15 +207,15 @@ class _Archive:
             if os.path.lexists(making):
                 os.unlink(making)
 
-    def _keep(self, reader: TarReader, write: Callable[[memoryview], object]) -> None:
+    def _keep(self, reader: TarReader, write: Callable[[bytes], object]) -> None:
         """Write the member's content; what is a compressed layer is prepared by the same reading of it."""
         head = bytes(reader.piece(4))
-        write(memoryview(head))
+        write(head)
         feed = self._incoming.begin(wait=True) if head.startswith(tuple(_MAGICS)) else None
         with feed or nullcontext():
             if feed:
                 feed.write(head)
-            while piece := reader.piece():
+            while piece := bytes(reader.piece()):
                 write(piece)
                 if feed:
                     feed.write(piece)
