@@ -110,17 +110,18 @@ static int state(struct container *c) {
 }
 
 /* A namespace's first process gets no signal that it does not catch: pid_namespaces(7). A shell that was started just now
- * may be about to set its trap, and nobody would tell the caller that the signal was lost: so it is given the time.
- * `start` was when exec.fifo was removed. */
+ * may be about to set its trap, and nobody would tell the caller that the signal was lost: so it is given the time, up to
+ * a quarter of a second, until it catches, blocks or ignores the signal and waits for something. `start` was when
+ * exec.fifo was removed. */
 static void await_heed(struct container *c, int signal) {
     char name[32] = "/proc/", text[4096];
     struct statx started;
     memcpy(name + 6 + decimal(name + 6, (ulong)c->pid), "/status", 8);
     if (sys(statx, c->directory, "", AT_EMPTY_PATH, STATX_MTIME, &started) < 0) return;
     long since_ns = (long)started.stx_mtime.tv_sec * 1000000000L + started.stx_mtime.tv_nsec;
-    for (uint naps = 0; naps < 500; naps++) {
+    for (uint naps = 0; naps < 250; naps++) {
         long n = read_file(AT_FDCWD, name, text, sizeof text - 1, 0);
-        if (n <= 0 || clock_ns(0 /* CLOCK_REALTIME */) - since_ns > 500000000L) return;
+        if (n <= 0 || clock_ns(0 /* CLOCK_REALTIME */) - since_ns > 250000000L) return;
         text[n] = 0;
         if (read_heeds(text, signal)) return;
         nap_ms(1);

@@ -22,7 +22,7 @@ int read_ordinary(struct ordinary *found, const char *text, ulong size);
 int takes(const struct ordinary *found, enum verb verb);
 int read_pid(const char *text, ulong size);                    /* of state.json */
 int read_start(const char *text, ulong size, ulong *ticks);    /* of /proc/PID/stat; 0 for a zombie, too */
-int read_heeds(const char *text, int signal);                   /* of /proc/PID/status, ended by a 0: catches, blocks, ignores */
+int read_heeds(const char *text, int signal);                  /* of /proc/PID/status, ended by a 0; see await_heed */
 int read_signal(const char *word);                             /* -1: none */
 int read_interpreter(char *text, ulong size, char **path);     /* of a script; cuts the text after it */
 
