@@ -91,8 +91,10 @@ def close_ways(connection: Netlink) -> None:
 
 def _forwarding(connection: Netlink, *, ours: bool = False) -> Iterator[n.Chain]:
     for reply in connection.dump("cannot list the firewall's chains", n.get_chains()):
+        if not ours and n.is_of(reply, TABLE):
+            continue
         chain = n.read_chain(reply)
-        if chain.hook == n.FORWARD and chain.family in _FAMILIES and (ours or chain.table != TABLE):
+        if chain.hook == n.FORWARD and chain.family in _FAMILIES:
             yield chain
 
 

@@ -293,6 +293,11 @@ def get_chains() -> bytes:
     return _message(_GETCHAIN, DUMP, family=ANY)
 
 
+def is_of(reply: Reply, table: str) -> bool:
+    """Without reading it all: the table comes first."""
+    return reply.body.startswith(_text(1, table), 4)
+
+
 def read_chain(reply: Reply) -> Chain:
     found = attributes(reply.body, 4)
     hook = attributes(found[4]) if 4 in found else {}
