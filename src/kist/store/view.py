@@ -233,6 +233,7 @@ class Layer(_Walk):
         self.linked = dict(view.linked)
         self.nodes = view.nodes
         self._known: dict[bytes, Directory] = {}  # by the path as the archive has it
+        self._made: tuple[bytes, Directory] = (b"", self.root)  # the last one: what follows mostly lies in it
 
     @property
     def view(self) -> View:
@@ -263,16 +264,21 @@ class Layer(_Walk):
             inode = self._target(name, link)
         parent, leaf = self._place(name, inode)
         if stat.S_ISDIR(inode.mode):
-            return self._directory(parent, leaf, inode)
+            self._made = name.rstrip(b"/"), self._directory(parent, leaf, inode)
+            return
         if not leaf:
             raise InvalidInput(f"the tar entry {show(name)} would replace the root directory", code="tar-path")
         old = parent.children.get(leaf)
         if old is None:
             self.count(leaf)
         elif isinstance(old, Directory) or stat.S_ISLNK(old.mode):
-            self._known.clear()
+            self._forget()
         parent.children[leaf] = inode
-        return None
+
+    def _forget(self) -> None:
+        """Paths may lead elsewhere now."""
+        self._known.clear()
+        self._made = b"", self.root
 
     def _place(self, name: bytes, inode: Inode) -> tuple[Directory, bytes]:
         """The directory that `name` lies in, made if missing, and its last part, b"" for the root itself."""
@@ -282,6 +288,8 @@ class Layer(_Walk):
             leaf = parts.pop() if parts else b""
             head = b"/".join(parts)
         found = self._known.get(head)
+        if found is None and head == self._made[0]:
+            found = self._known[head] = self._made[1]
         if found is None:
             implied = Inode.make(stat.S_IFDIR | 0o755, mtime_ns=inode.mtime_ns, layer=self.layer)
             made = self.follow(clean(head), implied)
@@ -290,19 +298,21 @@ class Layer(_Walk):
             found = self._known[head] = made
         return found, leaf
 
-    def _directory(self, parent: Directory, leaf: bytes, inode: Inode) -> None:
+    def _directory(self, parent: Directory, leaf: bytes, inode: Inode) -> Directory:
         if not leaf:
             self.root.inode = inode
-            return
+            return self.root
         old = parent.children.get(leaf)
         if isinstance(old, Directory):
-            self._own(parent, leaf, old, inode).inode = inode
-            return
+            found = self._own(parent, leaf, old, inode)
+            found.inode = inode
+            return found
         if old is None:
             self.count(leaf)
         elif stat.S_ISLNK(old.mode):
-            self._known.clear()
-        parent.children[leaf] = Directory(inode, {}, self.layer)
+            self._forget()
+        parent.children[leaf] = found = Directory(inode, {}, self.layer)
+        return found
 
     def _target(self, name: bytes, link: bytes) -> Inode:
         """What a hard link is to be another name of: not what a symlink there leads to, but the link itself."""
