@@ -308,6 +308,33 @@ def test_ipv6(machine: Machine, rootfs: Path) -> None:
     assert "default via fd00:1::1" in machine.run(*box, "ip", "-6", "route")
 
 
+@needs_nft
+@pytest.mark.parametrize("bridged", ["0", "1"])
+def test_ports_published_by_ipv6(machine: Machine, outside: Machine, bridged: str) -> None:
+    """With br_netfilter's view on bridges ::1 can have no answer: it is refused, and programs try 127.0.0.1."""
+    if machine.inside(lambda: Path("/proc/sys/net/bridge/bridge-nf-call-ip6tables").exists()):
+        machine.command("sysctl", "-q", "-w", f"net.bridge.bridge-nf-call-ip6tables={bridged}")
+    elif bridged == "1":
+        pytest.skip("needs br_netfilter")
+    for host, device, address in ((machine, "up0", "2001:db8::2/64"), (outside, "up1", "2001:db8::1/64")):
+        host.command("ip", "address", "add", address, "dev", device, "nodad")
+    network(machine, "create", "--ipv6", "--subnet", "fd00:1::/64", "six")
+    asker = CLIENT.replace("AF_INET,", "AF_INET6,")
+    serving = ("host", "python3", "-c", SERVER.replace("AF_INET,", "AF_INET6,"), "80", "tcp")
+
+    def ask6(host: Machine, address: str) -> str:
+        return host.command("python3", "-c", asker, address, "8080", "tcp", "5").strip()
+
+    with machine.container("--network", "six", "-p", "8080:80", *serving) as process:
+        assert process.first == "up"
+        assert ask6(outside, "2001:db8::2") == "2001:db8::1 hello"  # the source is kept
+        assert ask6(machine, "2001:db8::2").endswith(" hello")
+        assert ask6(machine, "::1") == ("fd00:1::1 hello" if bridged == "0" else "ConnectionRefusedError")
+        asked = ("host", "python3", "-c", asker, "2001:db8::2", "8080", "tcp", "5")
+        assert machine.run("--network", "six", *asked).endswith(" hello\n")
+    assert "dev lo" in machine.command("ip", "-6", "route", "get", "::1")
+
+
 def test_lists_and_removals(machine: Machine, rootfs: Path) -> None:
     made = network(machine, "create", "--label", "team=a", "-o", "com.docker.network.driver.mtu=1400", "web").strip()
     network(machine, "create", "other")

@@ -24,14 +24,23 @@ def ensure(connection: Netlink, network: Network, *, forward: bool) -> tuple[int
 
 
 def _address(connection: Netlink, network: Network, index: int) -> None:
-    """Give it the addresses that it lacks."""
+    """Give it the addresses that it lacks; and answers to ::1, which published ports have, a way from it."""
     for subnet in network.subnets:
-        address = rt.Address(subnet.gateway, subnet.prefix, index=index, flags=_flags(subnet))
-        try:
-            connection.request(f"cannot give {network.bridge} its address", rt.add_address(address))
-        except NetlinkFailed as e:
-            if e.errno != _EEXIST:
-                raise
+        asked = [rt.add_address(rt.Address(subnet.gateway, subnet.prefix, index=index, flags=_flags(subnet)))]
+        if subnet.family == 6 and not network.internal:
+            asked.append(rt.add_route(_answers(index)))
+        for message in asked:
+            try:
+                connection.request(f"cannot give {network.bridge} its address", message)
+            except NetlinkFailed as e:
+                if e.errno != _EEXIST:
+                    raise
+
+
+def _answers(index: int) -> rt.Route:
+    """IPv6 looks for ::1 at the interface where the packet came in only: rt6_need_strict in net/ipv6/route.c. What is
+    sent to ::1 from elsewhere is dropped before."""
+    return rt.Route(rt.INET6, bytes(15) + b"\1", 128, index=index, table=255, kind=2, metric=1024)
 
 
 def find(connection: Netlink, name: str) -> rt.Link | None:

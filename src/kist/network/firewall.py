@@ -22,11 +22,22 @@ _ENOENT = 2
 
 def ensure(db: Database, network: Network) -> tuple[str, ...]:
     """What the user should know. Raises NetlinkFailed."""
+    loopback6 = _is_loopback6()
     with Netlink(NETFILTER) as connection:
-        if _absent(connection, words.add_network(network.bridge, network.internal)):
+        if _absent(connection, words.add_network(network.bridge, network.internal, loopback6=loopback6)):
             networks = [(n.bridge, n.internal) for n in db.networks() if not n.mode]
-            connection.request("cannot make the firewall's table inet kist", *words.table(networks, db.ports()))
+            table = words.table(networks, db.ports(), loopback6=loopback6)
+            connection.request("cannot make the firewall's table inet kist", *table)
         return others.open_ways(connection, network.bridge)
+
+
+def _is_loopback6() -> bool:
+    """Whether what a container answers to ::1 arrives. Source: ip6_rcv_core in net/ipv6/ip6_input.c"""
+    try:
+        with open("/proc/sys/net/bridge/bridge-nf-call-ip6tables", encoding="ascii") as file:
+            return file.read().strip() == "0"
+    except FileNotFoundError:  # no br_netfilter
+        return True
 
 
 def forget(network: Network) -> None:

@@ -3,6 +3,7 @@
     raw         nobody in a container speaks with a loopback address: published ports make the kernel let those through
     prerouting  a published port of an address of the host's becomes the container's own
     output      the same for the host's own programs
+    refused     what nobody could answer: ::1, where br_netfilter looks into bridges
     postrouting leaving a bridge for elsewhere: with the host's address; also from localhost, and to a published port
                 of the same network (the answer has to come back this way)
     forward     between two networks: no. From elsewhere: only answers and published ports. Internal: neither.
@@ -26,10 +27,9 @@ if TYPE_CHECKING:
 
 TABLE = "kist"
 MARK = 1 << 28  # between `forward` and `passed` only
-MARKER = "layout3"  # an empty set: this layout of the table. Another layout, another name
+MARKERS = ("layout4", "layout4-loopback6")  # an empty set: this layout of the table. Another layout, another name
 _EVERY4 = (n.PROTOCOL, n.SERVICE)
 _SETS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
-    MARKER: ((n.SERVICE,), ()),
     "bridges": ((n.INTERFACE,), ()),
     "internal": ((n.INTERFACE,), ()),
     "same": ((n.INTERFACE, n.INTERFACE), ()),
@@ -44,32 +44,35 @@ _CHAINS = (
     ("raw", "filter", n.PREROUTING, -300),
     ("prerouting", "nat", n.PREROUTING, -100),
     ("output", "nat", n.OUTPUT, -100),
+    ("refused", "filter", n.OUTPUT, 0),
     ("postrouting", "nat", n.POSTROUTING, 100),
     ("forward", "filter", n.FORWARD, -10),  # others' are at 0, firewalld's at 10
     ("passed", "filter", n.FORWARD, 300),
 )
 
 
-def _rules() -> list[tuple[str, tuple[bytes, ...]]]:
+def _rules(loopback6: bool) -> list[tuple[str, tuple[bytes, ...]]]:
     ours, drop, back = n.within("bridges"), n.verdict(n.DROP), b"".join((*n.mark(MARK), n.verdict(n.RETURN)))
-    v4, loopback4, loopback6 = n.family_is(n.IPV4), b"\x7f", bytes(15) + b"\1"
+    v4, loopback4, own6 = n.family_is(n.IPV4), b"\x7f", bytes(15) + b"\1"
     found: list[tuple[str, tuple[bytes, ...]]] = []
     found += [("raw", (n.arriving(), ours, v4, n.header_is(offset, loopback4), drop)) for offset in (12, 16)]
-    not_loopback6 = (n.family_is(n.IPV6), n.header_is(24, loopback6, unequal=True))
-    guard: tuple[bytes, ...]
+    to_own6 = (n.family_is(n.IPV6), n.header_is(24, own6))
     for chain in ("prerouting", "output"):
         found.append((chain, (*_redirect(4, "ports4"), n.dnat(n.IPV4, 1, 9))))
         found.append((chain, (*_redirect(4, "any4"), n.dnat(n.IPV4, 1, 9))))
-        # The kernel lets nothing with the address ::1 leave the loopback interface: there, no answer is better.
-        guard = not_loopback6 if chain == "output" else ()
-        found.append((chain, (*guard, *_redirect(6, "ports6"), n.dnat(n.IPV6, 1, 12))))
-        found.append((chain, (*guard, *_redirect(6, "any6"), n.dnat(n.IPV6, 1, 12))))
+        if chain == "output" and not loopback6:
+            found.append((chain, (*to_own6, n.verdict(n.RETURN))))
+        found.append((chain, (*_redirect(6, "ports6"), n.dnat(n.IPV6, 1, 12))))
+        found.append((chain, (*_redirect(6, "any6"), n.dnat(n.IPV6, 1, 12))))
+    if not loopback6:  # where br_netfilter undoes it before IPv6 takes a look, answers to ::1 are dropped
+        found.append(("refused", (*to_own6, *_redirect(6, "any6"), n.refuse())))
     found += [
         ("postrouting", (n.arriving(), ours, n.leaving(), n.within("bridges", inverted=True), n.masquerade())),
         ("postrouting", (n.arriving(), ours, n.leaving(), ours, n.redirected(), n.masquerade())),
         ("postrouting", (*_to_itself(4), n.masquerade())),
         ("postrouting", (*_to_itself(6), n.masquerade())),
         ("postrouting", (v4, n.header_is(12, loopback4), n.leaving(), ours, n.masquerade())),
+        ("postrouting", (n.family_is(n.IPV6), n.header_is(8, own6), n.leaving(), ours, n.masquerade())),
         ("forward", (n.arriving(1), n.leaving(2), n.within("same"), back)),
         ("forward", (n.arriving(), n.within("internal"), drop)),
         ("forward", (n.leaving(), n.within("internal"), drop)),
@@ -103,12 +106,14 @@ def _to_itself(family: int) -> tuple[bytes, ...]:
     return (n.family_is(n.IPV4 if family == 4 else n.IPV6), key, n.within(f"self{family}"))
 
 
-def table(networks: Iterable[tuple[str, bool]], ports: Iterable[Port]) -> list[bytes]:
-    """One transaction: the whole table in place of what is there. `networks`: bridges, and which are internal."""
+def table(networks: Iterable[tuple[str, bool]], ports: Iterable[Port], *, loopback6: bool) -> list[bytes]:
+    """One transaction: the whole table in place of what is there. `networks`: bridges, and which are internal.
+    `loopback6`: published ports are those of ::1, too."""
     found = [n.add_table(TABLE), n.delete_table(TABLE), n.add_table(TABLE)]
-    found += [n.add_set(TABLE, name, i + 1, *types) for i, (name, types) in enumerate(_SETS.items())]
+    sets = {MARKERS[loopback6]: ((n.SERVICE,), ()), **_SETS}
+    found += [n.add_set(TABLE, name, i + 1, *types) for i, (name, types) in enumerate(sets.items())]
     found += [n.add_chain(TABLE, *chain) for chain in _CHAINS]
-    found += [n.add_rule(TABLE, chain, *expressions) for chain, expressions in _rules()]
+    found += [n.add_rule(TABLE, chain, *expressions) for chain, expressions in _rules(loopback6)]
     for bridge, internal in networks:
         found += _network(bridge, internal)
     found += [message for port in ports for message in _port(port)]
@@ -121,9 +126,9 @@ def _network(bridge: str, internal: bool) -> list[bytes]:
     return [*found, n.add_elements(TABLE, "internal", [(name, b"")])] if internal else found
 
 
-def add_network(bridge: str, internal: bool) -> list[bytes]:
+def add_network(bridge: str, internal: bool, *, loopback6: bool) -> list[bytes]:
     """One transaction; also when it is there. ENOENT when the table is not, or is of another layout."""
-    return n.transaction([n.add_elements(TABLE, MARKER, []), *_network(bridge, internal)])
+    return n.transaction([n.add_elements(TABLE, MARKERS[loopback6], []), *_network(bridge, internal)])
 
 
 def remove_network(bridge: str, internal: bool) -> list[bytes]:

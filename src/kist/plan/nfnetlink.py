@@ -251,6 +251,11 @@ def verdict(code: int) -> bytes:
     return _expression("immediate", _number(1, 0), nested(2, nested(2, _number(1, code))))
 
 
+def refuse() -> bytes:
+    """reject with icmpx port-unreachable: "connection refused", whatever the protocol."""
+    return _expression("reject", _number(1, 2), attribute(2, b"\1"))
+
+
 def masquerade() -> bytes:
     return _expression("masq")
 
