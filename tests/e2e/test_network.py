@@ -308,6 +308,45 @@ def test_ipv6(machine: Machine, rootfs: Path) -> None:
     assert "default via fd00:1::1" in machine.run(*box, "ip", "-6", "route")
 
 
+# The first two messages of SCTP, by raw sockets: this needs no SCTP in the kernel, only its address translation.
+SCTP = """
+import socket, struct, sys
+def checked(packet):
+    crc = 0xffffffff
+    for byte in packet:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return packet[:8] + struct.pack("<I", crc ^ 0xffffffff) + packet[12:]
+def chunk(source, port, tag, kind):
+    return checked(struct.pack(">HHIIBBHIIHHI", source, port, tag, 0, kind, 0, 20, 7, 65536, 1, 1, 1))
+s = socket.socket(socket.AF_INET, socket.SOCK_RAW, 132)
+s.settimeout(10)
+def received():
+    data, (peer, _) = s.recvfrom(2000)
+    data = data[(data[0] & 15) * 4:]
+    assert checked(data[:8] + bytes(4) + data[12:]) == data
+    return peer, *struct.unpack(">HH", data[:4]), data[12]
+if sys.argv[1] == "serve":
+    print("up", flush=True)
+    peer, source, port, kind = received()
+    s.sendto(chunk(port, source, 7, 2), (peer, 0))
+    print(peer, port, kind, flush=True)
+else:
+    s.sendto(chunk(7777, int(sys.argv[2]), 0, 1), (sys.argv[1], 0))
+    print(*received())
+"""
+
+
+@needs_nft
+def test_a_published_port_of_sctp(machine: Machine, outside: Machine) -> None:
+    served = ("-p", "9000:80/sctp", "host", "python3", "-c", SCTP, "serve")
+    with machine.container("--network", "bridge", *served) as process:
+        assert process.first == "up"
+        assert outside.command("python3", "-c", SCTP, "192.0.2.2", "9000") == "192.0.2.2 9000 7777 2\n"
+        assert process.stdout.readline() == "192.0.2.1 80 1\n"
+
+
 @needs_nft
 @pytest.mark.parametrize("bridged", ["0", "1"])
 def test_ports_published_by_ipv6(machine: Machine, outside: Machine, bridged: str) -> None:
