@@ -61,5 +61,5 @@ def ask(host: Namespace, address: str, port: int, kind: str = "tcp", timeout_s: 
     return host.command("python3", "-c", CLIENT, address, str(port), kind, timeout_s).strip()
 
 
-def client(address: str, port: int, timeout_s: str = "20") -> tuple[str, ...]:
-    return ("host", "python3", "-c", CLIENT, address, str(port), "tcp", timeout_s)
+def client(address: str, port: int, timeout_s: str = "20", kind: str = "tcp") -> tuple[str, ...]:
+    return ("host", "python3", "-c", CLIENT, address, str(port), kind, timeout_s)
