@@ -186,6 +186,18 @@ def test_one_rule_at_the_end_for_our_packets_only(machine: Machine, outside: Mac
         "-A FORWARD -m mark --mark 0x10000000/0x10000000 -m comment --comment kist -j ACCEPT"
     )
     assert ask(third, *ip, "0.5") == "TimeoutError"
+    machine.command("ip", "link", "add", "br-0123456789ab", "type", "bridge")  # as docker names them
+    machine.command("ip", "link", "add", "docker", "type", "veth", "peer", "name", "inside", "netns", outside.path)
+    machine.command("ip", "link", "set", "docker", "master", "br-0123456789ab", "up")
+    wire = ((machine, "br-0123456789ab", "203.0.113.1/24"), (outside, "inside", "203.0.113.9/24"))
+    for host, device, address in wire:
+        host.command("ip", "address", "add", address, "dev", device)
+        host.command("ip", "link", "set", device, "up")
+    hidden = (*out[:6], "203.0.113.9", *out[7:])
+    assert machine.run(*hidden, "0.5") == "TimeoutError\n"
+    machine.command("iptables", "-I", "FORWARD", "-d", "203.0.113.9", "-j", "ACCEPT")
+    assert machine.run(*hidden, "20") == "203.0.113.1 hello\n"  # docker's word counts
+    machine.command("iptables", "-D", "FORWARD", "-d", "203.0.113.9", "-j", "ACCEPT")
     machine.command("iptables", "-A", "FORWARD", "-d", "192.0.2.1", "-j", "REJECT")  # who forbids is obeyed
     assert machine.run(*out, "20") == "ConnectionRefusedError\n"
     machine.command("iptables", "-D", "FORWARD", "-d", "192.0.2.1", "-j", "REJECT")

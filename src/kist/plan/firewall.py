@@ -7,7 +7,8 @@
     postrouting leaving a bridge for elsewhere: with the host's address; also from localhost, and to a published port
                 of the same network (the answer has to come back this way)
     forward     between two networks: no. From elsewhere: only answers and published ports. Internal: neither.
-                What may pass is marked for the firewalls of others (network/others.py)
+                What may pass is marked for the firewalls of others (network/others.py), but not into bridges of
+                docker's: its own rules hide ports there by the policy
     passed      and the mark is taken off again
 
 No rule matches but by an interface of ours or by a published port.
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
 TABLE = "kist"
 MARK = 1 << 28  # between `forward` and `passed` only
-MARKERS = ("layout4", "layout4-loopback6")  # an empty set: this layout of the table. Another layout, another name
+MARKERS = ("layout5", "layout5-loopback6")  # an empty set: this layout of the table. Another layout, another name
+_DOCKERS = (b"docker", b"br-")
 _EVERY4 = (n.PROTOCOL, n.SERVICE)
 _SETS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "bridges": ((n.INTERFACE,), ()),
@@ -80,6 +82,7 @@ def _rules(loopback6: bool) -> list[tuple[str, tuple[bytes, ...]]]:
         ("forward", (n.leaving(), ours, n.established(), back)),
         ("forward", (n.leaving(), ours, n.redirected(), back)),
         ("forward", (n.leaving(), ours, drop)),
+        *[("forward", (n.arriving(), ours, n.leaving(), n.begins(name), n.verdict(n.RETURN))) for name in _DOCKERS],
         ("forward", (n.arriving(), ours, back)),
         ("passed", (*n.marked(MARK), *n.unmark(MARK))),
     ]

@@ -146,6 +146,11 @@ def leaving(register: int = 1) -> bytes:
     return _meta(7, register)
 
 
+def begins(text: bytes) -> bytes:
+    """What was loaded into register 1."""
+    return _compare(text)
+
+
 def not_loopback(*, arriving: bool) -> bytes:
     """iifname != "lo"; of what leaves, oifname."""
     return _meta(6 if arriving else 7, 1) + _compare(interface("lo"), unequal=True)
