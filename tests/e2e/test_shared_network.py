@@ -112,7 +112,7 @@ def test_by_name_in_several_networks(user: User) -> None:
     out = user.done("run", "--rm", "--network", "red", "host", "sh", "-c", "ping -c 1 -W 9 b; getent hosts 10.7.1.77")
     assert " 1 received" in out and out.splitlines()[-1].split() == ["10.7.1.77", "b"]
     assert "10.7.1.77  also in blue" in user.done("network", "graph")
-    assert '"IPv4Address": "10.7.2.2/24"' in user.done("network", "inspect", "blue")
+    assert '"IPv4Address": "10.7.2.2/24"' in user.done("network", "inspect", "blue") == user.done("inspect", "blue")
     user.refused("containers are in the network red", "network", "rm", "red")
 
 

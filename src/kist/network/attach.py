@@ -120,6 +120,12 @@ def _attach_shared(
     states: States, db: Database, request: RunRequest, facts: HostFacts, id: str, pretend: bool
 ) -> Attachment:  # fmt: skip
     """An ordinary user's: cables end in bridges of the user's own, and a relay is the way out and in."""
+    from kist.plan.config import needs_userns
+
+    if not needs_userns(request, facts):
+        raise Refused(f"--network {request.network}: the container has no user namespace to share", code="no-cables",
+                      why="bridges of the host need CAP_NET_ADMIN there, an ordinary user's a user namespace",
+                      next="--network bridge alone, which is a relay")  # fmt: skip
     db.bury_some()
     networks = [network_of(db, name) for name in request.in_networks]
     relay = relay_ports(request, ipv6=facts.ipv6, network=networks[0], pretend=pretend)

@@ -8,7 +8,7 @@ from kist.errors import Conflict, InvalidInput, KistError, NotFound, Refused
 from kist.kernel.netlink import Netlink
 from kist.network import bridge, durable, firewall, wire
 from kist.network.attach import database, now
-from kist.network.database import Holder
+from kist.network.database import DIRECTORY, Holder
 from kist.network.network import DEFAULT, MODES, MTU_OPTION, Network, Subnet, make_subnet
 from kist.plan.rtnetlink import MACVLAN_MODES
 from kist.value import Value
@@ -142,6 +142,10 @@ def _subnets(connection: Netlink, networks: list[Network], request: NetworkReque
         base = b"\xfd" + os.urandom(5) + bytes(10)
         found.append(Subnet(base=base, prefix=64, gateway=base[:15] + b"\1"))
     return tuple(found)
+
+
+def are_any(states: States) -> bool:
+    return os.path.exists(f"{states.base}/{DIRECTORY}") or next(durable.networks(), None) is not None
 
 
 def everything(states: States) -> list[tuple[Network, list[Holder]]]:

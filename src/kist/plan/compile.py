@@ -206,7 +206,7 @@ class Compiler:
         slots = {flag: b.slot() for flag, _ in b.joined}
         if self.setting.shared:
             self.bridges = b.slot()
-            why = "where the bridges of this user's networks are"
+            why = "the bridges of this user's networks are there; first made as `unshare --user --map-auto --net` would"
             self.host("network", Open(self.setting.shared, _O_RDONLY_CLOEXEC, self.bridges), why)
         for flag, path in b.joined:
             self.host("namespaces", Open(path, _O_RDONLY_CLOEXEC, slots[flag]), "a namespace that exists")
