@@ -5,7 +5,7 @@
  * which gives it no powers over the host that the caller hasn't. */
 #include "launcher.h"
 
-static struct { int pid, pidfd, control; } child;
+struct helper helper;
 
 static long make(ulong flags, int *pidfd) {
     struct clone_args args;
@@ -71,7 +71,7 @@ long beside(struct state *s, const struct step *step) {
     if (n >= 0) namespace = (int)(n = receive_fd(s));
     if (n >= 0) n = sys(socketpair, 1 /* AF_UNIX */, 5 | 02000000, 0, pair);
     if (n < 0) return n;
-    n = child.pid = (int)make(0, &child.pidfd);
+    n = helper.pid = (int)make(0, &helper.pidfd);
     if (n == 0) {
         enum { CONTROL = 3, USER, NET };
         int fds[] = {pair[1], user, namespace};
@@ -87,24 +87,24 @@ long beside(struct state *s, const struct step *step) {
     shut(user);
     shut(namespace);
     shut(pair[1]);
-    child.control = pair[0];
+    helper.control = pair[0];
     if (n < 0) return n;
-    n = sys(recvfrom, child.control, &said, sizeof said, 0, 0, 0);
+    n = sys(recvfrom, helper.control, &said, sizeof said, 0, 0, 0);
     if (n == sizeof said && said.status == 0) return 0;
     for (uint i = 0; i < sizeof said.words && said.words[i] && said.words[i] != '\n'; i++) s->words[i] = said.words[i];
     return said.status == 127 << 8 ? -ENOEXEC : -ECANCELED;
 }
 
-void beside_end(void) {
-    if (child.pid <= 0) return;
-    struct pollfd gone = {child.pidfd, POLLIN, 0};
+void helper_end(void) {
+    if (helper.pid <= 0) return;
+    struct pollfd gone = {helper.pidfd, POLLIN, 0};
     struct __kernel_timespec limit = {1, 0};
-    shut(child.control);
+    shut(helper.control);
     sys(ppoll, &gone, 1, &limit, 0, 8);
-    sys(pidfd_send_signal, child.pidfd, SIGKILL, 0, 0);
-    sys(wait4, child.pid, 0, 0, 0);
-    shut(child.pidfd);
-    child.pid = 0;
+    sys(pidfd_send_signal, helper.pidfd, SIGKILL, 0, 0);
+    sys(wait4, helper.pid, 0, 0, 0);
+    shut(helper.pidfd);
+    helper.pid = 0;
 }
 
 /* Inside: what it is in. */

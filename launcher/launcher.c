@@ -79,8 +79,7 @@ __attribute__((noreturn)) void fail(struct state *s, long error) {
         leave(125);
     }
     kill_children(s);
-    relay_end();
-    beside_end();
+    helper_end();
     attend_end();
     ended_write();
     ended_forget();

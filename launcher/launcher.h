@@ -66,12 +66,13 @@ void run_resolver(const struct pollfd *fds, uint count);
 /* The way out of a container that has no other: relay.c. */
 long relay_listen(struct state *s, const struct step *step);
 long relay_start(struct state *s, const struct step *step);
-void relay_end(void);
 
 /* A program that is: beside.c. */
 long send_namespaces(struct state *s);
 long beside(struct state *s, const struct step *step);
-void beside_end(void);
+
+extern struct helper { int pid, pidfd, control; } helper; /* whichever it has; it ends when `control` does */
+void helper_end(void);
 
 long supervise(struct state *s, const struct step *step);
 long await_ready(struct state *s, uint running);

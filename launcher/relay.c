@@ -52,7 +52,6 @@ static struct {
     uint most, used, full, again;
     ulong log_bytes, log_size, said_until, unsaid;
 } r = {.epoll = -1};
-static struct { int control, pidfd, pid; } child = {-1, -1, 0}; /* in the supervisor */
 
 const struct address own_address = {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 198, 18, 0, 1}};
 
@@ -730,35 +729,23 @@ long relay_start(struct state *s, const struct step *step) {
     n = sys(socketpair, 1 /* AF_UNIX */, 5 | 02000000, 0, pair);
     if (n < 0) return n;
     fds[OURS] = pair[1];
-    n = fork_off(&child.pidfd);
+    n = fork_off(&helper.pidfd);
     if (n == 0) {
         int ready = (int)settle_in(fds, servers, count);
         sys(write, 3 + OURS, &ready, sizeof ready);
         if (ready < 0) leave(1);
         run();
     }
-    child.pid = (int)n;
-    child.control = pair[0];
+    helper.pid = (int)n;
+    helper.control = pair[0];
     for (int i = 0; i < FDS; i++) shut(fds[i]);
     for (uint i = 0; i < port_count; i++) shut(ports[i].listener);
     int ready = -ECHILD;
     if (n > 0) {
-        sys(read, child.control, &ready, sizeof ready);
+        sys(read, helper.control, &ready, sizeof ready);
         n = ready;
     }
     return n;
-}
-
-void relay_end(void) {
-    if (child.pid <= 0) return;
-    struct pollfd gone = {child.pidfd, POLLIN, 0};
-    struct __kernel_timespec limit = {1, 0};
-    shut(child.control);
-    sys(ppoll, &gone, 1, &limit, 0, 8);
-    sys(pidfd_send_signal, child.pidfd, SIGKILL, 0, 0);
-    sys(wait4, child.pid, 0, 0, 0);
-    shut(child.pidfd);
-    child.pid = 0;
 }
 
 /* --- inside, before the command: the sockets that it hands out */

@@ -420,8 +420,7 @@ long supervise(struct state *s, const struct step *step) {
     }
     if (w.terminal) sys(ioctl, 0, TCSETSW, &w.saved);
     attend_end();
-    relay_end();
-    beside_end();
+    helper_end();
     if (end < 0) return end;
     record_end(s, &w, began);
     return 0;

@@ -1,3 +1,5 @@
+"""Ways to ask kist for something: commands, and a function; and what the commands share."""
+
 import os
 import sys
 
