@@ -152,7 +152,11 @@ def verb_command(verb: str) -> Command:
 def verb_module(verb: str) -> ModuleType:
     """Raises InvalidInput for an unknown verb."""
     if verb in _LATER:
-        raise Unsupported(f"kist {verb}: comes later", why="kist runs and explains containers so far")
+        raise Unsupported(
+            f"kist {verb}: comes later",
+            why="this version makes images of archives and of containers only",
+            next="kist load takes what docker build or buildah made; kist import and kist commit",
+        )
     if verb not in VERBS:
         from kist.plan.words import nearest, show
 
