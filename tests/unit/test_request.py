@@ -313,3 +313,14 @@ def test_any_flags_end_in_a_request_or_an_error_of_ours(given_: list[tuple[objec
     except (KistError, HelpAsked):
         return
     assert decode(RunRequest, plain(made)) == made
+
+
+CABLED = [("-p", "80:80"), ("-P",), ("--ip", "10.1.0.2"), ("--network-alias", "db"), ("--net-rate", "1mbit")]
+
+
+@pytest.mark.parametrize("flags", CABLED)
+def test_what_needs_a_cable_asks_for_one(flags: tuple[str, ...]) -> None:
+    assert request(*flags, "host").network == "bridge"
+    assert request(*flags, "--network", "none", "host").network == "none"
+    assert request(*flags, "--network", "red", "host").network == "red"
+    assert request(*flags, "--allow-net", "a.b", "host").network == "none"

@@ -158,7 +158,7 @@ def run(
     from kist.faces.cli.request import run_request, this_process
 
     del keywords["argv"], keywords["image"], keywords["input"], keywords["check"], keywords["output_limit"]
-    keywords["network"] = network if isinstance(network, str) else "host" if network else "none"
+    keywords["network"] = network if isinstance(network, str) else "host" if network else ()
     if isinstance(umask, int):
         keywords["umask"] = f"{umask:o}"
     given = {_FLAGS.get(name, name).replace("_", "-"): list(_texts(value)) for name, value in keywords.items()}

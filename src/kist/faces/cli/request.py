@@ -62,6 +62,9 @@ def read_text(flag: str, path: str) -> str:
         raise words.bad(flag, path, f"line {line} of the file is not valid UTF-8", "it in UTF-8") from e
 
 
+_OF_A_CABLE = ("publish", "publish_all", "ip", "ip6", "mac_address", "network_alias", "net_rate")  # without --network
+
+
 def run_request(
     given: Mapping[str, Sequence[str]], arguments: Sequence[str], caller: Caller, *, captured: bool = False
 ) -> RunRequest:
@@ -85,6 +88,8 @@ def run_request(
         raise InvalidInput("what to run is missing", path="IMAGE", next=next_, code="usage")
     if captured:
         fields["interactive"] = True
+    if "network" not in fields and not fields.get("allow_net") and any(map(fields.get, _OF_A_CABLE)):
+        fields["network"] = "bridge"
     request = build(RunRequest, {k: v for k, v in fields.items() if v is not None})
     values.check(request)
     return request
