@@ -178,8 +178,8 @@ RUN_GROUPS: tuple[Group, ...] = (
     (
         "Network",
         (
-            _many("network", "NETWORK", "none (bridge where -p, --ip ... need one), host, bridge, pasta, one of network "
-                  "create, container:NAME, ns:PATH",
+            _many("network", "NETWORK", "none (bridge where -p, --ip ... need one), host, bridge, pasta, one of "
+                  "network create, container:NAME, ns:PATH",
                   None, alias="net"),
             _one("ip", "IP", "IPv4 address in the network", v.ipv4),
             _one("ip6", "IP", "IPv6 address in the network", v.ipv6),
