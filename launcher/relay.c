@@ -41,7 +41,8 @@ struct connection {
     struct name *name;      /* 0: meant for an address */
     struct address to;
     uint port, next, again;
-    ulong deadline;
+    ulong deadline, may;    /* HTTP: bytes to the server before it is looked at again; then there is `expects` */
+    enum expects expects;   /* ANYTHING: whatever follows */
 };
 
 struct policy policy; /* without a rule everything is let through */
@@ -205,23 +206,41 @@ static void end(struct connection *c, int in_peace) {
     if (r.full) listen_to_all(1);
 }
 
-/* Whether it is an address of this host: then the way there begins at itself. */
-static int is_own(const struct address *a) {
+/* The way to an address. `loops`: over the loopback interface, as none other takes packets of that size. */
+static int way_to(const struct address *a, int *loops, int *bindable) {
     struct endpoint to, from;
     struct address here;
-    uint port, size = sizeof from;
+    uint port, size = sizeof from, word = sizeof(int);
     ulong bytes = endpoint_of(&to, a, 9);
-    int fd = (int)sys(socket, to.family, SOCK_DGRAM | SOCK_FLAGS, 0), own = 1;
-    if (fd < 0) return 1;
-    long n = sys(connect, fd, &to, bytes);
-    if (n < 0) own = n != -ENETUNREACH && n != -EHOSTUNREACH && n != -EADDRNOTAVAIL; /* else no way leads there at all */
-    else if (sys(getsockname, fd, &from, &size) == 0) {
-        read_endpoint(&from, &here, &port);
-        own = 1;
-        for (int i = 0; i < 16; i++) own &= here.bytes[i] == a->bytes[i];
+    int mtu = 0, own = 1, v4 = is_v4(a);
+    int fd = (int)sys(socket, to.family, SOCK_DGRAM | SOCK_FLAGS, 0), other = (int)sys(socket, to.family, SOCK_DGRAM | SOCK_FLAGS, 0);
+    *loops = *bindable = 0;
+    if (fd >= 0 && other >= 0) {
+        long n = sys(connect, fd, &to, bytes);
+        if (n < 0) own = n != -ENETUNREACH && n != -EHOSTUNREACH && n != -EADDRNOTAVAIL; /* else no way leads there at all */
+        else if (sys(getsockname, fd, &from, &size) == 0) {
+            read_endpoint(&from, &here, &port);
+            for (int i = 0; i < 16; i++) own &= here.bytes[i] == a->bytes[i];
+        }
+        if (n == 0) sys(getsockopt, fd, v4 ? 0 : 41, v4 ? 14 /* IP_MTU */ : 24 /* IPV6_MTU */, &mtu, &word);
+        *loops = mtu >= 65535;
+        to.port = 0;
+        *bindable = sys(bind, other, &to, bytes) == 0;
     }
     shut(fd);
+    shut(other);
     return own;
+}
+
+/* Whether it is an address of this host: the way there begins at itself; for an interface's second address, or one that
+ * routers share, it doesn't. Where addresses of nobody are like that, too (net.ipv4.ip_nonlocal_bind; a container of
+ * kist's own), that tells nothing. Those are of the ranges for documentation, and for discarding. */
+static int is_own(const struct address *a) {
+    static const struct address nobody4 = {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 192, 0, 2, 1}}, nobody6 = {{1, [15] = 1}};
+    int loops, bindable, all_loop, all_bindable, own = way_to(a, &loops, &bindable);
+    if (own || !(loops || bindable)) return own;
+    way_to(is_v4(a) ? &nobody4 : &nobody6, &all_loop, &all_bindable);
+    return (loops && !all_loop) || (bindable && !all_bindable);
 }
 
 static int begin_connect(struct connection *c, const struct address *a) {
@@ -277,6 +296,21 @@ static void find_way(struct connection *c) {
     }
 }
 
+static int is_for_its_name(struct connection *c, enum sniff said, const struct sniffed *found) {
+    const char *name = c->name->text;
+    int begins = c->expects < CHUNK, http = found->whole > 0;
+    if (said == SNIFF_REFUSED) denied("tcp", 0, c->port, name, found->why, "");
+    else if (begins && !same(found->name, name)) denied("tcp", 0, c->port, name, http ? "HTTP for " : "TLS for ", found->name);
+    else if (found->port && found->port != c->port) denied("tcp", 0, c->port, name, "HTTP for another port", "");
+    else if (c->expects == REQUEST && !http) denied("tcp", 0, c->port, name, "TLS behind HTTP", "");
+    else {
+        c->may = found->whole;
+        c->expects = found->next;
+        return 1;
+    }
+    return 0;
+}
+
 /* What the client says first is looked at, and stays where it is. */
 static void listen_first(struct connection *c) {
     static byte data[SNIFF_MOST];
@@ -289,15 +323,22 @@ static void listen_first(struct connection *c) {
     }
     enum sniff said = sniff(data, (ulong)n, &found);
     if (said == SNIFF_MORE) return;
-    int tls = data[0] == 22;
-    if (said == SNIFF_REFUSED) denied("tcp", 0, c->port, c->name->text, found.why, "");
-    else if (!same(found.name, c->name->text)) denied("tcp", 0, c->port, c->name->text, tls ? "TLS for " : "HTTP for ", found.name);
-    else if (found.port && found.port != c->port) denied("tcp", 0, c->port, c->name->text, "HTTP for another port", "");
-    else {
-        find_way(c);
-        return;
-    }
-    end(c, 0);
+    if (is_for_its_name(c, said, &found)) find_way(c);
+    else end(c, 0);
+}
+
+/* What follows in a connection with HTTP. 1: `may` bytes, or its end; 0: not yet; -1: it is over. */
+static int listen_on(struct connection *c) {
+    static byte data[SNIFF_MOST];
+    struct sniffed found;
+    long n = sys(recvfrom, c->client, data, sizeof data, 2 /* MSG_PEEK */, 0, 0);
+    if (n == -EAGAIN || n == -EINTR) return 0;
+    if (n <= 0) return n < 0 ? -1 : 1;
+    ulong size = (ulong)n;
+    enum sniff said = c->expects == CHUNK ? sniff_chunk(data, size, &found)
+                    : c->expects == CHUNK_END ? sniff_chunk_end(data, size, &found) : sniff(data, size, &found);
+    if (said == SNIFF_MORE) return 0;
+    return is_for_its_name(c, said, &found) ? 1 : -1;
 }
 
 static int is_loopback(const struct address *a) {
@@ -410,9 +451,12 @@ static int move(struct connection *c, int to_client) {
         uint held = c->way[to_client].held;
         int *pipe = c->way[to_client].pipe;
         if (!held && !c->way[to_client].ended) {
-            long n = sys(splice, from, 0, pipe[1], 0, PIECE, SPLICE_FLAGS);
+            int looks = c->expects && !to_client, there = looks && !c->may ? listen_on(c) : 1;
+            if (there <= 0) return there;
+            long n = sys(splice, from, 0, pipe[1], 0, looks && c->may && c->may < PIECE ? c->may : PIECE, SPLICE_FLAGS);
             if (n == -EAGAIN || n == -EINTR) return 0;
             if (n < 0) return -1;
+            if (looks) c->may -= (ulong)n;
             c->way[to_client].ended = n == 0;
             held = (uint)n;
         }
@@ -457,8 +501,10 @@ static void reached(struct connection *c) {
         end(c, 0);
         return;
     }
-    if (c->name) c->name->users--;
-    c->name = 0;
+    if (!c->expects) {
+        if (c->name) c->name->users--;
+        c->name = 0;
+    }
     c->does = RELAYS;
     relay(c);
 }

@@ -7,6 +7,7 @@ struct span { const byte *at, *end; };
 
 static enum sniff refuse(struct sniffed *found, const char *why) {
     found->name[0] = 0;
+    found->port = 0;
     found->why = why;
     return SNIFF_REFUSED;
 }
@@ -97,7 +98,7 @@ static enum sniff tls(const byte *data, ulong size, struct sniffed *found) {
         if (message[0] != 1) return refuse(found, "no ClientHello");
         ulong whole = 4 + ((ulong)message[1] << 16 | (ulong)message[2] << 8 | message[3]);
         if (whole > SNIFF_MOST) return refuse(found, "a ClientHello that is too long");
-        if (had > whole) return refuse(found, "something behind the ClientHello");
+        if (had > whole || (had == whole && part < (ulong)n)) return refuse(found, "something behind the ClientHello");
         if (had == whole) return client_hello((struct span){message + 4, message + had}, found);
     }
     return size >= SNIFF_MOST ? refuse(found, "a ClientHello that is too long") : SNIFF_MORE;
@@ -135,16 +136,18 @@ static int request_line(struct span s) {
     return *s.at == '0' || *s.at == '1';
 }
 
-static int is_host(struct span name) {
-    static const char host[] = "host";
-    ulong i = 0;
-    while (i < 4 && name.at + i < name.end && lower(name.at[i]) == (byte)host[i]) i++;
-    return i == 4 && name.end - name.at == 4;
+static int is_word(struct span s, const char *word) {
+    while (*word && s.at < s.end && lower(*s.at) == (byte)*word) s.at++, word++;
+    return !*word && s.at == s.end;
+}
+
+static struct span trimmed(struct span s) {
+    while (s.at < s.end && (*s.at == ' ' || *s.at == '\t')) s.at++;
+    while (s.at < s.end && (s.end[-1] == ' ' || s.end[-1] == '\t')) s.end--;
+    return s;
 }
 
 static int take_host(struct sniffed *found, struct span value) {
-    while (value.at < value.end && (*value.at == ' ' || *value.at == '\t')) value.at++;
-    while (value.at < value.end && (value.end[-1] == ' ' || value.end[-1] == '\t')) value.end--;
     const byte *colon = value.at;
     while (colon < value.end && *colon != ':') colon++;
     found->port = 0;
@@ -157,28 +160,93 @@ static int take_host(struct sniffed *found, struct span value) {
     return take_name(found, value);
 }
 
+/* At most so many digits, and nothing else; -1 for anything else. */
+static long read_digits(struct span s, int base, long most) {
+    long n = 0;
+    if (s.at == s.end || s.end - s.at > most) return -1;
+    for (; s.at < s.end; s.at++) {
+        byte c = lower(*s.at);
+        int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : base;
+        if (digit >= base) return -1;
+        n = n * base + digit;
+    }
+    return n;
+}
+
+struct head { int hosts, lengths, codings; long body; };
+
+/* What it means for whom the request is and where it ends; of each at most one. Returns what is wrong, or 0. */
+static const char *take_field(struct sniffed *found, struct head *head, struct span line) {
+    const byte *colon = line.at;
+    while (colon < line.end && is_token(*colon)) colon++;
+    if (colon == line.at || colon == line.end || *colon != ':') return "a malformed HTTP request";
+    struct span name = {line.at, colon}, value = trimmed((struct span){colon + 1, line.end});
+    if (is_word(name, "host")) {
+        if (head->hosts++) return "two Hosts";
+        if (!take_host(found, value)) return "a malformed Host";
+    } else if (is_word(name, "content-length")) {
+        head->body = read_digits(value, 10, 15);
+        if (head->lengths++ || head->body < 0) return "an HTTP request of doubtful length";
+    } else if (is_word(name, "transfer-encoding")) {
+        if (head->codings++ || !is_word(value, "chunked")) return "an HTTP request of doubtful length";
+    }
+    return 0;
+}
+
 static enum sniff http(const byte *data, ulong size, struct sniffed *found) {
     struct span s = {data, data + size}, line;
-    int hosts = 0, first = 1;
-    for (;;) {
+    struct head head = {0, 0, 0, 0};
+    int version = 0;
+    for (int first = 1;; first = 0) {
         int there = take_line(&s, &line);
         if (there < 0) return refuse(found, "a malformed HTTP request");
         if (!there) break;
-        if (first && !request_line(line)) return refuse(found, "neither TLS nor HTTP to the server itself");
-        if (!first && line.at == line.end) return hosts ? SNIFF_NAMED : refuse(found, "an HTTP request without a Host");
-        if (!first) {
-            const byte *colon = line.at;
-            while (colon < line.end && is_token(*colon)) colon++;
-            if (colon == line.at || colon == line.end || *colon != ':') return refuse(found, "a malformed HTTP request");
-            if (is_host((struct span){line.at, colon})) {
-                if (hosts++) return refuse(found, "two Hosts");
-                if (!take_host(found, (struct span){colon + 1, line.end})) return refuse(found, "a malformed Host");
-            }
+        if (first) {
+            if (!request_line(line)) return refuse(found, "neither TLS nor HTTP to the server itself");
+            version = line.end[-1] - '0';
+        } else if (line.at == line.end) {
+            if (!head.hosts) return refuse(found, "an HTTP request without a Host");
+            if (head.codings && (head.lengths || !version)) return refuse(found, "an HTTP request of doubtful length");
+            found->whole = (ulong)(s.at - data) + (ulong)head.body;
+            found->next = head.codings ? CHUNK : REQUEST;
+            return SNIFF_NAMED;
+        } else {
+            const char *wrong = take_field(found, &head, line);
+            if (wrong) return refuse(found, wrong);
         }
-        first = 0;
     }
     found->name[0] = 0;
     return size >= SNIFF_MOST ? refuse(found, "an HTTP request whose head is too long") : SNIFF_MORE;
+}
+
+static enum sniff crlf(const byte *data, ulong size, struct sniffed *found) {
+    if (size && (*data != '\r' || (size > 1 && data[1] != '\n'))) return refuse(found, "a malformed chunk");
+    return size < 2 ? SNIFF_MORE : SNIFF_NAMED;
+}
+
+/* Neither extensions nor trailers: nobody sends them, and servers differ about them. */
+enum sniff sniff_chunk(const byte *data, ulong size, struct sniffed *found) {
+    struct span s = {data, data + (size < 32 ? size : 32)}, line;
+    memset(found, 0, sizeof *found);
+    int there = take_line(&s, &line);
+    if (!there) return size < 32 ? SNIFF_MORE : refuse(found, "a malformed chunk");
+    long n = there < 0 ? -1 : read_digits(line, 16, 12);
+    if (n < 0) return refuse(found, "a malformed chunk");
+    if (!n) {
+        enum sniff end = crlf(s.at, (ulong)(data + size - s.at), found);
+        if (end != SNIFF_NAMED) return end;
+        s.at += 2;
+    }
+    found->whole = (ulong)(s.at - data) + (ulong)n;
+    found->next = n ? CHUNK_END : REQUEST;
+    return SNIFF_NAMED;
+}
+
+enum sniff sniff_chunk_end(const byte *data, ulong size, struct sniffed *found) {
+    memset(found, 0, sizeof *found);
+    found->whole = 2;
+    found->next = CHUNK;
+    return crlf(data, size, found);
 }
 
 enum sniff sniff(const byte *data, ulong size, struct sniffed *found) {

@@ -18,11 +18,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-DNS, PYPI, FILES, EVIL, HOST = (f"203.0.113.{n}" for n in (53, 10, 11, 66, 2))
+DNS, PYPI, FILES, EVIL, HOST, SECOND = (f"203.0.113.{n}" for n in (53, 10, 11, 66, 2, 3))
 PYPI6, LAN, METADATA = "2001:db8::10", "10.9.8.7", "169.254.169.254"
 ZONE = {
     "pypi.test": PYPI, "files.pythonhosted.test": FILES, "a.b.pythonhosted.test": FILES, "evil.test": EVIL,
     "neighbour.test": PYPI, "lan.test": LAN, "meta.test": METADATA, "me.test": HOST, "six.test": PYPI6,
+    "second.test": SECOND, "shared.test": "2001:db8::", "zero.test": "0.0.0.0", "loop.test": "127.0.0.1",
+    "mapped.test": f"::ffff:{LAN}", "gateway.test": "10.112.0.1",
 }  # fmt: skip
 WORLD = [f"{a}/24" for a in ("203.0.113.1", DNS, PYPI, FILES, EVIL)] + [f"{LAN}/24", f"{METADATA}/32", f"{PYPI6}/64"]
 ORDINARY = 1000
@@ -113,7 +115,7 @@ class _World:
         self._heard = os.open(directory / "heard", os.O_WRONLY | os.O_APPEND)
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls.load_cert_chain(directory / "ca.pem", directory / "key.pem")
-        self._names = threading.local()
+        self._names, self._turns = threading.local(), 0
         self._tls.sni_callback = lambda _, name, __: setattr(self._names, "sni", name or "-")
         for port in (22, 80, 443, 853, 5432, 8443):
             listener = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=128)
@@ -190,10 +192,17 @@ class _World:
             (kind,) = struct.unpack(">H", asked[at + 1 : at + 3])
             self._note("dns", name)
             address = ZONE.get(name, "")
+            if name == "turns.test":  # where it leads changes whenever it is asked for
+                self._turns += kind == 1
+                address = (PYPI, LAN)[self._turns > 1]
             data = b""
             if address and kind == (28 if ":" in address else 1):
                 data = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
-            record = b"\xc0\x0c" + struct.pack(">HHIH", kind, 1, 60, len(data)) + data if data else b""
+            record = (
+                b"\xc0\x0c" + struct.pack(">HHIH", kind, 1, 60 if name in ZONE else 0, len(data)) + data
+                if data
+                else b""
+            )
             head = struct.pack(">HHHHH", 0x8180 | (0 if address else 3), 1, bool(data), 0, 0)
             datagrams.sendto(asked[:2] + head + asked[12:end] + record, client)
 
@@ -238,7 +247,9 @@ def main() -> None:
         os._exit(0)
     os.read(there_r, 1)
     _ip("link", "add", "wan", "type", "veth", "peer", "name", "world", "netns", str(child))
-    for address in (f"{HOST}/24", "2001:db8::2/64"):
+    with open("/proc/sys/net/ipv6/conf/all/forwarding", "w") as file:  # 2001:db8:: is any router's
+        file.write("1")
+    for address in (f"{HOST}/24", f"{SECOND}/24", "2001:db8::2/64"):
         _ip("address", "add", address, "dev", "wan", *(["nodad"] if ":" in address else []))
     _ip("link", "set", "wan", "up")
     os.write(ready_w, b".")

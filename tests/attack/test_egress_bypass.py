@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from containers import ROOT, kist
-from internet import DNS, EVIL, FILES, HOST, LAN, METADATA, PYPI, internet, missing, relays
+from internet import DNS, EVIL, FILES, HOST, LAN, METADATA, PYPI, SECOND, internet, missing, relays
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
-NAMES = "pypi.test, *.pythonhosted.test, files.pythonhosted.test:22/tcp, meta.test, me.test, lan.test"
+NAMES = "pypi.test, *.pythonhosted.test, files.pythonhosted.test:22/tcp, meta.test, me.test, lan.test, "
+NAMES += "second.test, shared.test, zero.test, loop.test, mapped.test, gateway.test, turns.test"
 RUN = """
 import json, sys
 import kist
@@ -82,6 +83,23 @@ DENIED = {
     "injected": ("udp", EVIL, 5555, "", THERE),
     "ICMP": ("icmp", EVIL, 0, "", THERE),
     "vsock": None,
+    "vsock, 32 bits": None,
+    "vsock, socketcall": None,
+    "qrtr": None,
+    "mapped address": ("tcp", EVIL, 443, "", NOT),
+    "SNI with a dot": ("tcp", "", 443, "pypi.test", "TLS for pypi.test."),
+    "second request": ("tcp", "", 80, "pypi.test", "HTTP for second.evil.test"),
+    "behind a body": ("tcp", "", 80, "pypi.test", "HTTP for body.evil.test"),
+    "behind chunks": ("tcp", "", 80, "pypi.test", "HTTP for chunks.evil.test"),
+    "two lengths": ("tcp", "", 80, "pypi.test", "an HTTP request of doubtful length"),
+    "h2c": ("tcp", "", 80, "files.pythonhosted.test", "neither TLS nor HTTP to the server itself"),
+    "host by its second address": ("tcp", SECOND, 80, "second.test", "the name leads to this host"),
+    "host by routers' address": ("tcp", "2001:db8::", 80, "shared.test", "the name leads to this host"),
+    "a name of 0.0.0.0": ("tcp", "0.0.0.0", 80, "zero.test", "the name leads to this host"),
+    "a name of loopback": ("tcp", "127.0.0.1", 80, "loop.test", "the name leads to this host"),
+    "a name of a mapped address": ("tcp", LAN, 80, "mapped.test", "the name leads to a private address"),
+    "a name of a bridge": ("tcp", "10.112.0.1", 80, "gateway.test", "the name leads to a private address"),
+    "a name that turns": ("tcp", LAN, 80, "turns.test", "the name leads to a private address"),
     "metadata": ("tcp", METADATA, 80, "", NOT),
     "metadata by name": ("tcp", METADATA, 80, "meta.test", "the name leads to a private address"),
     "host": ("tcp", HOST, 80, "", NOT),
@@ -115,13 +133,18 @@ def test_blocked_and_logged(outcome: Outcome, name: str) -> None:
 
 def test_nothing_else_arrived_in_the_world(outcome: Outcome) -> None:
     to = {line for line in outcome.heard if line.startswith("packet ")}
-    allowed = {f"packet 17 {DNS} 53", f"packet 6 {LAN} 5432", f"packet 6 {FILES} 22"}
+    allowed = {f"packet 17 {DNS} 53", f"packet 6 {LAN} 5432", f"packet 6 {FILES} 22", f"packet 6 {FILES} 80"}
     assert to == allowed | {f"packet 6 {PYPI} {port}" for port in (80, 443)}
     spoken = {line for line in outcome.heard if line.split()[0] in ("tls", "http")}
-    assert spoken == {f"tls {PYPI} pypi.test", f"http {PYPI} PyPI.test:80"}
+    hosts = ("PyPI.test:80", "pypi.test", "turns.test")
+    assert spoken == {
+        f"tls {PYPI} pypi.test",
+        f"http {FILES} files.pythonhosted.test",
+        *[f"http {PYPI} {host}" for host in hosts],
+    }
     names = [line.split()[1] for line in outcome.heard if line.startswith("dns ")]
     below = [name for name in names if name.endswith(".pythonhosted.test")]
-    assert {*names} - {*below} == {"pypi.test", "meta.test", "me.test", "lan.test"}
+    assert {*names} - {*below} == {name.strip() for name in NAMES.split(",") if "python" not in name}
     assert len(below) < 60  # of 150 that were asked for
 
 
@@ -134,7 +157,13 @@ REFUSED = {
     "--pid host --cap-add SYS_ADMIN": "contradicts", "--security-opt seccomp=unconfined": "vsock",
     "--without seccomp": "vsock",
 }  # fmt: skip
-REFUSED_TO_ROOT = {"--cap-add SYS_ADMIN": "SYS_ADMIN", "--cap-add ALL": "SYS_MODULE", "--without caps": "SYS_RAWIO"}
+REFUSED_TO_ROOT = {
+    "--pid host": "trace",
+    "--without pidns": "trace",
+    "--cap-add SYS_ADMIN": "SYS_ADMIN",
+    "--cap-add ALL": "SYS_MODULE",
+    "--without caps": "SYS_RAWIO",
+}
 
 
 @pytest.mark.parametrize("flags", [*REFUSED, *(REFUSED_TO_ROOT if ROOT else ())])

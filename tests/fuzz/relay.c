@@ -27,9 +27,32 @@ static int first_bytes(const unsigned char *data, ulong size) {
         unsigned char *piece = copy_of(data, n);
         enum sniff early = sniff(piece, n, &part);
         free(piece);
-        demand(early == SNIFF_MORE || (early == verdict && same(part.name, whole.name) && part.port == whole.port));
+        demand(early == SNIFF_MORE || (early == verdict && same(part.name, whole.name) && part.port == whole.port && part.whole == whole.whole && part.next == whole.next));
     }
     return verdict == SNIFF_NAMED;
+}
+
+static enum sniff in_turn(enum expects next, const unsigned char *data, ulong size, struct sniffed *found) {
+    return next == CHUNK ? sniff_chunk(data, size, found) : next == CHUNK_END ? sniff_chunk_end(data, size, found) : sniff(data, size, found);
+}
+
+/* A connection: what belongs together is at least a byte, and what was said of a piece holds for more of it. */
+static int stream(const unsigned char *data, ulong size) {
+    struct sniffed found, early;
+    enum expects next = ANYTHING;
+    int count = 0;
+    for (ulong at = 0; at < size; at += found.whole, next = found.next, count++) {
+        enum sniff verdict = in_turn(next, data + at, size - at, &found);
+        for (ulong n = 1; n < size - at && n < 40; n++) {
+            unsigned char *piece = copy_of(data + at, n);
+            enum sniff said = in_turn(next, piece, n, &early);
+            free(piece);
+            demand(said == SNIFF_MORE || (said == verdict && early.whole == found.whole && early.next == found.next));
+        }
+        if (verdict != SNIFF_NAMED || !found.whole) break;
+        demand(found.next != ANYTHING);
+    }
+    return count;
 }
 
 static int question(unsigned char *data, ulong size) {
@@ -61,7 +84,8 @@ static int reply(const unsigned char *data, ulong size) {
 static int examine(const unsigned char *data, ulong size) {
     if (!size) return 0;
     unsigned char *text = copy_of(data + 1, size - 1);
-    int accepted = *data % 3 == 0 ? first_bytes(text, size - 1) : *data % 3 == 1 ? question(text, size - 1) : reply(text, size - 1);
+    int accepted = *data % 4 == 0 ? first_bytes(text, size - 1) : *data % 4 == 1 ? question(text, size - 1)
+                 : *data % 4 == 2 ? reply(text, size - 1) : stream(text, size - 1);
     free(text);
     return accepted;
 }
@@ -72,6 +96,8 @@ static int examine(const unsigned char *data, ulong size) {
 static const struct seed SEEDS[] = {
     GOOD("\0\26\3\1\0\110\1\0\0\104\3\3rrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrr\0\0\2\23\1\1\0\0\31\0\0\0\16\0\14\0\0\11pypi.test\0\53\0\3\2\3\4"),
     GOOD("\0GET /simple/?a HTTP/1.1\r\nUser-Agent: x y\r\nhost: PyPI.test:80\r\nAccept: */*\r\n\r\n"),
+    GOOD("\3POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcPUT /b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+         "5\r\nhello\r\n0\r\n\r\nGET / HTTP/1.0\r\nHost: b\r\n\r\n"),
     GOOD("\1\0\7\1\0\0\1\0\0\0\0\0\1\4pypi\4test\0\0\1\0\1\0\0\51\20\0\0\0\0\0\0\0"),
     GOOD("\2\0\7\201\200\0\1\0\2\0\0\0\33\4pypi\4test\0\0\1\0\1\300\14\0\1\0\1\0\0\0\74\0\4\313\0\161\12\300\14\0\5\0\1\0\0\0\74\0\2\300\14"),
 };
@@ -83,13 +109,21 @@ static int ask(void) {
     struct sniffed found;
     ulong size = 0;
     for (long n; size < sizeof input && (n = sys(read, 0, input + size, sizeof input - size)) > 0;) size += (ulong)n;
-    unsigned char *data = copy_of(input, size);
-    enum sniff verdict = sniff(data, size, &found);
-    free(data);
-    char port[21];
-    decimal(port, found.port);
-    say(verdict == SNIFF_MORE ? "more" : verdict == SNIFF_NAMED ? found.name : found.why);
-    if (verdict == SNIFF_NAMED && found.port) say(":"), say(port);
+    enum sniff verdict = SNIFF_NAMED;
+    enum expects next = ANYTHING;
+    for (ulong at = 0; at < size && verdict == SNIFF_NAMED; at += found.whole) {
+        unsigned char *data = copy_of(input + at, size - at);
+        verdict = in_turn(next, data, size - at, &found);
+        free(data);
+        char port[21];
+        decimal(port, found.port);
+        if (at) say(" ");
+        say(verdict == SNIFF_MORE ? "more" : verdict == SNIFF_REFUSED ? found.why : *found.name ? found.name : ".");
+        if (verdict == SNIFF_NAMED && found.port) say(":"), say(port);
+        if (!found.whole) break;
+        next = found.next;
+    }
+    if (!size) say("more");
     return 0;
 }
 

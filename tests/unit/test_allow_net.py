@@ -144,6 +144,10 @@ def _server_name(name: bytes) -> bytes:
     return pack(">HHHBH", 0, len(name) + 5, len(name) + 3, 0, len(name)) + name
 
 
+def _request(host: str, *fields: str, version: str = "1.1") -> bytes:
+    return "\r\n".join((f"POST / HTTP/{version}", f"Host: {host}", *fields, "", "")).encode()
+
+
 NAMED = _hello("pypi.org")
 SEEN = {
     "a ClientHello": (NAMED, "pypi.org"),
@@ -164,7 +168,7 @@ SEEN = {
     "an alert between": (_records(NAMED, 50).replace(b"\x16\3\1\0\x32", b"\x15\3\1\0\x32"), "neither TLS nor HTTP"),
     "too long": (b"\x16\3\1\x40\0\1\1\0\0" + bytes(16380), "a ClientHello that is too long"),
     "SSL 2": (b"\x80\x2e\1\3\1" + bytes(40), "neither TLS nor HTTP"),
-    "HTTP": (b"GET /a?b HTTP/1.1\r\nAccept: */*\r\nhost:\t PyPI.org:8080 \r\n\r\nbody", "pypi.org:8080"),
+    "HTTP": (b"GET /a?b HTTP/1.1\r\nAccept: */*\r\nhost:\t PyPI.org:8080 \r\n\r\n", "pypi.org:8080"),
     "HTTP without an end": (b"GET / HTTP/1.1\r\nHost: pypi.org\r\n", "more"),
     "a bare line feed": (b"GET / HTTP/1.1\r\nHost: pypi.org\n\r\n\r\n", "a malformed HTTP request"),
     "a bare carriage return": (b"GET / HTTP/1.1\r\nHost: a\rHost: b\r\n\r\n", "a malformed HTTP request"),
@@ -175,6 +179,40 @@ SEEN = {
     "an empty port": (b"GET / HTTP/1.1\r\nHost: pypi.org:\r\n\r\n", "a malformed Host"),
     "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "neither TLS nor HTTP to the server itself"),
     "HTTP/0.9": (b"GET /\r\n", "neither TLS nor HTTP to the server itself"),
+    "two requests": (_request("pypi.org") + _request("evil.org"), "pypi.org evil.org"),
+    "a request after a body": (_request("a.org", "Content-Length: 4") + b"GET " + _request("b.org"), "a.org b.org"),
+    "a request in a body": (_request("a.org", "Content-Length: 99") + _request("b.org"), "a.org"),
+    "chunks": (
+        _request("a", "Transfer-Encoding: chunked") + b"4\r\nGET \r\nA\r\n0\r\n\r\n56789\r\n0\r\n\r\n" + _request("b"),
+        "a . . . . . b",
+    ),
+    "a chunk with words": (_request("a", "Transfer-Encoding: chunked") + b"4;a=b\r\n", "a a malformed chunk"),
+    "a chunk too long": (_request("a", "Transfer-Encoding: chunked") + b"0" * 13 + b"\r\n", "a a malformed chunk"),
+    "a chunk that ends later": (_request("a", "Transfer-Encoding: chunked") + b"1\r\nab", "a . a malformed chunk"),
+    "trailers": (_request("a", "Transfer-Encoding: chunked") + b"0\r\nHost: b\r\n\r\n", "a a malformed chunk"),
+    "a part of a chunk": (_request("a", "Transfer-Encoding: chunked") + b"0\r\n", "a more"),
+    **{
+        f"no clear end, {i}": (_request("a", *fields, version=version), "an HTTP request of doubtful length")
+        for i, (version, *fields) in enumerate(
+            (
+                ("1.1", "Content-Length: 1", "Content-Length: 1"),
+                ("1.1", "Content-Length: +1"),
+                ("1.1", "Content-Length: 1, 1"),
+                ("1.1", "Content-Length:"),
+                ("1.1", "Content-Length: 0x10"),
+                ("1.1", "Content-Length: 1", "Transfer-Encoding: chunked"),
+                ("1.0", "Transfer-Encoding: chunked"),
+                ("1.1", "Transfer-Encoding: gzip, chunked"),
+                ("1.1", "Transfer-Encoding: identity"),
+                ("1.1", "Transfer-Encoding: chunked", "Transfer-Encoding: chunked"),
+            )
+        )
+    },
+    "another protocol": (
+        _request("a", "Upgrade: h2c") + b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "a neither TLS nor HTTP to the server itself",
+    ),
+    "TLS behind HTTP": (_request("a") + NAMED, "a pypi.org"),
     "an endless head": (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 3000, "an HTTP request whose head is too long"),
 }
 

@@ -75,6 +75,7 @@ def prepare_exec(container: Container, request: ExecRequest) -> Compiled:
     setting = Setting(
         id=container.id, files=Files(), mode=DETACH if request.detach else RUN, stdio=stdio,
         groups_denied=groups_denied(f"/proc/{pid}"), find_home=request.detach, path=_search_path(whole), clamp=True,
+        own_sockets=bool(whole.allow_net),
     )  # fmt: skip
     return compile_exec(spec, spec.process, facts, setting, pid, record.namespaces, record.cgroups)
 

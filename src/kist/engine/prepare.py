@@ -261,6 +261,7 @@ def setting_for(
         cables=cables,
         names=_names(request, id, cables, removals),
         egress=_egress(source, request, id, removals[0] if removals else "", kept, attachment),
+        own_sockets=bool(request.allow_net),
         pasta=attachment.pasta if attachment else (),
         shared=_shared(attachment) if cables and source.relayed else "",
         stdio=stdio,

@@ -118,6 +118,12 @@ def _check_powers(b: Builder) -> None:
             f"--allow-net holds nobody who has {', '.join(sorted(held))} on the host", code="allow-net",
             why="there are ways from that into the host's network", next="--userns private",
         )  # fmt: skip
+    if not (b.userns or b.makes(f.CLONE_NEWPID)):
+        raise Refused(
+            "--allow-net holds nobody who sees processes outside", code="allow-net",
+            why="without a user namespace it can become their user, and trace one that is in another network",
+            next="--userns private, or no --pid",
+        )  # fmt: skip
     if b.spec.linux.seccomp is None:
         raise Refused(
             "--allow-net needs a filter of system calls", code="allow-net",

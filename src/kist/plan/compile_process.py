@@ -249,6 +249,11 @@ class ProcessCompiler:
     def _load_filter(self, why: str) -> None:
         b, made = self.b, self.filter
         assert made is not None
+        if b.setting.own_sockets:
+            from kist.plan.seccomp import own_sockets
+
+            held = own_sockets(b.facts.arch)
+            b.init("privileges", Seccomp(held.program, held.flags), "no sockets but its network namespace's")
         b.init("privileges", Seccomp(made.program, made.flags, int(made.notify)), why)
         if self.listener:
             from kist.codec import dumps

@@ -35,3 +35,26 @@ def assemble(seccomp: Seccomp, *, native_arch: str) -> Filter:
     from kist.plan.seccomp_policy import assemble_from_scratch
 
     return assemble_from_scratch(seccomp, native_arch=native_arch)
+
+
+def own_sockets(native_arch: str) -> Filter:
+    """Sockets of those families only that no network namespace's walls are open to: unix, IPv4, IPv6, netlink, packet.
+
+    It goes with the container's filter, which people may choose, for --allow-net. What makes sockets where no filter
+    sees of which family is not there: socketcall(2), with which 32-bit programs reach the hypervisor, and io_uring."""
+    from kist.plan._syscalls import FAMILIES
+    from kist.plan.seccomp_policy import ENOSYS, assemble_from_scratch, family_of
+    from kist.spec.runtime import SeccompArg, Syscall
+
+    family_of(native_arch)
+    rules = [Syscall(names=("socketcall", "io_uring_setup"), action="SCMP_ACT_ERRNO", errno_ret=ENOSYS)]
+    for mask, value in _OTHER_FAMILIES:
+        arg = SeccompArg(index=0, op="SCMP_CMP_MASKED_EQ", value=mask & 0xFFFF_FFFF, value_two=value)
+        rules.append(Syscall(names=("socket",), action="SCMP_ACT_ERRNO", errno_ret=_EAFNOSUPPORT, args=(arg,)))
+    policy = Seccomp(default_action="SCMP_ACT_ALLOW", architectures=FAMILIES[native_arch], syscalls=tuple(rules))
+    return assemble_from_scratch(policy, native_arch=native_arch)
+
+
+_EAFNOSUPPORT = 97
+# All but 1, 2, 10, 16 and 17, as (mask, value) of the low half; from 64 on there are none.
+_OTHER_FAMILIES = ((~0, 0), (~0, 3), (~3, 4), (~1, 8), (~0, 11), (~3, 12), (~1, 18), (~3, 20), (~7, 24), (~31, 32))

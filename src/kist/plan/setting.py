@@ -99,6 +99,7 @@ class Setting(Value):
     shared: str = ""  # the cables' other ends are in this network namespace, in which the container's user is root
     pasta: tuple[str, ...] = ()  # the program that is its way out, and arguments
     egress: Egress | None = None  # a relay is the only way out, besides to where cables lead
+    own_sockets: bool = False  # none that reaches past the network namespace, whatever the container's filter says
     names: Names | None = None  # with cables: a name server of the container's own
     listen_fds: int = 0  # of the inherited fds, those that the command is told about
     start_fifo: str = ""  # with CREATE
