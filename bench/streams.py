@@ -1,99 +1,177 @@
-"""How long does exec take, and how fast does `logs -f` follow? kist beside podman and docker, taken in turns.
+"""How long does exec take, and what does `logs -f` bring of a fast container? kist beside podman and docker, in turn.
 
-    python bench/streams.py [ROUNDS] [MEGABYTES]
+    python bench/streams.py [ROUNDS] [MEGABYTES]    30 and 1000; as root
 
-exec: /bin/true in a container that runs, as a whole command. logs: a container prints lines of 100 bytes as fast as it
-can, with `logs -f` behind it from the first one on; the time is until the last line has come. Engines without a running
-daemon, or not installed, are left out.
+exec: /bin/true in a container that runs, as a whole command.
+
+logs -f: a container prints numbered lines of 100 bytes, from a pipe that is filled from outside: 100 MB a second, or as
+fast as they are taken. `logs -f` is there before the first one. Each byte that comes is compared with what was printed,
+and lines that are missing, repeated or broken are counted; the speed is that of the whole way, until the last line has
+come. With each engine's own log, and with files of 1 MB of which three are kept.
 """
 
 from __future__ import annotations
 
-import shutil
+import mmap
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import harness
+from density import Engine, engines
 
-LINE = "x" * 99
-
-
-def engines(directory: Path) -> dict[str, list[str]]:
-    """Those that work here, with the image box:1 of one static program."""
-    root = harness.busybox_rootfs(directory)
-    archive = directory / "box.tar"
-    subprocess.run(["tar", "-C", root, "-cf", archive, "."], check=True)
-    found = {"kist": [str(Path(sys.executable).with_name("kist"))]}
-    found |= {name: [name] for name in ("podman", "docker") if shutil.which(name)}
-    for name in list(found):
-        done = subprocess.run([*found[name], "import", str(archive), "box:1"], capture_output=True, check=False)
-        if done.returncode:
-            print(f"{name}: left out: {done.stderr.decode().strip().splitlines()[-1:]}")
-            del found[name]
-    return found
+LINE_BYTES = 100
+PACE_BYTES_S = 100_000_000
+PIECE_BYTES = 1_000_000
+SMALL = {
+    "kist": ["--log-opt", "max-size=1m", "--log-opt", "max-file=3"],
+    "docker": ["--log-opt", "max-size=1m", "--log-opt", "max-file=3"],
+    "podman": ["--log-driver", "k8s-file", "--log-opt", "max-size=1mb"],
+}
 
 
-def image(name: str) -> str:
-    return "localhost/box:1" if name == "podman" else "box:1"
+def write_lines(path: Path, count: int) -> None:
+    tail = b" " + b"x" * (LINE_BYTES - 11) + b"\n"
+    with open(path, "wb") as file:
+        for start in range(0, count, 100_000):
+            file.write(b"".join([b"%09d" % n + tail for n in range(start, min(start + 100_000, count))]))
 
 
-def flags(name: str) -> list[str]:
-    return ["--network", "none"] if name != "kist" else []
+@dataclass
+class Came:
+    """What a follower brought."""
+
+    megabytes_s: float
+    missing: int = 0
+    repeated: int = 0
+    broken: int = 0
 
 
-def run(command: list[str]) -> None:
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+class Counter:
+    """Compares what comes with what was printed; where it differs, line by line."""
+
+    def __init__(self, lines: mmap.mmap) -> None:
+        self.lines, self.view, self.at = lines, memoryview(lines), 0
+        self.rest, self.next, self.differs = b"", 0, False
+        self.missing = self.repeated = self.broken = 0
+
+    def take(self, data: bytes) -> None:
+        if not self.differs:
+            if self.view[self.at : self.at + len(data)] == data:
+                self.at += len(data)
+                return
+            self.differs, whole = True, self.at - self.at % LINE_BYTES
+            self.next, self.rest = whole // LINE_BYTES, self.lines[whole : self.at]
+        *lines, self.rest = (self.rest + data).split(b"\n")
+        for line in lines:
+            self._line(line)
+
+    def _line(self, line: bytes) -> None:
+        number = int(line[:9]) if line[:9].isdigit() else -1
+        if number < 0 or self.lines[number * LINE_BYTES : (number + 1) * LINE_BYTES - 1] != line:
+            self.broken += 1
+        elif number < self.next:
+            self.repeated += 1
+        else:
+            self.missing += number - self.next
+            self.next = number + 1
+
+    def end(self) -> None:
+        done = self.next if self.differs else self.at // LINE_BYTES
+        self.missing += len(self.lines) // LINE_BYTES - done
+        self.view.release()
 
 
-def exec_ms(cli: list[str]) -> float:
-    begun = time.perf_counter()
-    run([*cli, "exec", "bench-exec", "/bin/true"])
-    return (time.perf_counter() - begun) * 1000
+def feed(path: Path, lines: mmap.mmap, pace_bytes_s: int) -> None:
+    with open(path, "wb", buffering=0) as pipe, memoryview(lines) as view:
+        began = time.perf_counter()
+        for start in range(0, len(lines), PIECE_BYTES):
+            if pace_bytes_s:
+                time.sleep(max(began + start / pace_bytes_s - time.perf_counter(), 0))
+            piece = view[start : start + PIECE_BYTES]
+            while piece:
+                piece = piece[pipe.write(piece) :]
+        del piece
 
 
-def follow_s(name: str, cli: list[str], megabytes: int) -> float:
-    """Seconds until all lines have come. Raises ValueError when some are lost."""
-    script = f"sleep 0.5; yes {LINE} | head -c {megabytes * 1000000}"
-    run([*cli, "run", "-d", "--name", "bench-logs", *flags(name), image(name), "sh", "-c", script])
+def follow(engine: Engine, directory: Path, lines: mmap.mmap, flags: list[str], pace_bytes_s: int) -> Came:
+    pipe = directory / "pipe"
+    os.mkfifo(pipe)
+    volume = ["-v", f"{pipe}:/pipe"]
     try:
-        begun, count = time.perf_counter() + 0.5, 0
-        with subprocess.Popen([*cli, "logs", "-f", "bench-logs"], stdout=subprocess.PIPE) as reader:
-            assert reader.stdout
-            while data := reader.stdout.read1(1 << 20):  # type: ignore[attr-defined]
-                count += len(data)
-        if count != megabytes * 1000000:
-            print(f"{name}: {count} of {megabytes * 1000000} bytes came")
-        return time.perf_counter() - begun
+        engine("run", "-d", "--name", "log", *engine.run, *flags, *volume, *engine.image, "sh", "-c",
+               "echo; exec cat /pipe")  # fmt: skip
+        counter, argv = Counter(lines), [*engine.argv, "logs", "-f", "log"]
+        with subprocess.Popen(argv, env=engine.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as reader:
+            assert reader.stdout and reader.stderr
+            assert reader.stdout.read(1) == b"\n"  # it follows
+            began = time.perf_counter()
+            feeder = threading.Thread(target=feed, args=(pipe, lines, pace_bytes_s))
+            feeder.start()
+            said: list[bytes] = []
+            hearer = threading.Thread(target=lambda: said.append(reader.stderr.read()))  # type: ignore[union-attr]
+            hearer.start()
+            while data := os.read(reader.stdout.fileno(), 1 << 20):
+                counter.take(data)
+            took = time.perf_counter() - began
+            feeder.join()
+            hearer.join()
+        counter.end()
+        if reader.returncode or said[0]:
+            print(f"{engine.name}: logs -f: {reader.returncode} {said[0].decode(errors='replace')[-200:]}")
+        return Came(len(lines) / 1e6 / took, counter.missing, counter.repeated, counter.broken)
     finally:
-        run([*cli, "rm", "-f", "bench-logs"])
+        engine("rm", "-f", "log")
+        pipe.unlink()
+
+
+def show(title: str, came: dict[str, list[Came]]) -> None:
+    print(title)
+    print(
+        f"{'':<12}{'MB/s':>8}{'least':>8}{'most':>8}{'missing':>12}{'repeated':>12}{'broken':>10}   lines, in all runs"
+    )
+    for name, runs in came.items():
+        speeds = [run.megabytes_s for run in runs]
+        sums = [sum(getattr(run, what) for run in runs) for what in ("missing", "repeated", "broken")]
+        print(f"{name:<12}{statistics.median(speeds):>8.0f}{min(speeds):>8.0f}{max(speeds):>8.0f}"
+              f"{sums[0]:>12}{sums[1]:>12}{sums[2]:>10}")  # fmt: skip
 
 
 def main(rounds: int, megabytes: int) -> None:
-    with tempfile.TemporaryDirectory() as directory:
-        found = engines(Path(directory))
-        times: dict[str, list[float]] = {name: [] for name in found}
-        speeds: dict[str, list[float]] = {name: [] for name in found}
-        for name, cli in found.items():
-            run([*cli, "run", "-d", "--name", "bench-exec", *flags(name), image(name), "sleep", "100000"])
-        try:
-            for _ in range(rounds):
-                for name, cli in found.items():
-                    times[name].append(exec_ms(cli))
-            for _ in range(3):
-                for name, cli in found.items():
-                    speeds[name].append(megabytes / follow_s(name, cli, megabytes))
-        finally:
-            for cli in found.values():
-                run([*cli, "rm", "-f", "bench-exec"])
-    for name in found:
-        print(f"{name:8} exec {statistics.median(times[name]):7.1f} ms (best {min(times[name]):.1f})   "
-              f"logs -f {statistics.median(speeds[name]):6.1f} MB/s (best {max(speeds[name]):.1f})")  # fmt: skip
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
+        directory = Path(name)
+        write_lines(directory / "lines", megabytes * 10_000)
+        with harness.own_dockerd(directory) as docker_host, open(directory / "lines", "rb") as file:
+            lines = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+            found = engines(directory, docker_host)
+            for engine in found:
+                engine("run", "-d", "--name", "exec", *engine.run, *engine.image, "sleep", "100000")
+            cases = {engine.name: (lambda e=engine: e("exec", "exec", "/bin/true")) for engine in found}
+            times = harness.interleave(cases, rounds)
+            for engine in found:
+                engine("rm", "-f", "exec")
+            versions = {e.name: harness.version(e.argv[0], "--version") for e in found}
+            harness.report("exec /bin/true", times, versions, base="kist", digits=1)
+            for small in (False, True):
+                for pace in (PACE_BYTES_S, 0):
+                    came: dict[str, list[Came]] = {engine.name: [] for engine in found}
+                    for _ in range(max(rounds // 6, 1)):
+                        for engine in found:
+                            flags = SMALL[engine.name] if small else []
+                            came[engine.name].append(follow(engine, directory, lines, flags, pace))
+                    show(f"logs -f of {megabytes} MB {'at 100 MB/s' if pace else 'as fast as they are taken'}, "
+                         f"{'files of 1 MB' if small else 'its own log'}", came)  # fmt: skip
+            print(f"load {os.getloadavg()[1]:.1f}")
+            lines.close()
+        subprocess.run(["umount", f"{directory}/podman/overlay"], capture_output=True, check=False)
 
 
 if __name__ == "__main__":
     numbers = [int(text) for text in sys.argv[1:]]
-    main(*(numbers + [30, 100][len(numbers) :]))
+    main(*(numbers + [30, 1000][len(numbers) :]))

@@ -94,6 +94,12 @@ void become_after(const struct state *s);
 long log_begin(const char *prefix, ulong limit, ulong keep);
 void log_take(uint stream, const char *data, ulong size);
 void log_end(void);
+#define LOG_HEAD 40                           /* what is in front of a record's text: see log.c */
+#define LOG_ROOM (RELAY_ROOM + LOG_HEAD + 1) /* of the longest record */
+struct lock { short type, whence; long start, size; int pid; }; /* of fcntl(2); size 0: all behind `start` */
+long log_open(const char *prefix, ulong number, int flags);
+void log_numbers(const char *prefix, ulong above, ulong *first, ulong *last); /* of its files that are there; 0: none */
+long show_log(struct state *s, const struct step *step);
 const char *log_stamp(void); /* 30 characters: this moment, 2026-11-26T11:37:29.123456789Z */
 long ended_begin(const char *path);
 void ended_know(const struct end *end);

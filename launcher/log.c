@@ -4,14 +4,15 @@
  *     2026-11-26T11:37:29.123456789Z stderr L 4096         so many bytes of the stream could not be written
  *
  * Files are PREFIX.1, PREFIX.2, ...; the highest is written to. Nobody waits for the disk: what it has no room for is
- * counted, and the count is written as soon as there is room. Nor for a reader: while one has PREFIX.followed locked,
- * a bounded number of files more than asked for is kept, so that it has time to open each. */
+ * counted, and the count is written as soon as there is room. Nor for a reader: one that follows has
+ * byte N of PREFIX.followed, and all behind it, locked as long as it needs file N; a bounded number of files more than
+ * asked for is kept for it (log_show.c). */
 #include "launcher.h"
 
-#define HEAD 40
-#define ROOM (RELAY_ROOM + HEAD + 1)
-#define SPARE_BYTES (64UL << 20) /* for those who follow */
-#define SPARE_FILES 64UL
+#define HEAD LOG_HEAD
+#define ROOM LOG_ROOM
+#define SPARE_BYTES (1UL << 30) /* for those who follow: as far behind as they may be */
+#define MOST_DROPPED 64         /* at once: the container waits meanwhile */
 
 static struct {
     int fd;                       /* -1: none */
@@ -73,44 +74,74 @@ static void write_head(uint stream) {
     memcpy(log.head + 30, names[stream], 8);
 }
 
-/* Where what comes behind PREFIX. goes; 0 when that is too long. */
-static char *after_prefix(char path[4096]) {
-    ulong n = length(log.prefix);
-    if (n + 24 > 4096) return 0;
-    memcpy(path, log.prefix, n);
+/* PREFIX.END; 0 when that is too long. */
+static int name_file(char path[4096], const char *prefix, const char *end) {
+    ulong n = length(prefix), more = length(end);
+    if (n + more + 2 > 4096) return 0;
+    memcpy(path, prefix, n);
     path[n] = '.';
-    return path + n + 1;
+    memcpy(path + n + 1, end, more + 1);
+    return 1;
 }
 
-static int file_name(char path[4096], ulong number) {
-    char *end = after_prefix(path);
-    if (end) decimal(end, number);
-    return end != 0;
+static int file_name(char path[4096], const char *prefix, ulong number) {
+    char digits[21];
+    decimal(digits, number);
+    return name_file(path, prefix, digits);
 }
 
-static int is_followed(void) {
-    char path[4096], *end = after_prefix(path);
-    if (!end) return 0;
-    memcpy(end, "followed", sizeof "followed");
-    int fd = (int)open_at(AT_FDCWD, path, O_RDONLY | O_NOFOLLOW, 0);
-    long r = fd < 0 ? 0 : sys(flock, fd, 2 | 4 /* LOCK_EX | LOCK_NB */);
+static ulong number_in(const char *text) {
+    ulong n = 0;
+    for (; *text >= '0' && *text <= '9'; text++) n = n * 10 + (ulong)(*text - '0');
+    return n;
+}
+
+long log_open(const char *prefix, ulong number, int flags) {
+    char path[4096];
+    return file_name(path, prefix, number) ? open_at(AT_FDCWD, path, flags | O_NOFOLLOW, 0600) : -ENAMETOOLONG;
+}
+
+void log_numbers(const char *prefix, ulong above, ulong *first, ulong *last) {
+    char directory[4096], entries[2048], digits[21];
+    *first = *last = 0;
+    const char *base = split_path(prefix, directory);
+    ulong size = length(base);
+    int fd = (int)open_at(AT_FDCWD, directory, O_RDONLY | O_DIRECTORY, 0);
+    for (long n; fd >= 0 && (n = sys(getdents64, fd, entries, sizeof entries)) > 0;)
+        for (long at = 0; at < n; at += ((struct entry *)(entries + at))->size) {
+            const char *name = ((struct entry *)(entries + at))->name;
+            if (!starts_with(name, base) || name[size] != '.' || length(name + size + 1) > 18) continue;
+            ulong number = number_in(name + size + 1);
+            decimal(digits, number);
+            if (number <= above || !same(name + size + 1, digits)) continue;
+            if (number > *last) *last = number;
+            if (!*first || number < *first) *first = number;
+        }
     shut(fd);
-    return r == -EAGAIN;
+}
+
+/* Whether somebody follows who is not behind this file. */
+static int is_needed(ulong number) {
+    struct lock lock = {F_WRLCK, 0, 0, (long)number + 1, 0};
+    char path[4096];
+    if (!name_file(path, log.prefix, "followed")) return 0;
+    int fd = (int)open_at(AT_FDCWD, path, O_RDWR | O_NOFOLLOW, 0);
+    long r = fd < 0 ? fd : sys(fcntl, fd, F_OFD_GETLK, &lock);
+    shut(fd);
+    return r == 0 && lock.type != F_UNLCK;
 }
 
 static void drop_oldest(ulong newest) {
     char path[4096];
-    ulong spare = SPARE_BYTES / log.limit, keep = log.keep;
-    if (log.first + keep > newest) return;
-    if (is_followed()) keep += spare < SPARE_FILES ? spare : SPARE_FILES;
-    for (; log.first + keep <= newest; log.first++)
-        if (file_name(path, log.first)) sys(unlinkat, AT_FDCWD, path, 0);
+    ulong spare = SPARE_BYTES / log.limit;
+    for (int i = 0; i < MOST_DROPPED && log.first + log.keep <= newest; i++, log.first++) {
+        if (log.first + log.keep + spare > newest && is_needed(log.first)) return;
+        if (file_name(path, log.prefix, log.first)) sys(unlinkat, AT_FDCWD, path, 0);
+    }
 }
 
 static long open_file(ulong number) {
-    char path[4096];
-    if (!file_name(path, number)) return -ENAMETOOLONG;
-    return sys(openat, AT_FDCWD, path, O_RDWR | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    return log_open(log.prefix, number, O_RDWR | O_APPEND | O_CREAT);
 }
 
 /* First the oldest goes: it may be what the new one's room is taken from. */
@@ -125,7 +156,21 @@ static long next_file(void) {
     return 0;
 }
 
-/* All records of the buffer, or none. */
+/* How much text the whole records of the buffer's first `size` bytes stand for; `whole`: where the last of them ends. They
+ * stay: somebody may have read them already. */
+static ulong text_of(ulong size, ulong *whole) {
+    const char *at = buffer, *end = buffer + size;
+    ulong text = 0;
+    for (const char *next; (next = find_newline(at + HEAD, end)) < end; at = next + 1) {
+        ulong n = (ulong)(next - at - HEAD) + (at[HEAD - 2] == 'F');
+        if (at[HEAD - 2] == 'L') n = number_in(at + HEAD);
+        text += n;
+    }
+    *whole = (ulong)(at - buffer);
+    return text;
+}
+
+/* All records of the buffer, or as many as there is room for. */
 static void flush(uint stream) {
     ulong done = 0;
     while (done < log.used) {
@@ -136,8 +181,10 @@ static void flush(uint stream) {
     if (done == log.used) {
         log.size += done;
     } else {
-        if (done) sys(ftruncate, log.fd, log.size);
-        log.lost[stream] += log.text;
+        ulong whole, text = text_of(done, &whole);
+        if (done > whole) sys(ftruncate, log.fd, log.size + whole);
+        log.size += whole;
+        log.lost[stream] += log.text - text;
     }
     log.used = log.text = 0;
 }
@@ -175,8 +222,7 @@ void log_take(uint stream, const char *data, ulong size) {
     write_head(stream);
     confess(stream);
     for (const char *end = data + size; data < end;) {
-        const char *at = data;
-        while (at < end && *at != '\n') at++;
+        const char *at = find_newline(data, end);
         ulong n = (ulong)(at - data), whole = at < end;
         int room = !log.lost[stream] && make_room(stream, HEAD + n + 1);
         if (!room || log.lost[stream]) { /* once something is lost, all up to the next time */
@@ -200,26 +246,6 @@ void log_end(void) {
     log.fd = -1;
 }
 
-/* The numbers that are there: `first` and `number`. */
-static void find_numbers(void) {
-    char directory[4096], entries[2048];
-    log.first = log.number = 0;
-    const char *base = split_path(log.prefix, directory);
-    ulong size = length(base);
-    int fd = (int)open_at(AT_FDCWD, directory, O_RDONLY | O_DIRECTORY, 0);
-    for (long n; fd >= 0 && (n = sys(getdents64, fd, entries, sizeof entries)) > 0;)
-        for (long at = 0; at < n; at += ((struct entry *)(entries + at))->size) {
-            const char *name = ((struct entry *)(entries + at))->name;
-            if (!starts_with(name, base) || name[size] != '.' || length(name + size + 1) > 18) continue;
-            ulong number = 0;
-            for (name += size + 1; *name >= '0' && *name <= '9'; name++) number = number * 10 + (ulong)(*name - '0');
-            if (*name || !number) continue;
-            if (number > log.number) log.number = number;
-            if (!log.first || number < log.first) log.first = number;
-        }
-    shut(fd);
-}
-
 /* A supervisor that was killed while it wrote has left a part of a record. */
 static long whole_records(void) {
     struct statx st;
@@ -237,7 +263,7 @@ long log_begin(const char *prefix, ulong limit, ulong keep) {
     log.prefix = prefix;
     log.limit = limit ? limit : 1;
     log.keep = keep ? keep : 1;
-    find_numbers();
+    log_numbers(prefix, 0, &log.first, &log.number);
     if (!log.number) {
         log.first = 1;
         return next_file();

@@ -427,6 +427,7 @@ long take_step(struct state *s, const struct step *step) {
     case OP_PIPE: return new_pipe(s, step);
     case OP_RELAY: return add_relay(s, step);
     case OP_DISCARD: return discard(s);
+    case OP_SHOW_LOG: return show_log(s, step);
     case OP_ATTEND: return attend(s, step);
     case OP_RECORD_END: return ended_write();
     case OP_SUPERVISE: return supervise(s, step);

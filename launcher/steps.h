@@ -1,9 +1,9 @@
 /* Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit. */
 #ifndef KIST_STEPS_H
 #define KIST_STEPS_H
-#define PLAN_TABLE 0xaed4f0368f1bcf16UL
+#define PLAN_TABLE 0xbe14cc2cd7f11a93UL
 #define MAX_ARGUMENTS 10
-#define OP_COUNT 100
+#define OP_COUNT 101
 
 struct argument { unsigned long n; const char *s; };  /* a number or slot; else length or count, and bytes */
 
@@ -106,6 +106,7 @@ enum op {
     OP_LEND = 97,
     OP_SEND_NAMESPACES = 98,
     OP_BESIDE = 99,
+    OP_SHOW_LOG = 100,
 };
 extern const char *const op_signature[OP_COUNT];
 #define OP_SIGNATURES \
@@ -205,6 +206,7 @@ extern const char *const op_signature[OP_COUNT];
     [OP_LEND] = "n", \
     [OP_SEND_NAMESPACES] = "", \
     [OP_BESIDE] = "l", \
+    [OP_SHOW_LOG] = "snnnnssn", \
 
 
 struct mkdir { struct argument path, mode, keep; };
@@ -287,4 +289,5 @@ struct relay_listen { struct argument port, name_port, tells, namespaces; };
 struct relay_start { struct argument log, log_bytes, rules, servers, ports; };
 struct lend { struct argument socket; };
 struct beside { struct argument argv; };
+struct show_log { struct argument prefix, lock, number, offset, timestamps, since, until, follow; };
 #endif

@@ -69,6 +69,16 @@ static inline ulong decimal(char *to, ulong number) { /* its digits; returns how
     return n;
 }
 static inline const char *find(const char *s, char c) { for (; *s; s++) if (*s == c) return s; return 0; }
+/* Where the next newline is; `end`: there is none. Eight bytes at a time: a byte of `w` that is 0 borrows. */
+static inline const char *find_newline(const char *at, const char *end) {
+    typedef ulong __attribute__((may_alias, aligned(1))) word;
+    for (; end - at >= 8; at += 8) {
+        ulong w = *(const word *)at ^ 0x0a0a0a0a0a0a0a0aUL, zeros = (w - 0x0101010101010101UL) & ~w & 0x8080808080808080UL;
+        if (zeros) return at + (__builtin_ctzl(zeros) >> 3);
+    }
+    while (at < end && *at != '\n') at++;
+    return at;
+}
 void *memcpy(void *to, const void *from, ulong n);
 void *memset(void *to, int c, ulong n);
 

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from fcntl import LOCK_SH, flock
+from fcntl import F_OFD_SETLK, F_RDLCK, fcntl
 from hashlib import sha256
 from pathlib import Path
 from struct import pack
@@ -226,25 +226,31 @@ def test_rotation_loses_nothing(box: Box) -> None:
     assert unpacked(whole)[0]["stdout"] == b"".join([b"%d\n" % n for n in range(1, 300_001)])
 
 
-def test_more_files_are_kept_while_somebody_follows_but_not_without_end(box: Box) -> None:
-    followed = box.data / "log.followed"
-    lock = os.open(followed, os.O_RDONLY | os.O_CREAT)
-    flock(lock, LOCK_SH)
-    command = "while read n; do seq $n $((n + 999)); done"
-    box.start("sh", "-c", command, stdin=True, attend={"log_bytes": 4096, "log_count": 2})
-    with box.attach() as client:
-        for n, most in ((1, 66), (1001, 66), (2001, 66), (3001, 66), (4001, 66), (5001, 66), (6001, 66), (7001, 2)):
-            if n == 3001:  # a dozen files for each thousand lines
-                assert box.logs[0].name == "log.1" and len(box.logs) > 30
-            if most == 2:
-                assert len(box.logs) == 66
-                os.close(lock)
-                followed.unlink()
-            client.send(b"d%d\n" % n)
-            until(lambda n=n: box.logs and box.logs[-1].read_bytes().endswith(b" F %d\n" % (n + 999)))  # type: ignore[misc]
-            assert len(box.logs) <= most
-        client.send(b"e")
-        box.end()
+@pytest.mark.parametrize(("followed", "kept"), [(5, 10), (15, 7), (0, 2)])
+def test_a_gigabyte_more_is_kept_while_somebody_follows(box: Box, followed: int, kept: int) -> None:
+    """Of files of 128 MiB, of which two are asked for."""
+    size, record = 128 << 20, b"2026-11-26T11:37:29.123456789Z stdout F old\n"
+    for number in range(1, 21):
+        (box.data / f"log.{number}").write_bytes(record)
+    with open(box.data / "log.20", "r+b") as file:  # the last one is full
+        file.seek(size - len(record) - 1)
+        file.write(b"\n" + record)
+    with open(box.data / "log.followed", "w+b") as lock:
+        if followed:
+            fcntl(lock, F_OFD_SETLK, pack("hhxxxxqqixxxx", F_RDLCK, 0, followed, 0, 0))  # somebody reads that one
+        box.start("echo", "new", attend={"log_bytes": size, "log_count": 2})
+        until(lambda: gone(box.supervisor))
+    assert [path.name for path in box.logs] == [f"log.{number}" for number in range(22 - kept, 22)]
+    assert unpacked(box.logs[-1].read_bytes())[0]["stdout"] == b"new\n"
+
+
+def test_many_that_were_kept_go_little_by_little(box: Box) -> None:
+    for number in range(1, 201):
+        (box.data / f"log.{number}").write_bytes(b"2026-11-26T11:37:29.123456789Z stdout F old\n")
+    box.start("sh", "-c", "echo a; sleep 0.1; echo b; sleep 0.1; echo c; sleep 0.1; echo d",
+              attend={"log_bytes": 1, "log_count": 2})  # fmt: skip
+    box.end()
+    assert [path.name for path in box.logs] == ["log.203", "log.204"]
 
 
 def test_log_goes_on_where_it_was(box: Box) -> None:

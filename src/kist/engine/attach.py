@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 
 from kist.engine.containers import LOST, Ended
-from kist.engine.log_files import LogFiles
-from kist.engine.logs import LogRequest, copy, log_prefix, write
+from kist.engine.logs import LogRequest, Showing, log_files
 from kist.errors import Conflict, KistError
 from kist.plan.detach_keys import DetachKeys
 from kist.value import Value
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from socket import socket
 
     from kist.engine.containers import Container, Containers
+    from kist.engine.log_files import LogFiles, Place
 
 _PACKET_BYTES = 1 << 15
 
@@ -40,8 +40,8 @@ def attach(container: Container, request: AttachRequest) -> int | None:
     if container.status == "paused":
         raise Conflict(f"{container.name} is paused", next=f"kist unpause {container.name}", code="paused")
     container.pid  # noqa: B018  # raises
-    files = LogFiles(log_prefix(container))
-    return _Attached(container, request, files, files.start_of_last(0)).run()
+    with log_files(container) as files:
+        return _Attached(container, request, files, files.start_of_last(0)).run()
 
 
 def start_and_attach(containers: Containers, container: Container, request: AttachRequest) -> int | None:
@@ -50,15 +50,15 @@ def start_and_attach(containers: Containers, container: Container, request: Atta
 
     if container.running:
         raise Conflict(f"{container.name} runs already", next=f"kist attach {container.name}", code="running")
-    files = LogFiles(log_prefix(container))
-    offset = files.start_of_last(0)
-    start(containers, container)
-    return _Attached(container, request, files, offset).run()
+    with log_files(container) as files:
+        place = files.start_of_last(0)
+        start(containers, container)
+        return _Attached(container, request, files, place).run()
 
 
 class _Attached:
-    def __init__(self, container: Container, request: AttachRequest, files: LogFiles, offset: int) -> None:
-        self._container, self._request, self._files, self._offset = container, request, files, offset
+    def __init__(self, container: Container, request: AttachRequest, files: LogFiles, place: Place) -> None:
+        self._container, self._request, self._files, self._place = container, request, files, place
         asked = container.config.request
         self._reads = request.stdin and asked.interactive
         self._tty = asked.tty
@@ -95,20 +95,27 @@ class _Attached:
     def _serve(self, wakes: int) -> int | None:
         from _thread import start_new_thread
 
-        start_new_thread(self._show, ())
-        self._type(wakes)
-        if self._keys.found:
-            return None
+        from kist.kernel.inotify import watch
+
+        self._news = watch(self._container.directory, written=False)
+        self._showing = Showing(self._container, self._files, self._place, LogRequest(follow=True))
+        try:
+            start_new_thread(self._show, ())
+            self._type(wakes)
+            if self._keys.found:
+                return None
+        finally:
+            self._showing.stop()
         if self._problem:
             raise self._problem
         ended = self._ended or self._container.ended
         return ended.code if ended else LOST
 
-    # --- what it prints, in a thread of its own
+    # --- what it prints, by somebody else
 
     def _show(self) -> None:
         try:
-            copy(self._container, self._files, self._offset, LogRequest(follow=True), write, self._look_for_end)
+            self._showing.wait()
         except BaseException as e:
             self._problem = e
         finally:
@@ -116,6 +123,9 @@ class _Attached:
 
     def _look_for_end(self) -> None:
         """While its files are there: one that is removed at its end leaves none."""
+        from kist.kernel.inotify import drain
+
+        drain(self._news)
         if not self._ended and os.path.exists(f"{self._container.directory}/ended"):
             self._ended = self._container.ended
 
@@ -128,10 +138,14 @@ class _Attached:
         ready = poll()
         ready.register(self._over, POLLIN)
         ready.register(wakes, POLLIN)
+        ready.register(self._news, POLLIN)
+        self._look_for_end()
         if self._reads:
             ready.register(0, POLLIN)
         while True:
             fds = [fd for fd, _ in ready.poll()]
+            if self._news in fds:
+                self._look_for_end()
             if self._over in fds:
                 return
             if wakes in fds:

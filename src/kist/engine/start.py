@@ -9,7 +9,7 @@ from kist.engine.containers import Container, Containers, Ended, Started
 from kist.engine.create import create
 from kist.engine.events import note_end, note_start
 from kist.engine.health import interval_ms
-from kist.engine.logs import log_prefix
+from kist.engine.logs import log_prefix, log_size
 from kist.engine.making import Keeping, Making, make, os_error, own_stdio, say_notes
 from kist.errors import Conflict, KistError
 from kist.kernel.launcher import Launcher, become, open_program
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 # What the supervisor's own helpers need to find the same containers.
 _ENVIRONMENT = ("KIST_DATA_DIR", "KIST_RUN_DIR", "XDG_DATA_HOME", "XDG_RUNTIME_DIR", "HOME", "PATH", "PYTHONPATH",
                 "LANG")  # fmt: skip
-LOG_BYTES, LOG_FILES = 20 << 20, 5
-LOG_OF_NONE_BYTES = 1 << 20  # with --log-driver none, for those who are attached
 
 
 def start(
@@ -142,11 +140,11 @@ def keeping(container: Container, *, detached: bool) -> Keeping:
     config, path = container.config, container.path
     request = config.request
     run = f"{container.states.base}/{config.id}"
-    quiet = request.log_driver == "none"
+    log_bytes, log_count = log_size(container)
     attend = Attend(
         logs=log_prefix(container),
-        log_bytes=LOG_OF_NONE_BYTES if quiet else request.log_opt.get("max-size", LOG_BYTES),
-        log_count=2 if quiet else request.log_opt.get("max-file", LOG_FILES),
+        log_bytes=log_bytes,
+        log_count=log_count,
         socket=f"{run}/attach",
         ended=f"{path}/ended",
         health=_module("kist.engine.health", config.id),

@@ -7,8 +7,9 @@ import os
 _CREATE, _MODIFY, _MOVED_TO = 0x100, 0x2, 0x80
 
 
-def watch(directory: str) -> int:
-    """An fd that is readable, and read with `drain`, when a file of the directory was made, renamed or written to.
+def watch(directory: str, *, written: bool = True) -> int:
+    """An fd that is readable, and read with `drain`, when a file of the directory was made, renamed or, with `written`,
+    written to.
 
     Raises OSError: this user may watch no more (ENOSPC, EMFILE), the directory is gone.
     """
@@ -18,7 +19,7 @@ def watch(directory: str) -> int:
     fd: int = libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
     if fd < 0:
         raise OSError(get_errno(), os.strerror(get_errno()), directory)
-    if libc.inotify_add_watch(fd, os.fsencode(directory), _CREATE | _MODIFY | _MOVED_TO) < 0:
+    if libc.inotify_add_watch(fd, os.fsencode(directory), _CREATE | _MOVED_TO | _MODIFY * written) < 0:
         error = get_errno()
         os.close(fd)
         raise OSError(error, os.strerror(error), directory)

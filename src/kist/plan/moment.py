@@ -34,9 +34,9 @@ def _date(flag: str, text: str) -> int:
     return (since.days * 86400 + since.seconds) * 10**9 + int((digits + "0" * 9)[:9])
 
 
-def stamp(moment_ns: int) -> bytes:
-    """As a log's records have it: 30 bytes."""
+def stamp(moment_ns: int) -> str:
+    """As a log's records have it: 30 characters."""
     import time
 
     seconds_, ns = divmod(max(moment_ns, 0), 10**9)
-    return time.strftime(f"%Y-%m-%dT%H:%M:%S.{ns:09}Z", time.gmtime(seconds_)).encode()
+    return time.strftime(f"%Y-%m-%dT%H:%M:%S.{ns:09}Z", time.gmtime(seconds_))

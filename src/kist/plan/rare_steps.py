@@ -352,6 +352,26 @@ class Discard(Step):
     fidelity: ClassVar[int] = NO_SHELL
 
 
+class ShowLog(Step):
+    """Print what a container's log has, as it was printed: from a place in one of its files on, and within a time; with
+    `follow` also what comes, until standard input ends."""
+
+    op: ClassVar[int] = 100
+    man: ClassVar[str] = "inotify(7)"
+    fidelity: ClassVar[int] = ROUGHLY
+    prefix: str
+    lock: int  # an fd of PREFIX.followed
+    number: int  # of the file; 0: the first that there is
+    offset: int
+    timestamps: int
+    since: str  # as in the log; "": from the first record
+    until: str
+    follow: int
+
+    def shell(self) -> str:
+        return f"cut -c41- {quoted(self.prefix)}.*"
+
+
 class AwaitNotification(Step):
     """Pass on what the container says of itself until it says that it is ready."""
 

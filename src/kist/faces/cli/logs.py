@@ -9,7 +9,7 @@ from kist.plan import words as w
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from kist.engine.containers import Container
-    from kist.engine.log_records import Shown
+    from kist.engine.logs import Shown
 
 COMMAND = Command(
     name="logs",
@@ -43,22 +43,21 @@ def main(argv: list[str]) -> int:
     import time
 
     from kist.engine.containers import Containers
-    from kist.engine.log_records import Shown
-    from kist.engine.logs import LogRequest, logs, write
+    from kist.engine.logs import LogRequest, Shown, logs
     from kist.plan.moment import moment, stamp
 
     def on(name: str) -> bool:
         return w.boolean(f"--{name}", parsed.last(name, "false"))
 
-    def at(name: str) -> bytes:
-        return stamp(moment(f"--{name}", parsed.last(name), time.time_ns())) if parsed.last(name) else b""
+    def at(name: str) -> str:
+        return stamp(moment(f"--{name}", parsed.last(name), time.time_ns())) if parsed.last(name) else ""
 
     on("details")
     shown = Shown(on("timestamps"), at("since"), at("until"))
     if on("net"):
         return denials(Containers().find(parsed.arguments[0]), shown)
     request = LogRequest(shown, lines("--tail", parsed.last("tail", "all")), on("follow"))
-    logs(Containers().find(parsed.arguments[0]), request, write)
+    logs(Containers().find(parsed.arguments[0]), request)
     return 0
 
 
@@ -71,8 +70,7 @@ def denials(container: Container, shown: Shown) -> int:
     except FileNotFoundError:
         return 0
     for denial in found:
-        when = denial.time.encode()
-        if shown.since <= when and (not shown.until or when <= shown.until):
+        if shown.since <= denial.time and (not shown.until or denial.time <= shown.until):
             print(text(denial))
     return 0
 
