@@ -509,11 +509,7 @@ static long pivot(struct state *s) {
 /* For a root that is the initial ramfs, which cannot be pivoted: cover it. The old /proc and /sys must not be left. */
 static long move_root(struct state *s) {
     long r = sys(fchdir, s->slots[SLOT_ROOT]);
-    if (r == 0) {
-        sys(umount2, "/proc", 2 /* MNT_DETACH */);
-        sys(umount2, "/sys", 2);
-        r = sys(mount, ".", "/", 0, 0x2000 /* MS_MOVE */, 0);
-    }
+    if (r == 0) r = sys(mount, ".", "/", 0, 0x2000 /* MS_MOVE */, 0);
     if (r == 0) r = sys(chroot, ".");
     if (r == 0) r = sys(chdir, "/");
     return r;

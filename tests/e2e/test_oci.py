@@ -33,6 +33,22 @@ def test_the_bundle_is_the_working_directory(oci: Runtime):
     assert oci("run", oci.new_id(), cwd=oci.bundle("echo", "here")).stdout == "here\n"
 
 
+@needs_root
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("options", [(), ("--no-pivot",)])
+def test_no_whole_proc_in_a_user_namespace_inside(oci: Runtime, options: tuple[str, ...], masked: bool):
+    """mount_namespaces(7): only where one can be seen whole; without pivot_root that must not be the host's."""
+
+    def change(config: dict) -> None:
+        config["linux"]["maskedPaths"] = ["/proc/keys"] if masked else []
+        config["process"]["capabilities"] = {kind: ["CAP_SETFCAP"] for kind in ("bounding", "permitted")}
+
+    made = oci.bundle("unshare", "-mrpf", "mount", "-t", "proc", "none", "/proc", change=change)
+    done = oci("run", *options, "-b", made, oci.new_id(), ok=False)
+    assert (done.returncode != 0) is masked, done
+    assert ("permission denied" in done.stderr) is masked
+
+
 def test_life_cycle(oci: Runtime):
     pid_file = oci.directory / "pid"
     id = oci.create("sh", "-c", "echo started; exec sleep 600", options=("--pid-file", pid_file))
