@@ -27,6 +27,7 @@ ID = "ab" * 32
 @pytest.fixture
 def containers(tmp_path, monkeypatch):
     monkeypatch.setenv("KIST_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("KIST_RUN_DIR", str(tmp_path / "run"))
     (tmp_path / "run").mkdir(mode=0o700)
     found = Containers(str(tmp_path / "data"), StateDirectory(str(tmp_path / "run")))
     found.prepare()
