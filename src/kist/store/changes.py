@@ -60,6 +60,17 @@ class Writer:
             except InvalidInput:  # whoever needs it gets to know
                 self._applied = None
 
+    def add_packed(self, records: bytes, count: int) -> None:
+        """So many entries that are no hard links, as they are in the file."""
+        self._changes.write(records)
+        self.count += count
+        if self._applied is not None:
+            try:
+                for change in _unpacked(records):
+                    self._applied.add(change)
+            except InvalidInput:
+                self._applied = None
+
     @property
     def view(self) -> View | None:
         return self._applied.view if self._applied else None
@@ -76,6 +87,16 @@ class Writer:
             self._changes.close()  # which writes what is left, and may fail
         finally:
             self._whiteouts.close()
+
+
+def _unpacked(records: bytes) -> Iterator[Change]:
+    at, unpack = 0, _HEAD.unpack_from
+    while at < len(records):
+        name_size, _, inode_size = unpack(records, at)
+        begin = at + _HEAD.size
+        end = begin + name_size
+        at = end + inode_size
+        yield Change(records[begin:end], Inode(records[end:at]))
 
 
 def read(directory: str, layer: int, *, by_number: bool) -> tuple[list[bytes], Iterator[Change]]:

@@ -19,6 +19,7 @@ from kist.store.erofs import EXTRA
 from kist.store.summary import Skipped, Summary
 from kist.store.tree import readable, show
 from kist.store.view import INODE, WHITEOUT, Inode, pack_xattrs
+from kist.value import Value, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,8 +45,22 @@ class Contents(Protocol):
     def copy(self) -> Callable[[memoryview], object] | None:
         """Is to get all of the uncompressed archive, in a thread of its own."""
 
+    @property
+    def files(self) -> Files | None:
+        """Where plain files are put; None if they stay in the archive."""
+
     def add(self, number: int, entry: Entry, content: TarReader, xattrs: dict[bytes, bytes], /) -> int:
         """Given each regular file, by its number among the entries. Returns the place that its inode names."""
+
+
+class Files(Value):
+    """A directory for files that are named by numbers. `own`: whom they belong to at first, None for nobody; `mode`:
+    what of their mode they get; `owners`: whether owners are set."""
+
+    directory: int
+    owners: bool
+    own: tuple[int, int] | None
+    mode: int
 
 
 class Notes:
@@ -75,11 +90,18 @@ def read_layer(
 
     Raises what TarReader raises; InvalidInput (tar-link, tar-corrupt), KistError (disk-full, store-io, unpack-failed).
     """
-    with tar.TarReader(stream, limits or tar.Limits(), contents.copy, algorithm, ahead=ahead) as reader:
-        return _read(reader, writer, contents)
+    from kist.store.plain import Plain
+
+    limits = limits or tar.Limits()
+    plain = Plain(writer, contents.files, limits)
+    with tar.TarReader(stream, limits, contents.copy, algorithm, ahead=ahead, plain=plain) as reader:
+        found = _read(reader, writer, contents)
+    entries, file_bytes = found.entries + plain.entries, found.file_bytes + plain.file_bytes
+    return replace(found, entries=entries, file_bytes=file_bytes)
 
 
 def _read(reader: TarReader, writer: Writer, contents: Contents) -> Summary:
+    """What is not plain counts."""
     notes, entries, file_bytes = Notes(), 0, 0
     for entry in reader:
         entries += 1
@@ -161,6 +183,8 @@ class RawContents:
     def copy(self) -> Callable[[memoryview], object] | None:
         return partial(write_all, self._raw) if self._raw >= 0 else None
 
+    files = None
+
     def add(self, _number: int, entry: Entry, content: TarReader, _xattrs: dict[bytes, bytes]) -> int:
         if entry.sparse is None:
             return entry.offset
@@ -185,22 +209,21 @@ class StagedContents:
     """A file for each, named by its number, with its metadata: directories.build puts it where it belongs."""
 
     def __init__(self, directory: int, owners: bool) -> None:
-        self._directory = directory
-        self._owners = owners
         status = os.fstat(directory)
         # What a new file has anyway, also on a file system that gives it its directory's group.
-        self._own = (os.geteuid(), os.getegid()) if status.st_gid == os.getegid() else None
+        own = (os.geteuid(), os.getegid()) if status.st_gid == os.getegid() else None
         fd = os.open("mode", _NEW_FILE, 0o777, dir_fd=directory)
-        self._mode = os.fstat(fd).st_mode & 0o777  # what umask and a default ACL, acl(5), leave of a new file's mode
+        mode = os.fstat(fd).st_mode & 0o777  # what umask and a default ACL, acl(5), leave of a new file's mode
         os.close(fd)
         os.unlink("mode", dir_fd=directory)
+        self.files = Files(directory, owners, own, mode)
 
     copy = None
 
     def add(self, number: int, entry: Entry, content: TarReader, xattrs: dict[bytes, bytes]) -> int:
-        own = (entry.uid, entry.gid) == self._own
-        right = not xattrs and not entry.mode & ~self._mode  # setxattr(2) needs a file that its owner may write
-        fd = os.open(str(number), _NEW_FILE, entry.mode if right else 0o600, dir_fd=self._directory)
+        own = (entry.uid, entry.gid) == self.files.own
+        right = not xattrs and not entry.mode & ~self.files.mode  # setxattr(2) needs a file that its owner may write
+        fd = os.open(str(number), _NEW_FILE, entry.mode if right else 0o600, dir_fd=self.files.directory)
         try:
             if entry.sparse is None:
                 while piece := content.piece():
@@ -210,7 +233,7 @@ class StagedContents:
                 for offset, piece in content.segments(entry):
                     os.lseek(fd, offset, os.SEEK_SET)
                     write_all(fd, piece)
-            set_metadata(fd, entry, xattrs, self._owners, chown=not own, chmod=not right)
+            set_metadata(fd, entry, xattrs, self.files.owners, chown=not own, chmod=not right)
         finally:
             os.close(fd)
         return number

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Self
 
+    from kist.store.plain import Plain
     from kist.store.source import Source
 
 Kind = Literal[b"0", b"1", b"2", b"3", b"4", b"5", b"6", b"s"]
@@ -56,7 +57,6 @@ _KINDS: dict[bytes, Kind] = {
     b"1": HARDLINK, b"2": SYMLINK, b"3": CHAR_DEVICE, b"4": BLOCK_DEVICE, b"5": DIRECTORY, b"6": FIFO, b"D": DIRECTORY,
 }  # fmt: skip
 _HAS_DATA = (b"0", b"\0", b"7", b"S", b"D")  # all other types have none, whatever their size field says
-_USUAL: dict[bytes, Kind] = {b"0": REGULAR, b"5": DIRECTORY}
 _EXTENSIONS = (b"x", b"X", b"g", b"L", b"K", b"V", b"A", b"N")
 
 
@@ -94,7 +94,8 @@ class TarReader:
 
     A context manager. What is not read of an entry is skipped. After the last entry `size_bytes` covers the whole
     uncompressed stream, and `digest` too if an `algorithm` is given; `copy` gets all of it, piece by piece, in another
-    thread. `ahead`: see Chunks. Holds eight pieces of CHUNK_BYTES.
+    thread. `ahead`: see Chunks. `plain` gets the entries that it can take, which are left out here. Holds eight pieces
+    of CHUNK_BYTES.
     Raises InvalidInput (tar-truncated, tar-corrupt, tar-limit, tar-bomb, tar-empty, not-a-tar) and Unsupported.
     """
 
@@ -106,8 +107,10 @@ class TarReader:
         algorithm: str = "",
         *,
         ahead: bool = False,
+        plain: Plain | None = None,
     ) -> None:
         self._copy = copy
+        self._plain = plain
         self._limits = limits
         self._hash = hashlib.new(algorithm) if algorithm else None
         self._chunks = Chunks(open_source(stream), self._take if copy or algorithm else None, ahead=ahead)
@@ -143,35 +146,27 @@ class TarReader:
     def __next__(self) -> Entry:
         if self._done:
             raise StopIteration
-        return self._usual() or self._any()
+        if self._plain is not None:
+            self._skip()
+            while self._absorb(self._plain):
+                self._skip()
+        return self._any()
 
-    def _usual(self) -> Entry | None:
-        """The next entry, taken in a third of the time, if it is a file or directory as most are and its header is in
-        the buffer; else None, and nothing has been taken."""
-        start = self._pos + self._left + self._padding
-        stop = start + BLOCK
-        if stop > self._end:
-            return None
-        buffer, limits = self._buffer, self._limits
-        name, ids, size, mtime, checksum, flag, link, _, _, _, prefix = _HEADER.unpack_from(buffer, start)
-        kind, identity = _USUAL.get(flag), headers.identity(ids)
-        if kind is None or identity is None or link[0] or prefix[0] or self._globals:
-            return None
-        if adler32(buffer[start:stop], 0) & 0xFFFF != headers.checksum(checksum):
-            return None
-        (mode, uid, gid), seconds = identity, headers.parsed(mtime)
-        stored = headers.parsed(size)
-        if stored is None or stored < 0 or seconds is None or not 0 <= seconds <= headers.SECONDS_MAX or mode > 0o7777:
-            return None
-        if kind == DIRECTORY:
-            stored = 0
-        name = name.partition(b"\0")[0]
-        file_bytes = self._file_bytes + stored
-        if file_bytes > limits.total_bytes or self._entries >= limits.entries or not 0 < len(name) <= limits.name_bytes:
-            return None
-        self._entries += 1
-        self._file_bytes, self._pos, self._left, self._padding = file_bytes, stop, stored, -stored % BLOCK
-        return Entry(name, kind, mode, uid, gid, stored, seconds * 1_000_000_000, self._base + stop, stored)
+    def _absorb(self, plain: Plain) -> bool:
+        """Let it take what it can of what is in the buffer. Whether that was anything."""
+        limits = self._limits
+        if self._globals or self._pos == self._end:
+            return False
+        entries, file_bytes = plain.entries, plain.file_bytes
+        left = limits.entries - self._entries, limits.total_bytes - self._file_bytes
+        taken = plain.take(self._buffer, self._pos, self._base, *left)
+        if taken is None:
+            return False
+        self._pos = taken[0]
+        self._begin(taken[1])
+        self._entries += plain.entries - entries
+        self._file_bytes += plain.file_bytes - file_bytes
+        return True
 
     def _any(self) -> Entry:
         self._skip()
@@ -335,7 +330,7 @@ class TarReader:
         if flag == b"S":
             size, sparse = self._old_sparse(self._last_block(), at)
         elif kind == REGULAR:
-            if stat.S_ISSOCK(mode):
+            if stat.S_ISSOCK(mode & 0o177777):  # the field may hold more
                 kind = SOCKET
             if sparse_pax:
                 name = pax.records.get(b"GNU.sparse.name") or name

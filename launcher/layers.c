@@ -1,0 +1,132 @@
+/* What Python is too slow for when a layer is unpacked, done without its lock: entries of an archive that are as most
+ * are, their files, and putting those where they belong. A library, loaded by store/plain.py; it keeps no state.
+ *
+ * It takes what store/tar.py would take, and the same of it, but stops before all that is seldom: tar.py has the word on
+ * what is a good archive. Sources: POSIX.1-2017 pax(1), "ustar Interchange Format"; tar(5). */
+#include "sys.h"
+
+typedef unsigned char byte;
+typedef __u64 u64;
+
+#define EXPORTED __attribute__((visibility("default")))
+enum { BLOCK = 512, NAME = 100, HEAD = 8, INODE = 40 };
+
+/* As in store/plain.py. `in` and `out` are from the caller's view. */
+struct plain {
+    const byte *buffer;      /* in: a part of the archive */
+    u64 at, end;             /* in: where in it the next header begins, and its end; out: after the last header taken */
+    u64 base;                /* in: where in the archive it begins */
+    byte *records;           /* out: as in store/changes.py */
+    u64 room, used;          /* in: of that; out */
+    u64 entries, bytes;      /* in: how many there may be, and how many bytes of files; out: how many were taken */
+    u64 name_bytes;          /* in: the longest name */
+    u64 number, layer;       /* in: of the next entry, and what inodes say */
+    u64 stored;              /* out: bytes of content of the last one */
+    int files;               /* in: the directory for contents, or -1: they stay in the archive */
+    __u32 mask;              /* in: what a new file there keeps of its mode */
+    __u32 chown, uid, gid;   /* in: whether owners are set, but for these, whom it belongs to anyway */
+};
+
+struct entry { u64 mode, uid, gid, size, seconds; ulong name, link; byte kind; };
+
+static ulong text(const byte *field) { ulong n = 0; while (n < NAME && field[n]) n++; return n; }
+
+/* Digits between spaces, then nothing but spaces and NULs. */
+static int octal(const byte *field, int size, u64 *value) {
+    int i = 0, first;
+    u64 found = 0;
+    while (i < size && field[i] == ' ') i++;
+    for (first = i; i < size && field[i] >= '0' && field[i] <= '7'; i++) found = found << 3 | (u64)(field[i] - '0');
+    if (i == first) return 0;
+    for (; i < size; i++) if (field[i] && field[i] != ' ') return 0;
+    *value = found;
+    return 1;
+}
+
+/* ".wh." anywhere: it may be a whiteout. */
+static int hides(const byte *name, ulong size) {
+    for (ulong i = 0; i + 4 <= size; i++)
+        if (name[i] == '.' && name[i + 1] == 'w' && name[i + 2] == 'h' && name[i + 3] == '.') return 1;
+    return 0;
+}
+
+static int usual(const byte *header, struct entry *e) {
+    __u32 sum = 8 * ' ';
+    u64 expected;
+    for (int i = 0; i < BLOCK; i++) sum += header[i];
+    for (int i = 148; i < 156; i++) sum -= header[i];
+    if (!octal(header + 148, 8, &expected) || sum != expected || header[345]) return 0; /* 345: prefix */
+    e->kind = header[156];
+    e->name = text(header), e->link = text(header + 157);
+    if (!e->name || hides(header, e->name)) return 0;
+    if (e->kind == '2' ? !e->link : (e->kind != '0' && e->kind != '5') || e->link) return 0;
+    if (!octal(header + 100, 8, &e->mode) || e->mode > 07777) return 0;
+    if (!octal(header + 108, 8, &e->uid) || !octal(header + 116, 8, &e->gid)) return 0;
+    if (!octal(header + 124, 12, &e->size) || !octal(header + 136, 12, &e->seconds)) return 0;
+    if (e->kind != '0') e->size = 0;
+    return 1;
+}
+
+static int fill(int fd, const struct plain *p, const struct entry *e, const byte *content) {
+    struct __kernel_timespec times[2] = {{(long)e->seconds, 0}, {(long)e->seconds, 0}};
+    for (u64 done = 0; done < e->size;) {
+        long n = sys(write, fd, content + done, e->size - done);
+        if (n <= 0) return 0;
+        done += (u64)n;
+    }
+    if (p->chown && (e->uid != p->uid || e->gid != p->gid) && sys(fchown, fd, e->uid, e->gid)) return 0;
+    if (e->mode & ~(u64)p->mask && sys(fchmod, fd, e->mode)) return 0;
+    return !sys(utimensat, fd, 0, times, 0);
+}
+
+/* Its content and metadata under its number; nothing is left of what fails. */
+static int file(const struct plain *p, const struct entry *e, const byte *content, u64 number) {
+    char name[24];
+    decimal(name, number);
+    int mode = e->mode & ~(u64)p->mask ? 0600 : (int)e->mode;
+    int fd = (int)open_at(p->files, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
+    if (fd < 0) return 0;
+    int good = fill(fd, p, e, content);
+    shut(fd);
+    if (!good) sys(unlinkat, p->files, name, 0);
+    return good;
+}
+
+static byte *put(byte *to, u64 value, int size) { /* little endian */
+    for (; size--; value >>= 8) *to++ = (byte)value;
+    return to;
+}
+static byte *copy(byte *to, const byte *from, ulong size) { while (size--) *to++ = *from++; return to; }
+
+static void record(struct plain *p, const struct entry *e, const byte *header, u64 place) {
+    byte *to = p->records + p->used;
+    u64 type = e->kind == '0' ? S_IFREG : e->kind == '5' ? S_IFDIR : S_IFLNK;
+    to = put(put(put(to, e->name, 2), 0, 2), INODE + e->link, 4);
+    to = copy(to, header, e->name);
+    to = put(put(put(put(put(to, type | e->mode, 2), p->layer, 2), e->uid, 4), e->gid, 4), 0, 4);
+    to = put(put(put(to, e->seconds, 8), e->size, 8), place, 8);
+    p->used = (u64)(copy(to, header + 157, e->link) - p->records);
+}
+
+/* Takes entries as long as they are as most are. */
+EXPORTED void kist_plain(struct plain *p) {
+    u64 entries = 0, bytes = 0, next = p->at;
+    struct entry e;
+    p->used = 0;
+    for (; next <= p->end && p->end - next >= BLOCK && entries < p->entries; entries++) {
+        const byte *header = p->buffer + next;
+        u64 begin = next + BLOCK;
+        if (!usual(header, &e) || e.name > p->name_bytes || e.link > p->name_bytes) break;
+        if (e.size > p->bytes - bytes || p->room - p->used < HEAD + INODE + e.name + e.link) break;
+        u64 whole = (e.size + BLOCK - 1) / BLOCK * BLOCK, place = 0;
+        if (e.kind == '0') {
+            place = p->files < 0 ? p->base + begin : p->number + entries;
+            if (p->files >= 0 && (whole > p->end - begin || !file(p, &e, header + BLOCK, place))) break;
+        }
+        record(p, &e, header, place);
+        bytes += e.size;
+        p->at = begin, p->stored = e.size;
+        next = begin + whole;
+    }
+    p->entries = entries, p->bytes = bytes;
+}
