@@ -1,5 +1,5 @@
 /* What Python is too slow for when a layer is unpacked, done without its lock: entries of an archive that are as most
- * are, their files, and putting those where they belong. A library, loaded by store/plain.py; it keeps no state.
+ * are, their files, and putting those where they belong. A library, loaded by store/library.py; it keeps no state.
  *
  * It takes what store/tar.py would take, and the same of it, but stops before all that is seldom: tar.py has the word on
  * what is a good archive. Sources: POSIX.1-2017 pax(1), "ustar Interchange Format"; tar(5). */
@@ -9,9 +9,9 @@ typedef unsigned char byte;
 typedef __u64 u64;
 
 #define EXPORTED __attribute__((visibility("default")))
-enum { BLOCK = 512, NAME = 100, HEAD = 8, INODE = 40 };
+enum { BLOCK = 512, NAME = 100, HEAD = 8, INODE = 40, DIRENT = 12 };
 
-/* As in store/plain.py. `in` and `out` are from the caller's view. */
+/* As in store/library.py. `in` and `out` are from the caller's view. */
 struct plain {
     const byte *buffer;      /* in: a part of the archive */
     u64 at, end;             /* in: where in it the next header begins, and its end; out: after the last header taken */
@@ -96,6 +96,11 @@ static byte *put(byte *to, u64 value, int size) { /* little endian */
     for (; size--; value >>= 8) *to++ = (byte)value;
     return to;
 }
+static u64 get(const byte *from, int size) {
+    u64 value = 0;
+    while (size--) value = value << 8 | from[size];
+    return value;
+}
 static byte *copy(byte *to, const byte *from, ulong size) { while (size--) *to++ = *from++; return to; }
 
 static void record(struct plain *p, const struct entry *e, const byte *header, u64 place) {
@@ -129,4 +134,61 @@ EXPORTED void kist_plain(struct plain *p) {
         next = begin + whole;
     }
     p->entries = entries, p->bytes = bytes;
+}
+
+/* Moves files from one directory to another: `names` are pairs of names, each with a NUL. How many pairs were moved: all,
+ * but for the one that failed and those behind it. */
+EXPORTED u64 kist_move(int from, int to, const char *names, u64 pairs) {
+    u64 done = 0;
+    for (; done < pairs; done++) {
+        const char *old = names, *new = old + length(old) + 1;
+        if (sys(renameat2, from, old, to, new, 0)) break;
+        names = new + length(new) + 1;
+    }
+    return done;
+}
+
+/* Inodes of regular files as erofs.py writes them, 64 bytes each and none across two blocks; in: as view.py has them,
+ * without a tail. `at`: where the first one goes; `last`: the number of the last inode before; `bases`: where each
+ * layer's archive and its second file begin, in blocks. Returns how many bytes were written. */
+EXPORTED u64 kist_inodes(const byte *inodes, u64 count, u64 at, u64 last, const u64 *bases, byte *out, u64 *numbers) {
+    byte *to = out;
+    for (u64 i = 0; i < count; i++, inodes += INODE, at += 64) {
+        u64 size = get(inodes + 24, 8), place = get(inodes + 32, 8), left = BLOCK - at % BLOCK;
+        u64 where = size ? bases[2 * get(inodes + 2, 2) + (place >> 63)] + (place << 1 >> 10) : 0;
+        if (left < 64) to = put(to, 0, (int)left), at += left;
+        numbers[i] = at / 32;
+        to = put(put(copy(put(put(to, 1, 2), 0, 2), inodes, 2), 0, 2), size, 8); /* i_format 1: extended, flat */
+        to = copy(put(put(to, where, 4), last + 1 + i, 4), inodes + 4, 8);
+        to = put(put(copy(copy(to, inodes + 16, 8), inodes + 12, 4), 1, 4), 0, 16);
+    }
+    return (u64)(to - out);
+}
+
+/* The blocks of directories, `counts` of names in each: those are ascending, with a NUL after each; `types` and `numbers`
+ * of their inodes, where 0 is the next one of `plain`. In: `sizes`; out: those of the directories, which are then padded to
+ * whole blocks. Returns how many bytes were written. */
+EXPORTED u64 kist_dirents(const u64 *counts, u64 directories, const char *names, const u64 *numbers, const byte *types,
+                          const u64 *plain, byte *out, u64 *sizes) {
+    byte *to = out;
+    for (u64 directory = 0; directory < directories; directory++) {
+        byte *start = to, *block = to, *text;
+        for (u64 left = counts[directory], here; left; left -= here) {
+            u64 used = 0;
+            const char *name = names;
+            for (here = 0; here < left && used + DIRENT + length(name) <= BLOCK; here++) {
+                used += DIRENT + length(name);
+                name += length(name) + 1;
+            }
+            if (!here) return 0; /* no name is as long */
+            for (text = block + here * DIRENT; names < name; numbers++, types++) {
+                to = put(put(put(to, *numbers ? *numbers : *plain++, 8), (u64)(text - block), 2), *types, 2);
+                for (; *names; names++) *text++ = (byte)*names;
+                names++;
+            }
+            sizes[directory] = (u64)(text - start);
+            to = block = put(text, 0, (int)(BLOCK - used));
+        }
+    }
+    return (u64)(to - out);
 }

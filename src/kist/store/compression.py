@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FREE_OUTPUT_BYTES = 256 << 20
 MAX_RATIO = 200
 
-_READ_BYTES = 128 << 10
+_READ_BYTES = 512 << 10
 _XZ_MEMORY_BYTES = 256 << 20  # `xz -9` asks for 65 MiB to decompress; a hostile header may ask for 4 GiB
 _ZSTD_WINDOW_LOG = 27  # 128 MiB, the most that zstd(1) itself accepts without --long=31
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 
+from kist.store import library
 from kist.store.data import write_all
 from kist.store.layers import Notes, failed, set_metadata
 from kist.store.tree import OPEN_DIRECTORY, Walker
@@ -52,6 +53,7 @@ def build(
                     builder.hide(path)
             except OSError as e:
                 raise failed(e, path) from e
+        builder.move()
         for path, directory in reversed(made):  # what is put into a directory changes its times
             inode = directory.inode
             mode = inode.mode if owners else inode.mode | 0o700
@@ -70,13 +72,27 @@ class _Builder:
         self._owners = owners
         self._head = b""  # of the last path
         self._directory = walker.open_real(b"")  # stays open: nobody else asks the walker
+        self._moves: list[bytes] = []  # names in `stage` and what they are to be there, in turn
         self.notes = Notes()
 
     def _parent(self, path: bytes) -> tuple[int, bytes]:
         head, _, leaf = path.rpartition(b"/")
         if head != self._head:
+            self.move()
             self._directory, self._head = self._walker.open_real(head), head
         return self._directory.fd, leaf
+
+    def move(self) -> None:
+        """Put files where they belong that wait for it."""
+        names, self._moves = self._moves, []
+        done = 2 * library.move(self._stage, self._directory.fd, names)
+        if done < len(names):
+            try:
+                os.rename(names[done], names[done + 1], src_dir_fd=self._stage, dst_dir_fd=self._directory.fd)
+            except OSError as e:
+                raise failed(e, names[done + 1]) from e
+            self._moves = names[done + 2 :]
+            self.move()
 
     def directory(self, path: bytes) -> None:
         parent, leaf = self._parent(path)
@@ -106,7 +122,7 @@ class _Builder:
             os.link(name, leaf, src_dir_fd=self._stage, dst_dir_fd=parent, follow_symlinks=False)
             return True
         if kind == stat.S_IFREG:
-            os.rename(name, leaf, src_dir_fd=self._stage, dst_dir_fd=parent)
+            self._moves += os.fsencode(name), leaf
             return True
         return self._make(path, inode, kind, parent, leaf)
 

@@ -5,7 +5,7 @@ system, and nothing is copied. Layout, in blocks of 512 bytes:
 
     super block, table of devices       at 1024
     inodes of all directories           the root first: its number must fit 16 bits
-    directory after directory           the inodes of its files, then its own blocks
+    some directories after others       the inodes of their files, then their own blocks
 
 Devices lie behind _DEVICES in one address space. Every inode is of the extended kind, every content flat; symlinks are
 inline behind their inodes. Source: linux/fs/erofs/erofs_fs.h and Documentation/filesystems/erofs.rst.
@@ -14,9 +14,11 @@ inline behind their inodes. Source: linux/fs/erofs/erofs_fs.h and Documentation/
 from __future__ import annotations
 
 import stat
+from array import array
 from struct import Struct, pack
 
 from kist.errors import Unsupported
+from kist.store import library
 from kist.store.view import INODE, Directory, Inode
 
 TYPE_CHECKING = False
@@ -31,12 +33,12 @@ _BLOCK = 1 << BLOCK_BITS
 _SLOT = 32  # an inode's number is its offset in such
 _DEVICES = 1 << 24  # the block where the first device begins: 8 GiB are left for metadata
 _BLOCKS_MAX = 1 << 32
+_BATCH = 4096  # names that the library gets at once
 EXTRA = 1 << 63  # of a place: in the layer's second file, which has what a tar does not hold in one piece
 
 _SUPER = Struct("<IIIBBHQQIIII16s16sIHHHBBIQB23x")
 _DEVICE = Struct("<64sII56x")
 _INODE = Struct("<HHHHQIIIIqII16x")
-_DIRENT = Struct("<QHBx")
 _PLAIN, _INLINE = 1, 1 | 2 << 1  # i_format: extended inode; data apart from it, or behind it
 _FEATURE_DEVICE_TABLE = 8
 _TYPES = {
@@ -62,6 +64,14 @@ def write(view: View, devices: Sequence[Device], uuid: bytes, out: BinaryIO) -> 
     _Writer(view, devices, out).write(uuid)
 
 
+class _Batch:
+    """Directories to be written: all their names, with inode numbers, 0 for the next of `plain`, and types."""
+
+    def __init__(self) -> None:
+        self.counts, self.numbers, self.plain = array("Q"), array("Q"), list[Inode]()
+        self.names, self.kinds = list[bytes](), bytearray()
+
+
 class _Writer:
     def __init__(self, view: View, devices: Sequence[Device], out: BinaryIO) -> None:
         self._out = out
@@ -76,6 +86,9 @@ class _Writer:
             base += device.blocks
         if base >= _BLOCKS_MAX:
             raise Unsupported("the image's layers have more than 2 TiB", code="too-large")
+        self._by_layer = array("Q", bytes(16 * max(view.layers, 1)))  # the same, for the library
+        for (layer, extra), base in self._bases.items():
+            self._by_layer[2 * layer + extra] = base
         self._names = _names_of_linked(view)
         self._written: dict[int, int] = {}  # inode with several names, by id() -> its number
 
@@ -92,23 +105,20 @@ class _Writer:
             at = _up(at + _INODE.size + len(packed), _SLOT)
         self._at = at
         self._out.seek(at)
-        places: dict[int, tuple[int, int]] = {}
+        places: list[tuple[int, int]] = []
+        batch = _Batch()
         for directory, parent, _ in directories:
-            dirents = [(b".", numbers[id(directory)], 2), (b"..", numbers[id(parent)], 2)]
-            for name, child in directory.children.items():
-                if isinstance(child, Directory):
-                    dirents.append((name, numbers[id(child)], 2))
-                else:
-                    dirents.append((name, self._inode(child), _TYPES[child[1] << 8 & 0o170000]))
-            dirents.sort()
-            places[id(directory)] = self._dirents(dirents)
+            self._list(directory, batch, numbers[id(directory)], numbers[id(parent)], numbers)
+            if len(batch.names) > _BATCH:
+                places += self._put(batch)
+                batch = _Batch()
+        places += self._put(batch)
         self._pad(_BLOCK)
         blocks = self._at // _BLOCK
         if blocks > _DEVICES:
             raise Unsupported("the image has more than 8 GiB of metadata", code="too-large")
         self._out.seek(first)
-        for directory, _, subdirectories in directories:
-            block, size = places[id(directory)]
+        for (directory, _, subdirectories), (block, size) in zip(directories, places, strict=True):
             self._out.write(bytes(numbers[id(directory)] * _SLOT - self._out.tell()))
             self._directory_inode(directory.inode, xattrs[id(directory)], block, size, 2 + subdirectories)
         self._head(uuid, numbers[id(self._view.root)], blocks)
@@ -167,6 +177,42 @@ class _Writer:
             self._written[id(inode)] = number
         return number
 
+    def _list(self, directory: Directory, batch: _Batch, own: int, above: int, numbers: dict[int, int]) -> None:
+        """Its names in their order, and the inodes that are not plain files'."""
+        children, linked = directory.children, self._names
+        names = sorted((b".", b"..", *children))
+        for name in names:
+            child = children.get(name)
+            if child is None:
+                number, kind = own if name == b"." else above, 2
+            elif isinstance(child, Directory):
+                number, kind = numbers[id(child)], 2
+            elif len(child) == INODE.size and child[1] & 0xF0 == 0x80 and id(child) not in linked:
+                number, kind = 0, 1
+                batch.plain.append(child)
+            else:
+                number, kind = self._inode(child), _TYPES[child[1] << 8 & 0o170000]
+            batch.numbers.append(number)
+            batch.kinds.append(kind)
+        batch.names += names
+        batch.counts.append(len(names))
+
+    def _put(self, batch: _Batch) -> list[tuple[int, int]]:
+        """Write plain files' inodes, then directories: for each (the first block's address, its size)."""
+        numbers = array("Q")
+        for i in range(0, len(batch.plain), _BATCH):
+            data, some = library.inodes(batch.plain[i : i + _BATCH], self._at, self._count, self._by_layer)
+            self._out.write(data)
+            self._at += len(data)
+            self._count += len(some)
+            numbers += some
+        data, sizes = library.dirents(batch.counts, batch.names, batch.numbers, bytes(batch.kinds), numbers)
+        block, places = self._data(data), []
+        for size in sizes:
+            places.append((block, size))
+            block += -(-size // _BLOCK)
+        return places
+
     def _data(self, data: bytes) -> int:
         """Write whole blocks; the first one's address."""
         self._pad(_BLOCK)
@@ -183,29 +229,6 @@ class _Writer:
             _PLAIN, _icount(xattrs), mode, 0, size, block, self._count, uid, gid, seconds, nanoseconds, links
         )
         self._out.write(head + xattrs)
-
-    def _dirents(self, dirents: list[tuple[bytes, int, int]]) -> tuple[int, int]:
-        """Write a directory's blocks: (the first one's address, the directory's size)."""
-        blocks: list[bytes] = []
-        start = used = 0
-        for i, (name, _, _) in enumerate(dirents):
-            used += _DIRENT.size + len(name)
-            if used > _BLOCK:
-                blocks.append(_dirent_block(dirents[start:i]).ljust(_BLOCK, b"\0"))
-                start, used = i, _DIRENT.size + len(name)
-        blocks.append(_dirent_block(dirents[start:]))
-        data = b"".join(blocks)
-        # The last name ends with a NUL or its block: the kernel does not look at the size when it searches.
-        return self._data(data + b"\0" if len(data) % _BLOCK else data), len(data)
-
-
-def _dirent_block(dirents: Sequence[tuple[bytes, int, int]]) -> bytes:
-    offset = _DIRENT.size * len(dirents)
-    heads = []
-    for name, number, kind in dirents:
-        heads.append(_DIRENT.pack(number, offset, kind))
-        offset += len(name)
-    return b"".join((*heads, *(name for name, _, _ in dirents)))
 
 
 def _directories(root: Directory) -> list[tuple[Directory, Directory, int]]:

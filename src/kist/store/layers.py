@@ -90,7 +90,7 @@ def read_layer(
 
     Raises what TarReader raises; InvalidInput (tar-link, tar-corrupt), KistError (disk-full, store-io, unpack-failed).
     """
-    from kist.store.plain import Plain
+    from kist.store.library import Plain
 
     limits = limits or tar.Limits()
     plain = Plain(writer, contents.files, limits)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Self
 
-    from kist.store.plain import Plain
+    from kist.store.library import Plain
     from kist.store.source import Source
 
 Kind = Literal[b"0", b"1", b"2", b"3", b"4", b"5", b"6", b"s"]

@@ -16,7 +16,7 @@ from images import hardlink, member, symlink, tar_of
 from kist.errors import KistError
 from kist.store import changes, layers, view
 from kist.store.ahead import CHUNK_BYTES
-from kist.store.plain import Plain
+from kist.store.library import Plain
 from kist.store.tar import Limits
 from kist.store.view import Inode
 from trees import snapshot

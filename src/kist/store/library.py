@@ -1,0 +1,123 @@
+"""What the library of launcher/layers.c does, without Python's lock: the threads beside go on meanwhile.
+
+Above all it takes apart entries of an archive that are as most are. What it does not know it leaves to store/tar.py,
+which takes the same for good. The module ctypes is 5 ms of a start, so this is imported by functions that need it.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from ctypes import (
+    CDLL,
+    POINTER,
+    Structure,
+    addressof,
+    byref,
+    c_char,
+    c_char_p,
+    c_int,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+    create_string_buffer,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kist.store.changes import Writer
+    from kist.store.layers import Files
+    from kist.store.tar import Limits
+
+_ROOM_BYTES = 256 << 10  # enough for what CHUNK_BYTES hold: 1,024 records of at most 248 bytes
+_BLOCK = 512  # of erofs.py
+
+
+class _Plain(Structure):
+    """As in launcher/layers.c."""
+
+    _fields_ = (
+        ("buffer", c_void_p), ("at", c_uint64), ("end", c_uint64), ("base", c_uint64), ("records", c_void_p),
+        ("room", c_uint64), ("used", c_uint64), ("entries", c_uint64), ("bytes", c_uint64), ("name_bytes", c_uint64),
+        ("number", c_uint64), ("layer", c_uint64), ("stored", c_uint64), ("files", c_int), ("mask", c_uint32),
+        ("chown", c_uint32), ("uid", c_uint32), ("gid", c_uint32),
+    )  # fmt: skip
+
+
+_LIBRARY = CDLL(os.path.join(os.path.dirname(os.path.abspath(__file__)), "_layers.so"))
+_take = _LIBRARY.kist_plain
+_take.argtypes, _take.restype = (POINTER(_Plain),), None
+_move = _LIBRARY.kist_move
+_move.argtypes, _move.restype = (c_int, c_int, c_char_p, c_uint64), c_uint64
+_inodes = _LIBRARY.kist_inodes
+_inodes.argtypes = (c_char_p, c_uint64, c_uint64, c_uint64, c_void_p, c_char_p, c_void_p)
+_inodes.restype = c_uint64
+_dirents = _LIBRARY.kist_dirents
+_dirents.argtypes = (c_void_p, c_uint64, c_char_p, c_void_p, c_char_p, c_void_p, c_char_p, c_void_p)
+_dirents.restype = c_uint64
+
+
+class Plain:
+    """Gives plain entries to a layer's books; `files`: where their contents go, None if they stay in the archive."""
+
+    def __init__(self, writer: Writer, files: Files | None, limits: Limits) -> None:
+        self._writer = writer
+        self._records = create_string_buffer(_ROOM_BYTES)
+        self._given = given = _Plain(files=-1, layer=writer.layer, name_bytes=limits.name_bytes, room=_ROOM_BYTES)
+        given.records = addressof(self._records)
+        if files is not None:
+            given.files, given.mask, given.chown = files.directory, files.mode, files.owners
+            given.uid, given.gid = files.own or (-1, -1)  # nobody has these
+        self.entries = self.file_bytes = 0  # taken so far
+
+    def take(self, buffer: memoryview, at: int, base: int, entries: int, file_bytes: int) -> tuple[int, int] | None:
+        """Take those whose headers are in this part of the archive, which begins there at `base`, from the header at
+        `at` on; at most so many, with so many bytes. (where the last one's content begins, its size); None for none.
+
+        Raises OSError when its books cannot be written.
+        """
+        given = self._given
+        given.buffer = addressof(c_char.from_buffer(buffer))
+        given.at, given.end, given.base = at, len(buffer), base
+        given.entries, given.bytes, given.number = entries, file_bytes, self._writer.count
+        _take(byref(given))
+        if not given.entries:
+            return None
+        self.entries += given.entries
+        self.file_bytes += given.bytes
+        self._writer.add_packed(memoryview(self._records)[: given.used].tobytes(), given.entries)
+        return given.at, given.stored
+
+
+def move(source: int, target: int, names: Sequence[bytes]) -> int:
+    """Move files between two open directories; names alternate, old and new. How many were moved before one failed."""
+    return int(_move(source, target, b"\0".join(names), len(names) // 2))
+
+
+def inodes(packed: Sequence[bytes], at: int, last: int, bases: array[int]) -> tuple[bytes, array[int]]:
+    """For erofs.py: the inodes of plain regular files, to be written at `at`, and their numbers."""
+    numbers = array("Q", bytes(8 * len(packed)))
+    out = create_string_buffer(len(packed) * (64 + 8) + 64)
+    size = _inodes(b"".join(packed), len(packed), at, last, _address(bases), out, _address(numbers))
+    return memoryview(out)[:size].tobytes(), numbers
+
+
+def dirents(
+    counts: array[int], names: Sequence[bytes], numbers: array[int], kinds: bytes, plain: array[int]
+) -> tuple[bytes, array[int]]:
+    """For erofs.py: whole blocks of directories with so many names each, ascending, and the sizes of the directories.
+    The number 0 stands for the next one of `plain`."""
+    sizes, joined = array("Q", bytes(8 * len(counts))), b"\0".join(names)
+    # A block, but for a directory's last, lacks less than a name of 255 bytes and its head.
+    room = _BLOCK * ((len(joined) + 12 * len(names)) // (_BLOCK - 267) + len(counts) + 1)
+    out = create_string_buffer(room)
+    size = _dirents(
+        _address(counts), len(counts), joined, _address(numbers), kinds, _address(plain), out, _address(sizes)
+    )
+    return memoryview(out)[:size].tobytes(), sizes
+
+
+def _address(numbers: array[int]) -> int:
+    return numbers.buffer_info()[0]
