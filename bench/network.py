@@ -3,8 +3,8 @@
     python bench/network.py [ROUNDS] [connect|many|throughput|names ...]
 
 connect: a cable to a bridge, an address, a route, masquerade and one published port, and all of that away again. kist's
-part is all that `kist run --network` does for it: the address from the database, the port kept by a socket, and the
-messages that the launcher sends, sent from here. Beside it: netavark, and `ip` and `nft` as programs.
+part is all that `kist run --rm --network` does for it: the address from the database, the port kept by a socket, and
+the messages that the launcher sends, sent from here. Beside it: netavark, and `ip` and `nft` as programs.
 many: the same from the first container of a network to the 1,000th.
 throughput: iperf3 from one container to another, beside the same over a bridge made by hand.
 names: questions from a container to its name server, beside aardvark-dns and dnsmasq.
@@ -14,6 +14,7 @@ The host is a network namespace of the benchmark's own; those of containers are 
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import json
 import os
@@ -27,7 +28,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
-from socket import if_nametoindex
+from struct import pack, unpack_from
 
 import harness
 
@@ -58,26 +59,27 @@ class Kist:
         self.states.prepare()
         self.facts, self.host, self.ports = probe(), host, count(20000)
         self.waiting = [(os.urandom(32).hex(), space) for space in spaces]
-        self.there: list[tuple[Namespace, Attachment]] = []
+        self.there: list[tuple[Namespace, Attachment, Netlink]] = []
         self.directories = [self.states.new(Record(id, networks=("bridge",))) for id, _ in self.waiting]
 
     def __call__(self) -> None:
         (id, space), port = self.waiting.pop(), next(self.ports)
         request = RunRequest(network="bridge", publish=(Publish("tcp", 80, 80, b"", port, port),))
-        made = attach(self.states, request, self.facts, id)
-        self.there.append((space, made))
+        made = attach(self.states, request, self.facts, id, fresh=True)
+        filters = Netlink(NETFILTER)  # which the launcher keeps
+        self.there.append((space, made, filters))
         (cable,) = made.cables
-        with Netlink(NETFILTER) as filters:
-            filters.request("port", *firewall.add_port(cable.ports[0]))
+        filters.request("port", *firewall.add_port(cable.ports[0]))
         with Netlink() as route:
             cord = rt.add_veth(
                 cable.outside, cable.inside, netns_fd=space.fd, master=cable.bridge_index, peer_mac=cable.mac
             )
             route.request("cable", cord)
-            route.request("hairpin", rt.set_port(if_nametoindex(cable.outside), hairpin=True))
+            route.request("hairpin", rt.set_port(number(route, cable.outside), hairpin=True))
         space.enter()
-        inside, link = Netlink(), if_nametoindex(cable.inside)
+        inside = Netlink()
         self.host.enter()
+        link = number(inside, cable.inside)
         address = cable.addresses[0]
         inside.request(
             "inside",
@@ -90,11 +92,11 @@ class Kist:
 
     def leave(self) -> None:
         """The launcher's last steps; the cable goes with the namespace."""
-        space, made = self.there.pop(0)
-        with Netlink(NETFILTER) as filters:
-            for port in made.cables[0].ports:
-                filters.request("port", *firewall.remove_port(port))
-                filters.request("port", *firewall.remove_itself(port))
+        space, made, filters = self.there.pop(0)
+        for port in made.cables[0].ports:
+            filters.request("port", *firewall.remove_port(port))
+            filters.request("port", *firewall.remove_itself(port))
+        filters.close()
         space.close()
         made.close()
 
@@ -103,6 +105,12 @@ class Kist:
             self.leave()
         for directory in self.directories:
             directory.remove()
+
+
+def number(connection: Netlink, name: str) -> int:
+    """As the launcher asks for it: any socket will do."""
+    answer = fcntl.ioctl(connection._socket.fileno(), 0x8933, pack("16s24x", name.encode()))  # SIOCGIFINDEX
+    return int(unpack_from("<i", answer, 16)[0])
 
 
 class Programs:

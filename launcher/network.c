@@ -10,6 +10,7 @@
 #define MSG_DONTWAIT 0x40
 #define SOL_NETLINK 270
 #define NETLINK_ROUTE 0
+#define NETLINK_NETFILTER 12
 #define UNKNOWN 0xffffffff
 
 struct interface { char name[16]; union { short flags; int index; char rest[24]; }; };
@@ -135,12 +136,18 @@ static void let_go(int fd) {
     shut(fd);
 }
 
+static int firewall = -1; /* the host's: kept by who may have things to undo by it */
+
+/* Closed, unless it is kept: see let_go for why that of nf_tables takes more than a close. */
 static long configure(struct state *s, const struct netlink *a) {
-    int fd = (int)connect_netlink(s, a);
+    int ours = a->protocol.n == NETLINK_NETFILTER && !a->namespace.n && (s->undo_count || firewall >= 0);
+    int fd = ours && firewall >= 0 ? firewall : (int)connect_netlink(s, a);
     if (fd < 0) return fd;
     s->argument = 2;
     long r = send_messages(s, fd, a);
-    let_go(fd);
+    if (ours) firewall = fd;
+    else if (a->protocol.n == NETLINK_NETFILTER) let_go(fd);
+    else shut(fd);
     return r < 0 ? r : 0;
 }
 
@@ -149,23 +156,20 @@ static long netlink(struct state *s, const struct step *step) {
     return a->at_end.n ? 0 : configure(s, a);
 }
 
-static int undoing = -1; /* one socket for all: after the first that is let go, the next would wait for its end */
-
 void undo_network(struct state *s, const struct step *step) {
     ARGUMENTS(netlink);
     if (!a->at_end.n) return;
     uint argument = s->argument; /* what is to be said is what failed before */
     char words[sizeof s->words];
     memcpy(words, s->words, sizeof words);
-    if (undoing < 0) undoing = (int)connect_netlink(s, a);
-    send_messages(s, undoing, a);
+    configure(s, a);
     s->argument = argument;
     memcpy(s->words, words, sizeof words);
 }
 
 void network_undone(void) {
-    let_go(undoing);
-    undoing = -1;
+    let_go(firewall);
+    firewall = -1;
 }
 
 static long open_namespace(struct state *s, const struct step *step) {

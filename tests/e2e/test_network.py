@@ -78,7 +78,8 @@ def test_a_subnet_that_the_host_uses_is_avoided(machine: Machine) -> None:
 
 def test_explain_shows_ip_commands_and_makes_nothing(machine: Machine) -> None:
     text = machine.kist("explain", "--network", "bridge", "host", "true").stdout
-    assert "ip link add kist0123456789 master kist0 up type veth peer name eth0 netns" in text
+    cable = "ip link add kist0123456789 master kist0 up numtxqueues 1 numrxqueues 1 type veth peer name eth0 netns"
+    assert cable in text
     assert "ip address add 10.112.0.2/22 dev eth0" in text
     assert "ip route add default via 10.112.0.1" in text
     assert machine.links() == set()

@@ -116,7 +116,7 @@ class Making:
             from kist.value import replace
 
             named = replace(request, name=self.kept.name) if self.kept else request
-            self.attachment = attach(self.states, named, facts, self.id)
+            self.attachment = attach(self.states, named, facts, self.id, fresh=not self.kept)
         elif request.pasta:
             from kist.network import pasta
 

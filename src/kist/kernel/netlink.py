@@ -18,6 +18,8 @@ _AF_NETLINK, _SOL_NETLINK = 16, 270
 _RAW_CLOEXEC = 3 | 0o2000000
 _CAP_ACK, _EXT_ACK, _STRICT = 10, 11, 12  # socket options: NETLINK_*
 _RCVBUF_BYTES = 1 << 20
+_MOST_BYTES = 1 << 16  # a message from the kernel has 32 KiB at most
+_AGREED, _NO_ERROR = b"\2\0", bytes(4)
 _ATTEMPTS = 20
 
 
@@ -68,8 +70,13 @@ class Netlink:
         failed = None
         asked = [bool(message[6] & ACK) for message in messages]
         acknowledged = 0
-        while acknowledged < sum(asked):
-            for reply in replies(self._socket.recv(1 << 17)):
+        expected = sum(asked)
+        while acknowledged < expected:
+            data = self._socket.recv(_MOST_BYTES)
+            if len(data) == 36 and data.startswith(_AGREED, 4) and data.startswith(_NO_ERROR, 16):
+                acknowledged += 1  # as almost all do
+                continue
+            for reply in replies(data):
                 answer = acknowledgement(reply)
                 if answer is None:
                     found.append(reply)
@@ -95,7 +102,7 @@ class Netlink:
         self._socket.send(message)
         found: list[Reply] = []
         while True:
-            for reply in replies(self._socket.recv(1 << 17)):
+            for reply in replies(self._socket.recv(_MOST_BYTES)):
                 answer = acknowledgement(reply)
                 if answer is None:
                     found.append(reply)

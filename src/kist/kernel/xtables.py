@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from struct import pack, unpack_from
 
+from kist.kernel import procfs
+
 _IPV4, _IPV6 = 2, 10  # NFPROTO_*, and AF_* at the same time
 _LEVELS = {_IPV4: 0, _IPV6: 41}
 _ENTRY_BYTES = {_IPV4: 84, _IPV6: 136}  # struct ipt_ip, ip6t_ip6
@@ -22,9 +24,8 @@ def dropping(family: int) -> bytes:
     """The entries of the table `filter` if its chain FORWARD has the policy DROP, else b"". Makes no table."""
     names = f"/proc/thread-self/net/ip{'6' if family == _IPV6 else ''}_tables_names"
     try:
-        with open(names, encoding="ascii") as file:
-            if "filter\n" not in file:
-                return b""
+        if b"filter\n" not in procfs.read(names):
+            return b""
     except OSError:  # the kernel has none, or they are not ours to read
         return b""
     from _socket import socket

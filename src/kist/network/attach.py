@@ -95,14 +95,19 @@ def release(states: States, id: str) -> None:
         db.release(id)
 
 
-def attach(states: States, request: RunRequest, facts: HostFacts, id: str, *, pretend: bool = False) -> Attachment:
-    """With `pretend`, only say what would be. Raises NotFound, Conflict, InvalidInput, Refused, NetlinkFailed."""
+def attach(
+    states: States, request: RunRequest, facts: HostFacts, id: str, *, fresh: bool = False, pretend: bool = False
+) -> Attachment:  # fmt: skip
+    """With `pretend`, only say what would be. A `fresh` id held nothing before.
+
+    Raises NotFound, Conflict, InvalidInput, Refused, NetlinkFailed."""
     if "netns" in request.without:
         raise InvalidInput("without a network namespace there is nothing to connect", path="--without netns")
     attachment = None
     try:
         with database(states) as db:
-            db.release(id, pretend=pretend)  # what it held when it ran before
+            if not fresh:
+                db.release(id, pretend=pretend)  # what it held when it ran before
             if facts.ordinary:
                 attachment = _attach_shared(states, db, request, facts, id, pretend)
             else:

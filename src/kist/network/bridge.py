@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kist.errors import Conflict, NetlinkFailed, Unsupported
+from kist.kernel import procfs
 from kist.kernel.netlink import Netlink, addresses, routes
 from kist.network.network import MTU_OPTION, Network, Subnet, mac_for
 from kist.plan import rtnetlink as rt
@@ -86,9 +87,8 @@ def set_sysctl(parts: tuple[str, ...], value: str) -> bool:
     """Whether it had to be changed."""
     path, name = f"/proc/sys/{'/'.join(parts)}", ".".join(parts)
     try:
-        with open(path, encoding="ascii") as file:
-            if file.read().strip() == value:
-                return False
+        if procfs.read(path).strip() == value.encode():
+            return False
         with open(path, "w", encoding="ascii") as file:
             file.write(value)
     except OSError as e:

@@ -29,18 +29,36 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 DIRECTORY = ".network"
-_SCHEMA = (
-    "CREATE TABLE networks (name TEXT PRIMARY KEY, bridge TEXT UNIQUE, record TEXT, last4 INTEGER, last6 INTEGER)",
+# Few indexes, and tables that are their own: what is added costs a read and four writes for each of their pages.
+_HOLDERS = (
     """CREATE TABLE holders (container TEXT, network TEXT, name TEXT, address4 BLOB, address6 BLOB, mac BLOB,
        outside TEXT, aliases TEXT, inside TEXT DEFAULT 'eth0', PRIMARY KEY (container, network),
-       UNIQUE (network, address4), UNIQUE (network, address6))""",
-    """CREATE TABLE ports (container TEXT, protocol TEXT, address BLOB, port INTEGER, target BLOB, target_port INTEGER,
-       PRIMARY KEY (protocol, address, port))""",
+       UNIQUE (network, address4)) WITHOUT ROWID""",
+    "CREATE UNIQUE INDEX sixes ON holders (network, address6) WHERE address6 IS NOT NULL",
     "CREATE INDEX macs ON holders (network, mac)",
-    "CREATE INDEX numbers ON ports (protocol, port)",
-    "PRAGMA user_version = 3",
+)
+_PORTS = """CREATE TABLE ports (container TEXT, protocol TEXT, address BLOB, port INTEGER, target BLOB,
+            target_port INTEGER, PRIMARY KEY (protocol, port, address)) WITHOUT ROWID"""
+_SCHEMA = (
+    "CREATE TABLE networks (name TEXT PRIMARY KEY, bridge TEXT UNIQUE, record TEXT, last4 INTEGER, last6 INTEGER)",
+    *_HOLDERS,
+    _PORTS,
+    "PRAGMA user_version = 4",
 )
 _FROM_1 = ("ALTER TABLE holders ADD COLUMN inside TEXT DEFAULT 'eth0'",)
+_FROM_2 = (
+    "ALTER TABLE holders RENAME TO old_holders",
+    "ALTER TABLE ports RENAME TO old_ports",
+    "DROP INDEX IF EXISTS macs",
+    *_HOLDERS,
+    _PORTS,
+    "INSERT INTO holders SELECT * FROM old_holders",
+    "INSERT INTO ports SELECT * FROM old_ports",
+    "DROP TABLE old_holders",
+    "DROP TABLE old_ports",
+    _SCHEMA[-1],
+)
+_STEPS = (_SCHEMA, (*_FROM_1, *_FROM_2), _FROM_2, _FROM_2, ())  # by the version that is there
 
 
 class Holder(Value):
@@ -66,6 +84,7 @@ class Database:
     def __init__(self, run: str, alive: Callable[[str], bool], bury: Callable[[tuple[Port, ...]], None]) -> None:
         self._directory, self._alive, self._bury = f"{run}/{DIRECTORY}", alive, bury
         self._names, self._changes = Names(run), list[tuple[bool, Holder]]()
+        self._last: dict[tuple[str, int], int] = {}  # offsets given last, by network and family
 
     def __enter__(self) -> Database:
         from _sqlite3 import connect
@@ -74,11 +93,14 @@ class Database:
         self._lock = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX)
-            self._db = connect(f"{self._directory}/state.db", isolation_level=None)
+            path = self._directory.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+            # The lock is ours, so SQLite needs none, and finds a journal that is left over all the same.
+            self._db = connect(f"file:{path}/state.db?vfs=unix-none", isolation_level=None, uri=True)
             self._db.execute("PRAGMA synchronous = OFF")  # tmpfs: there is nothing to wait for
+            self._db.execute("PRAGMA journal_mode = PERSIST")
             self._db.execute("BEGIN IMMEDIATE")
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            for statement in (_SCHEMA, (*_FROM_1, *_SCHEMA[-3:]), _SCHEMA[-3:], ())[version]:
+            for statement in _STEPS[version]:
                 self._db.execute(statement)
             if not version:
                 for network in durable.networks():
@@ -105,8 +127,10 @@ class Database:
 
     def network(self, name_or_id: str) -> Network:
         """By name, id, or the beginning of an id that only one has. Raises NotFound, Conflict."""
-        row = self._db.execute("SELECT record FROM networks WHERE name = ?", (name_or_id,)).fetchone()
+        query = "SELECT record, last4, last6 FROM networks WHERE name = ?"
+        row = self._db.execute(query, (name_or_id,)).fetchone()
         if row:
+            self._last |= {(name_or_id, 4): row[1], (name_or_id, 6): row[2]}
             return decode_text(Network, row[0], name_or_id)
         found = [n for n in self.networks() if name_or_id and n.id.startswith(name_or_id)]
         if len(found) > 1:
@@ -151,10 +175,9 @@ class Database:
         self._bury_of("SELECT container FROM holders UNION SELECT container FROM ports")
 
     def bury_some(self) -> None:
-        """Look at eight from a random place on: as one is added each time, no more than one in eight stays dead."""
-        last = self._db.execute("SELECT max(rowid) FROM holders").fetchone()[0] or 0
-        start = int.from_bytes(os.urandom(4)) % (last + 1)
-        self._bury_of("SELECT container FROM holders WHERE rowid >= ? ORDER BY rowid LIMIT 8", start)
+        """Look at eight from a random id on: as one is added each time, no more than one in eight stays dead."""
+        query = "SELECT container FROM holders WHERE container >= ? ORDER BY container LIMIT 8"
+        self._bury_of(query, os.urandom(4).hex())
 
     def _bury_of(self, query: str, *values: object) -> str:
         """The first of the containers that lives, or ""; those that don't are buried."""
@@ -192,14 +215,16 @@ class Database:
             if self._bury_of(taken, network.name, asked):
                 raise Conflict(f"the address {address_text(asked)} is taken", next="kist network inspect shows by whom")
             return asked
-        query = f"SELECT last{family} FROM networks WHERE name = ?"  # noqa: S608
-        previous = max(self._db.execute(query, (network.name,)).fetchone()[0], first - 1)
+        if (network.name, family) not in self._last:
+            self.network(network.name)
+        previous = max(self._last[network.name, family], first - 1)
         for i in range(min(last - first + 1, 1 << 16)):
             offset = first + (previous - first + 1 + i) % (last - first + 1)
             address = subnet.address(offset)
             if address != subnet.gateway and not self._bury_of(taken, network.name, address):
                 update = f"UPDATE networks SET last{family} = ? WHERE name = ?"  # noqa: S608
                 self._db.execute(update, (offset, network.name))
+                self._last[network.name, family] = offset
                 return address
         raise Conflict(f"the network {network.name} has no free address", next="a network with a larger --subnet")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kist.errors import NetlinkFailed
+from kist.kernel import procfs
 from kist.kernel.netlink import Netlink
 from kist.network import others
 from kist.plan import firewall as words
@@ -34,8 +35,7 @@ def ensure(db: Database, network: Network) -> tuple[str, ...]:
 def _is_loopback6() -> bool:
     """Whether what a container answers to ::1 arrives. Source: ip6_rcv_core in net/ipv6/ip6_input.c"""
     try:
-        with open("/proc/sys/net/bridge/bridge-nf-call-ip6tables", encoding="ascii") as file:
-            return file.read().strip() == "0"
+        return procfs.read("/proc/sys/net/bridge/bridge-nf-call-ip6tables") == b"0\n"
     except FileNotFoundError:  # no br_netfilter
         return True
 

@@ -99,8 +99,8 @@ def plug(c: Cable, namespace: int, bridges: int = Slots.NONE) -> Iterator[tuple[
         made = rt.add_veth(
             c.outside, c.inside, netns_fd=rt.UNKNOWN, master=c.bridge_index, mtu=c.mtu, peer_mac=c.mac
         )  # fmt: skip
-        peer = f"type veth peer name {c.inside} netns $target{mtu}{mac}"
-        command = f"ip link add {c.outside} master {c.bridge}{mtu} up {peer}"
+        peer = f"type veth peer name {c.inside} netns $target{mtu}{mac}{_ONE_QUEUE}"
+        command = f"ip link add {c.outside} master {c.bridge}{mtu} up{_ONE_QUEUE} {peer}"
         why = f"a cable, one end in the bridge of the network {c.network}"
     yield Netlink(
         ROUTE, batch((made,)), (command,), namespace=bridges, target=namespace, target_at=rt.netns_at(made)
@@ -112,6 +112,9 @@ def plug(c: Cable, namespace: int, bridges: int = Slots.NONE) -> Iterator[tuple[
         yield step, "it may ask for what it published itself"
     yield _inside(c, namespace), "its end in the container"
     yield from limit(c.outside, c.inside, c.rate, namespace)
+
+
+_ONE_QUEUE = " numtxqueues 1 numrxqueues 1"
 
 
 def limit(outside: str, inside: str, rate: NetRate, namespace: int, *, again: bool = False) -> Iterator[

@@ -78,10 +78,10 @@ def replies(data: bytes) -> Iterator[Reply]:
 
 def attributes(data: bytes, at: int = 0) -> dict[int, bytes]:
     """By kind, without the flags for nesting and byte order; of several of a kind the last one."""
-    found = {}
-    while len(data) - at >= 4:
+    found, end = {}, len(data)
+    while end - at >= 4:
         size, kind = unpack_from("<HH", data, at)
-        if size < 4 or size > len(data) - at:
+        if size < 4 or size > end - at:
             raise InvalidInput("a netlink attribute has a wrong size", code="netlink")
         found[kind & 0x3FFF] = data[at + 4 : at + size]
         at += (size + 3) & ~3

@@ -71,13 +71,17 @@ def add_veth(
     name: str, peer: str, *, netns_fd: int | None = None, mac: bytes = b"", peer_mac: bytes = b"", mtu: int = 0,
     master: int = 0, up: bool = True,
 ) -> bytes:  # fmt: skip
-    """A cable. The peer, which cannot be born up, is in the network namespace behind `netns_fd`: see `netns_at`."""
+    """A cable. The peer, which cannot be born up, is in the network namespace behind `netns_fd`: see `netns_at`. Each
+    end has one queue: it uses no more, but makes itself one for each processor."""
     there = [attribute(_NET_NS_FD, netns_fd)] if netns_fd is not None else []
-    end = _link() + b"".join(there + _settings(peer, peer_mac, mtu, 0))
+    end = _link() + b"".join(there + _settings(peer, peer_mac, mtu, 0) + _ONE_QUEUE)
     return message(
-        _NEWLINK, CREATE | EXCLUSIVE, _link(up=up or None), *_settings(name, mac, mtu, master),
+        _NEWLINK, CREATE | EXCLUSIVE, _link(up=up or None), *_settings(name, mac, mtu, master), *_ONE_QUEUE,
         _info("veth", attribute(_VETH_PEER | 0x8000, end)),
     )  # fmt: skip
+
+
+_ONE_QUEUE = [attribute(31, 1), attribute(32, 1)]  # IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES
 
 
 def add_macvlan(
@@ -124,8 +128,8 @@ def get_links() -> bytes:
 
 
 def get_link(*, index: int = 0, name: str = "") -> bytes:
-    """One link; without it the kernel says ENODEV."""
-    return message(_GETLINK, 0, _link(index), *([attribute(_NAME, name)] if name else []))
+    """One link, without what it counts; without it the kernel says ENODEV."""
+    return message(_GETLINK, 0, _link(index), *([attribute(_NAME, name)] if name else []), attribute(29, 8))
 
 
 _NEWQDISC, _ROOT = 36, 0xFFFFFFFF
