@@ -197,16 +197,28 @@ def _annotations(cls: type[Value]) -> dict[str, tuple[str, type]]:
 
 
 def _object(cls: type[Value]) -> Decoder:
+    decoders: dict[str, tuple[str, Decoder]] = {}  # by JSON name, as they are met
+
+    def learn(key: str) -> tuple[str, Decoder] | None:
+        for name, spelled in _keys(cls).items():
+            if spelled == key:
+                decoders[key] = name, _decoder(*_annotations(cls)[name])
+                return decoders[key]
+        return None
+
     def decode_object(value: object, path: str) -> object:
         if not isinstance(value, dict):
             raise _wrong(value, "an object", path)
-        found, annotations = {}, _annotations(cls)
-        for name, key in _keys(cls).items():
-            item = value.get(key)
-            if item is not None:
-                found[name] = _decoder(*annotations[name])(item, f"{path}.{key}")
-            elif name in cls.__required__:
-                raise InvalidInput(f"{key} is missing", path=path)
+        found = {}
+        for key, item in value.items():  # of those that are there: a class may have a hundred fields
+            if item is None:
+                continue
+            known = decoders.get(key) or learn(key)
+            if known:
+                found[known[0]] = known[1](item, f"{path}.{key}")
+        for name in cls.__required__:
+            if name not in found:
+                raise InvalidInput(f"{_keys(cls)[name]} is missing", path=path)
         return cls(**found)
 
     return decode_object
@@ -252,9 +264,20 @@ def _array(item: Decoder, kind: type) -> Decoder:
     def decode_array(value: object, path: str) -> object:
         if not isinstance(value, list):
             raise _wrong(value, "an array", path)
+        if item is _text and _is_plain(value):
+            return kind(value)
         return kind([item(v, f"{path}[{i}]") for i, v in enumerate(value)])
 
     return decode_array
+
+
+def _is_plain(texts: list[object]) -> bool:
+    """Strings that need no closer look."""
+    try:
+        joined = "".join(texts)  # type: ignore[arg-type]
+    except TypeError:
+        return False
+    return joined.isascii() and "\0" not in joined
 
 
 def _split(arguments: str) -> list[str]:

@@ -24,7 +24,7 @@ import os
 
 from kist.codec import decode_text, dumps
 from kist.engine.naming import name_of, names_of
-from kist.engine.state import Record, StateDirectory, run_directory
+from kist.engine.state import Record, StateDirectory, read_file, run_directory
 from kist.errors import Conflict, InvalidInput, NotFound
 from kist.plan.request import RunRequest
 from kist.store.data import StoreErrors, check_private, default_data_dir
@@ -110,9 +110,14 @@ class Container:
     def record(self) -> Record | None:
         """None: it does not run."""
         try:
-            return self.states.read(self.id) if self.states.is_locked(self.id) else None
+            return self.states.read(self.id) if self.locked else None
         except (NotFound, InvalidInput):
             return None
+
+    @property
+    def locked(self) -> bool:
+        """Somebody looks after it: it runs, or is just being started or removed."""
+        return self.states.is_locked(self.id)
 
     @property
     def started(self) -> Started | None:
@@ -122,8 +127,10 @@ class Container:
     def ended(self) -> Ended | None:
         """How it ended, also for one that was lost; None while it runs and before it was started."""
         found = self.load(Ended, "ended")
-        if found is None and not self.states.is_locked(self.id) and self.started:
-            return self.load(Ended, "ended") or Ended(LOST, error="its supervisor was killed, or the machine stopped")
+        if found is None and not self.locked and self.started:
+            return Container.load(self, Ended, "ended") or Ended(
+                LOST, error="its supervisor was killed, or the machine stopped"
+            )
         return found
 
     def load(self, cls: type[V], name: str) -> V | None:
@@ -131,8 +138,7 @@ class Container:
         if not self.directory:
             return None
         try:
-            with open(f"{self.directory}/{name}", "rb", buffering=0) as file:
-                return decode_text(cls, file.read(), f"{self.directory}/{name}")
+            return decode_text(cls, read_file(f"{self.directory}/{name}"), f"{self.directory}/{name}")
         except (FileNotFoundError, InvalidInput):
             return None
 
@@ -142,7 +148,7 @@ class Container:
         record = self.record
         if record:
             return "restarting" if record.restarting else "paused" if is_frozen(record.freezer) else "running"
-        if self.states.is_locked(self.id):
+        if self.locked:
             return "created"  # being started
         return "exited" if self.started else "created"
 
@@ -179,6 +185,37 @@ class Container:
             os.unlink(f"{self.path}/{name}")
         except FileNotFoundError:
             pass
+
+
+class Still(Container):
+    """As it is found at one moment: each of its files is read at most once, however often it is asked for."""
+
+    def __init__(self, container: Container) -> None:
+        super().__init__(container.config, container.directory, container.states)
+        self._seen: dict[str, object] = {}
+
+    @property
+    def record(self) -> Record | None:
+        if "record" not in self._seen:
+            self._seen["record"] = super().record
+        return self._seen["record"]  # type: ignore[return-value]
+
+    @property
+    def locked(self) -> bool:
+        if "locked" not in self._seen:
+            self._seen["locked"] = super().locked
+        return bool(self._seen["locked"])
+
+    @property
+    def status(self) -> str:
+        if "status" not in self._seen:
+            self._seen["status"] = super().status
+        return str(self._seen["status"])
+
+    def load(self, cls: type[V], name: str) -> V | None:
+        if name not in self._seen:
+            self._seen[name] = super().load(cls, name)
+        return self._seen[name]  # type: ignore[return-value]
 
 
 class Containers:
@@ -271,13 +308,13 @@ class Containers:
 
     def all(self) -> Iterator[Container]:
         """The kept ones and those that only run; one that is damaged is left out."""
-        ids = self._ids()
+        ids = set(self._ids())
         for id in ids:
             found = self._get(id)
             if found:
                 yield found
-        for record in self.states.records():
-            if record.id not in ids and self.states.is_locked(record.id):
+        for record in self.states.records(but=ids):
+            if self.states.is_locked(record.id):
                 yield self._passing(record)
 
     def find(self, text: str) -> Container:
@@ -318,8 +355,7 @@ class Containers:
     def _get(self, id: str) -> Container | None:
         path = f"{self.base}/{id}"
         try:
-            with open(f"{path}/config", "rb", buffering=0) as file:
-                return Container(decode_text(Config, file.read(), f"{path}/config"), path, self.states)
+            return Container(decode_text(Config, read_file(f"{path}/config"), f"{path}/config"), path, self.states)
         except FileNotFoundError:
             return None
         except InvalidInput:  # it can still be removed
@@ -402,8 +438,7 @@ def is_frozen(freezer: str) -> bool:
     if not freezer:
         return False
     try:
-        with open(freezer, "rb", buffering=0) as file:
-            return file.read().strip() in (b"FROZEN", b"FREEZING", b"1")
+        return read_file(freezer).strip() in (b"FROZEN", b"FREEZING", b"1")
     except OSError:
         return False
 

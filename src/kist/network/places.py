@@ -12,9 +12,9 @@ from kist.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-    from kist.network.attach import States
+    from kist.network.attach import Published, States
 
 
 class Place(Value):
@@ -24,9 +24,10 @@ class Place(Value):
     ports: tuple[Port, ...] = ()
 
 
-def places(states: States) -> Mapping[str, Place]:
-    """By id. Who has no network of kist's is not in it."""
-    relayed = {record.id: Place(ports=tuple(map(_port, record.ports))) for record in states.records() if record.ports}
+def places(states: States, records: Iterable[Published] | None = None) -> Mapping[str, Place]:
+    """By id. Who has no network of kist's is not in it. `records`: of all that run, where they were read already."""
+    records = states.records() if records is None else records
+    relayed = {record.id: Place(ports=tuple(map(_port, record.ports))) for record in records if record.ports}
     if not os.path.exists(f"{states.base}/{DIRECTORY}/state.db"):
         return relayed
     with database(states) as db:

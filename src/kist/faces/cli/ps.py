@@ -53,7 +53,7 @@ COMMAND = Command(
 def main(argv: list[str]) -> int:
     parsed = parse(COMMAND, argv)
     on = {name: words.boolean(f"--{name}", parsed.last(name, "false")) for name in _ON}
-    from kist.engine.containers import Containers
+    from kist.engine.containers import Containers, Still
     from kist.engine.select import FILTERS, OF_ALL, selected
     from kist.faces.cli.images import filters
     from kist.network.places import places
@@ -63,9 +63,9 @@ def main(argv: list[str]) -> int:
     last = 1 if on["latest"] else last
     every = on["all"] or last >= 0 or any(key in asked for key in OF_ALL)
     containers = Containers()
-    found = sorted(containers.all(), key=lambda c: -c.config.created_ns)
-    where = places(containers.states)
-    found = selected([c for c in found if every or c.status in _UP], asked, containers, where)
+    everyone = sorted(map(Still, containers.all()), key=lambda c: -c.config.created_ns)
+    where = places(containers.states, [record for c in everyone if (record := c.record)])
+    found = selected([c for c in everyone if every or c.status in _UP], asked, containers, where)
     found = found[:last] if last >= 0 else found
     if on["quiet"] and not format:
         print("".join([f"{c.id if on['no-trunc'] else c.id[:12]}\n" for c in found]), end="")

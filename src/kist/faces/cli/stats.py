@@ -22,6 +22,7 @@ HEADS = {
     "MemPerc": "MEM %", "NetIO": "NET I/O", "BlockIO": "BLOCK I/O", "PIDs": "PIDS",
 }  # fmt: skip
 _INTERVAL_S = 1.0
+_FIRST_S = 0.25  # the counters have nanoseconds: that is long enough for who waits for the first numbers
 _CLEAR = "\033[H\033[J"
 
 COMMAND = Command(
@@ -46,19 +47,22 @@ COMMAND = Command(
 def main(argv: list[str]) -> int:
     parsed = parse(COMMAND, argv)
     on = {name: words.boolean(f"--{name}", parsed.last(name, "false")) for name in ("all", "no-stream", "no-trunc")}
-    from kist.engine.containers import Containers
-    from kist.engine.usage import sample
+    from kist.engine.containers import Containers, Still
+    from kist.engine.usage import cpu_sample, sample
 
     containers = Containers()
     named = [containers.find(name) for name in parsed.arguments]
 
-    def everyone() -> list[Container]:
-        return named or [c for c in containers.all() if on["all"] or c.running]
+    def everyone() -> list[Still]:
+        if named:
+            return [Still(c) for c in named]
+        return [c for c in map(Still, containers.all()) if on["all"] or c.running]
 
-    before = {c.id: sample(c) for c in everyone()}
+    seen = everyone()
+    before = {c.id: cpu_sample(c) for c in seen}
+    time.sleep(_FIRST_S)
     while True:
-        time.sleep(_INTERVAL_S)
-        found = [(c, sample(c)) for c in everyone()]
+        found = [(c, sample(c)) for c in seen]
         rows = [row(c, before.get(c.id), now, whole=on["no-trunc"]) for c, now in found]
         if not on["no-stream"] and sys.stdout.isatty():
             print(_CLEAR, end="")
@@ -67,6 +71,8 @@ def main(argv: list[str]) -> int:
         if on["no-stream"]:
             return 0
         before = {c.id: now for c, now in found}
+        time.sleep(_INTERVAL_S)
+        seen = everyone()
 
 
 def row(container: Container, before: Sample | None, now: Sample | None, *, whole: bool) -> dict[str, object]:
