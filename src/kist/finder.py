@@ -1,26 +1,32 @@
-"""A program's modules from one file, its image, in half the time that importlib takes.
+"""A program's modules from one file, its image; and of a module only the classes that are used.
 
 A command of an OCI runtime imports fifty modules; importlib looks for each in every form that a module may have, and
-reads them one by one. An image holds them compiled, in parts: one for each of the program's entries, with what that
-imports and those before it do not. The first command that finds none, and may write where Python writes its own, makes
-it. A part counts while all its files have the time and size that they had then; what is in none, or in one that does
+reads them one by one. An image (linking.py makes it) holds them compiled, in parts: one for each of the program's
+entries, with what that imports and those before it do not. And half of the classes that modules define are of no use
+to the command at hand, while CPython takes 120,000 instructions to make one: so classes are made when their names are
+first looked up, see Builtins.
+
+A part counts while all its files have the time and size that they had then; what is in none, or in one that does
 not count, is left to importlib. Source: PEP 552; importlib/_bootstrap_external.py.
 """
 
+import gc
 import marshal
 import posix
 import sys
 from _frozen_importlib import ModuleSpec
 from _frozen_importlib_external import MAGIC_NUMBER, ExtensionFileLoader
+from _thread import RLock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import CodeType, ModuleType
     from typing import Any
 
     File = tuple[str, int, int]  # a module's source or library, its time and size
-    Part = dict[str, tuple[File, CodeType | None]]  # no code: a library
+    Makers = Mapping[str, CodeType | str]  # of a class: its statement, or the module that it is imported from
+    Part = dict[str, tuple[File, CodeType | None, Makers]]  # no code: a library
 
 ENTRIES = {
     "kist-oci": (
@@ -35,7 +41,48 @@ ENTRIES = {
         "kist.plan.image", "kist.engine.create", "kist.engine.start", "kist.faces.cli.exec_", "kist.engine.execute",
     ),
 }  # fmt: skip
-_INDEX_BYTES = 16384
+INDEX_BYTES = 16384
+VERSION = 2  # of what the image holds
+_making = RLock()  # a class must not be made twice
+
+
+class Builtins(dict):  # type: ignore[type-arg]
+    """A module's `__builtins__`: where the interpreter looks for a name that the module lacks."""
+
+    __slots__ = ("makers", "module_getattr", "names")
+
+    def __init__(self, names: "dict[str, Any]", makers: "Makers") -> None:
+        self["__import__"] = __import__  # which is not looked for in the way that asks __missing__
+        self.names, self.makers = names, makers
+        self.module_getattr: Callable[[str], object] | None = None  # its own
+
+    def __missing__(self, name: str) -> "Any":
+        names, maker = self.names, self.makers.get(name)
+        if maker is None:
+            names[name] = _BUILTINS[name]  # so that it is found sooner the next time
+        elif isinstance(maker, str):
+            __import__(maker)
+            names[name] = getattr(sys.modules[maker], name)
+        else:
+            with _making:
+                if name not in names:
+                    exec(maker, names)  # noqa: S102
+        return names[name]
+
+    def attribute(self, name: str) -> "Any":
+        """The module's __getattr__: PEP 562."""
+        if name in self.makers:
+            return self[name]
+        if self.module_getattr:
+            return self.module_getattr(name)
+        raise AttributeError(f"module {self.names['__name__']!r} has no attribute {name!r}")
+
+    def directory(self) -> "list[str]":
+        """The module's __dir__."""
+        return [*self.names, *self.makers]
+
+
+_BUILTINS = sys.modules["builtins"].__dict__
 
 
 class Finder:
@@ -47,12 +94,14 @@ class Finder:
         self.image = f"{caches}/{program}.{sys.implementation.cache_tag}"
         self.unread: dict[str, tuple[int, int]] = {}  # a module's part: how many bytes, and where
         self.read: Part = {}
-        made_for = MAGIC_NUMBER, caches, ENTRIES[program]
-        index = self._load(_INDEX_BYTES, 0)
+        made_for = VERSION, MAGIC_NUMBER, caches, ENTRIES[program]
+        index = self._load(INDEX_BYTES, 0)
         if index and index[0] == made_for:
             self.unread = index[1]
         elif not sys.dont_write_bytecode and posix.access(caches, posix.W_OK):
-            self._make(made_for)
+            from kist.linking import make
+
+            make(self.image, made_for)
 
     def _load(self, size: int, at: int) -> "Any":
         try:
@@ -64,32 +113,10 @@ class Finder:
         except (OSError, EOFError, ValueError, TypeError):
             return None
 
-    def _make(self, made_for: "tuple[bytes, str, tuple[str, ...]]") -> None:
-        there, index, parts, at = set(sys.modules), {}, b"", _INDEX_BYTES
-        for entry in made_for[2]:
-            __import__(entry)
-            part: Part = {}
-            for name in sys.modules.keys() - there:
-                spec = sys.modules[name].__spec__
-                if spec and spec.origin and spec.has_location:
-                    file = _file(spec.origin)  # before it is read: what changes now is seen the next time
-                    part[name] = file, _lean_code(spec.origin)
-            there.update(sys.modules)
-            data = marshal.dumps(part)
-            index.update(dict.fromkeys(part, (len(data), at + len(parts))))
-            parts += data
-        own = f"{self.image}.{posix.getpid()}"
-        try:
-            with open(own, "xb", buffering=0) as image:
-                image.write(marshal.dumps((made_for, index)).ljust(_INDEX_BYTES, b"\0") + parts)
-            posix.rename(own, self.image)
-        except OSError:
-            pass  # the next one tries again
-
     def _read(self, name: str) -> None:
         part: Part = self._load(*self.unread[name]) or {}
         try:
-            if part and all(_file(file[0]) == file for file, _ in part.values()):
+            if part and all(file_of(file[0]) == file for file, _, _ in part.values()):
                 self.read.update(part)
                 return
         except OSError:
@@ -110,7 +137,7 @@ class Finder:
             self._read(name)
         if name not in self.read:
             return None
-        (origin, _, _), code = self.read[name]
+        (origin, _, _), code, _ = self.read[name]
         loader = self if code else ExtensionFileLoader(name, origin)
         spec = ModuleSpec(name, loader, origin=origin)  # type: ignore[arg-type]  # has what importlib calls
         if origin.endswith("/__init__.py"):
@@ -123,28 +150,31 @@ class Finder:
         return None
 
     def exec_module(self, module: "ModuleType") -> None:
-        exec(self.read[module.__name__][1], module.__dict__)  # type: ignore[arg-type]  # noqa: S102
+        _, code, makers = self.read[module.__name__]
+        names = module.__dict__
+        if makers:
+            builtins = names["__builtins__"] = Builtins(names, makers)
+            names["__getattr__"] = attribute = builtins.attribute
+            names["__dir__"] = builtins.directory
+        exec(code, names)  # type: ignore[arg-type]  # noqa: S102
+        if makers and names["__getattr__"] is not attribute:
+            builtins.module_getattr, names["__getattr__"] = names["__getattr__"], attribute
 
 
-def _lean_code(path: str) -> "CodeType | None":
-    """A module's code, without what functions say to readers only: a tenth of the time that reading it takes."""
-    if not path.endswith(".py"):
-        return None
-    import ast
-
-    with open(path, "rb") as file:
-        tree = ast.parse(file.read(), path)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.arg):
-            node.annotation = None
-        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            node.returns = None
-            if ast.get_docstring(node, clean=False) is not None:
-                node.body[0] = ast.copy_location(ast.Pass(), node.body[0])
-    code: CodeType = compile(tree, path, "exec", dont_inherit=True)
-    return code
+def start(paths: "list[str]", program: str) -> None:
+    """What bin/kist-python ends with. `paths`: kist's, which is now first in sys.path, and its packages'; or none."""
+    gc.set_threshold(100_000)  # most become the launcher before there is anything to collect: 3 ms
+    if paths:
+        del sys.path[0]  # what lies beside kist takes no place of the standard library's
+        sys.path += paths
+        Finder(program)
+    if program == "kist-oci":
+        from kist.faces.oci.__main__ import main
+    else:
+        from kist.faces.cli.__main__ import main
+    main()
 
 
-def _file(path: str) -> "File":
+def file_of(path: str) -> "File":
     found = posix.stat(path)
     return path, found.st_mtime_ns, found.st_size

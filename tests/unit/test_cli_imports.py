@@ -23,7 +23,7 @@ __main__.run(["run", *{argv!r}])
 """
 STANDARD = {"__future__", "_json", "_struct", "errno", "fcntl", "gc", "math", "struct"}
 OURS = {
-    "kist", "kist.codec", "kist.errors", "kist.value",
+    "kist", "kist.codec", "kist.errors", "kist.system", "kist.value",
     "kist.engine", "kist.engine.host_image", "kist.engine.identity", "kist.engine.making", "kist.engine.prepare",
     "kist.engine.run",
     "kist.engine.state",

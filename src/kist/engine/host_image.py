@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from kist.errors import Refused
 from kist.plan.compile_process import DEFAULT_PATH
 from kist.plan.setting import Files
+from kist.system import os
 
 _USR_LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 # Copied when they are regular files of at most 1 MiB: what the loader, names, time and TLS need. No secrets.

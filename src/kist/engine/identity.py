@@ -7,11 +7,11 @@ Source: passwd(5), group(5); docker run --user.
 
 from __future__ import annotations
 
-import os
 import stat
 
 from kist.errors import InvalidInput
 from kist.plan.config import Identity
+from kist.system import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

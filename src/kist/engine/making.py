@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 
 from kist.engine.prepare import Prepared, Source, scratch_for, setting_for
 from kist.engine.state import Record, StateDirectory
@@ -11,6 +10,7 @@ from kist.errors import Conflict, InvalidInput, KistError, Refused
 from kist.kernel.probe import probe
 from kist.plan.request import RunRequest
 from kist.plan.setting import Attend, Stdio
+from kist.system import os
 from kist.value import Value
 
 TYPE_CHECKING = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 
 from kist.engine import host_image
@@ -12,6 +11,7 @@ from kist.plan.compile import compile_container
 from kist.plan.compile_process import DEFAULT_PATH
 from kist.plan.config import Found, HostDevice, container_config, needs_userns
 from kist.plan.setting import Files, Secret, Setting, Stdio
+from kist.system import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 from kist.engine.making import check_cidfile, make, open_missing_stdio, os_error, own_stdio, say_notes, write_cidfile
 from kist.engine.state import StateDirectory, run_directory
 from kist.errors import KistError
 from kist.kernel.launcher import Ending, Launcher, become, open_program
 from kist.plan.setting import Stdio
+from kist.system import os
 from kist.value import Value
 
 TYPE_CHECKING = False

@@ -10,11 +10,11 @@ The lock is held by the launcher for as long as the container lives: whoever get
 from __future__ import annotations
 
 import fcntl
-import os
 
 from kist.codec import decode_text, dumps
 from kist.errors import Conflict, InvalidInput, KistError, NotFound, Refused
 from kist.plan.request import RunRequest
+from kist.system import os
 from kist.value import Value
 
 TYPE_CHECKING = False

@@ -1,7 +1,8 @@
 """Ways to ask kist for something: commands, and a function; and what the commands share."""
 
-import os
 import sys
+
+from kist.system import os
 
 
 def leave(status: int) -> None:

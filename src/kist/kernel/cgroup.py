@@ -7,10 +7,10 @@ cgroup-v1/freezer-subsystem.rst.
 from __future__ import annotations
 
 import errno
-import os
 import time
 
 from kist.errors import Conflict
+from kist.system import os
 from kist.value import Value
 
 TYPE_CHECKING = False

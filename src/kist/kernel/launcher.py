@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno as errnos
 import fcntl
-import os
 from struct import unpack
 
 from kist.errors import KistError, StepFailed
@@ -24,6 +23,7 @@ from kist.plan.steps import (
     ReportFile,
     Seccomp,
 )
+from kist.system import os
 from kist.value import Value
 
 TYPE_CHECKING = False
@@ -262,7 +262,7 @@ def become(plan: Plan, program: int, keep: Sequence[int], explainer: Sequence[st
     for fd in (plan_fd, *keep):
         os.set_inheritable(fd, True)
     argv = ["kist-launcher", str(plan_fd), "-", "-", *map(str, keep), "--", *explainer]
-    os.execve(f"/proc/self/fd/{program}", argv, os.environ)  # noqa: S606
+    os.execve(f"/proc/self/fd/{program}", argv, os.environ)
 
 
 def described(plan: Plan) -> Iterator[str]:

@@ -6,10 +6,9 @@ what can't be read counts as missing. What only `kist doctor` asks is in engine/
 
 from __future__ import annotations
 
-import os
-
 from kist.kernel.subids import find_id_mapper, parse_subids, parse_user_name
 from kist.plan.facts import CAPABILITIES, CGROUP_LEAF, UNIFIED, CgroupFacts, CgroupV1, CgroupV2, HostFacts
+from kist.system import os
 from kist.value import Value
 
 TYPE_CHECKING = False

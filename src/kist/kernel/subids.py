@@ -1,9 +1,9 @@
 """Subordinate ids of a user, and the programs that map them: newuidmap(1), newgidmap(1), subuid(5)."""
 
-import os
 import stat
 
 from kist.plan.facts import IdRange
+from kist.system import os
 
 # Never the caller's PATH: these run with privileges. The last one is NixOS's directory of setuid programs.
 _DIRECTORIES = ("/usr/bin", "/bin", "/usr/local/bin", "/run/wrappers/bin")

@@ -239,21 +239,26 @@ def _v1(
     before: list[Entry] = []
     join: list[Entry] = []
     after: list[Entry] = []
-    trees: dict[str, list[str]] = {}  # directory -> its controllers that are used; cpu and cpuacct often share one
+    trees: dict[str, list[str]] = {}  # base -> its controllers that are used; cpu and cpuacct often share one
     for name in dict.fromkeys((*_V1_ORDER, *always)):
         used = name in always or any(limit.controller == name for limit in kept)
         if used and not _v1_missing(name, facts):
             trees.setdefault(_v1_base(facts.cgroup.v1[name], facts), []).append(name)
+    shared = [_join(*parts[:depth]) for depth in range(1, len(parts))]
+    directories = {base: base.rstrip("/") + _join(*parts) for base in trees}
+    cpuset = facts.cgroup.v1.get("cpuset")
+    cpuset_base = _v1_base(cpuset, facts) if cpuset else ""
     for base, names in trees.items():
-        directory = _join(base, *parts)
+        directory = directories[base]
         tree_limits = [limit for limit in kept if limit.controller in names]
-        before += _v1_tree(base, parts, names, tree_limits, facts, keep)
+        parents = [base.rstrip("/") + path for path in shared]
+        before += _v1_tree(directory, parents, names, tree_limits, keep, holds_cpuset=base == cpuset_base)
         words = " and ".join(names)
         join.append(Entry(CgroupJoin(directory), INIT, "cgroup", f"its place in the {words} hierarchy"))
         after += _report(directory, [file for name in names for file in _V1_REPORT.get(name, ())], facts)
-    paths = tuple(_join(base, *parts) for base in trees)
-    freezers = [f"{_join(base, *parts)}/freezer.state" for base, names in trees.items() if "freezer" in names]
-    memory = [_join(base, *parts) for base, names in trees.items() if "memory" in names]
+    paths = tuple(directories.values())
+    freezers = [f"{directories[base]}/freezer.state" for base, names in trees.items() if "freezer" in names]
+    memory = [directories[base] for base, names in trees.items() if "memory" in names]
     plan = CgroupPlan(
         tuple(before), tuple(join), tuple(after), freezer="".join(freezers), paths=paths,
         oom_counter=(f"{memory[0]}/memory.oom_control", "oom_kill") if memory else None,
@@ -262,23 +267,20 @@ def _v1(
 
 
 def _v1_tree(
-    base: str, parts: tuple[str, ...], names: list[str], tree_limits: list[Limit], facts: HostFacts, keep: int
+    directory: str, parents: list[str], names: list[str], tree_limits: list[Limit], keep: int, *, holds_cpuset: bool
 ) -> list[Entry]:
-    """Directories and values in one hierarchy."""
+    """Directories and values in one hierarchy. `holds_cpuset`: even where it is used for another controller, for a
+    cpuset without cpus and mems takes no process."""
     entries = []
-    # cpuset may share a hierarchy that is used for another controller; a cpuset without cpus and mems takes no process.
-    cpuset = facts.cgroup.v1.get("cpuset")
     given = {limit.file for limit in tree_limits}
-    inherited = [("cpuset.cpus", "", "a v1 cpuset starts empty"), ("cpuset.mems", "", "a v1 cpuset starts empty")]
-    if cpuset is None or _v1_base(cpuset, facts) != base:
-        inherited = []
+    inherited = []
+    if holds_cpuset:
+        inherited = [(file, "", "a v1 cpuset starts empty") for file in ("cpuset.cpus", "cpuset.mems")]
     if "cpu.rt_runtime_us" in given:
         inherited.append(("cpu.rt_runtime_us", "0", "a child gets no more realtime than its parent"))
-    for depth in range(1, len(parts)):
-        parent = _join(base, *parts[:depth])
+    for parent in parents:
         entries.append(_host(Mkdir(parent, keep=1), "shared by all containers"))
         entries += [_host(CgroupInherit(parent, file, nothing), why) for file, nothing, why in inherited]
-    directory = _join(base, *parts)
     why = "; ".join(_V1_WHY.get(name, f"the {name} controller") for name in names)
     entries.append(_host(CgroupMake(directory, keep), why))
     fill = [entry for entry in inherited if entry[0] not in given]

@@ -74,6 +74,11 @@ class RootCompiler:
     def __init__(self, b: Builder, cgroup_paths: Sequence[str] = ()) -> None:
         self.b, self.spec, self.files = b, b.spec, b.setting.files
         self.cgroup_paths = cgroup_paths
+        paths = (f"$.mounts[{i}].options" for i in range(len(self.spec.mounts)))
+        self.mounts = [
+            (mount, mount_options.parse(mount.options, path))
+            for mount, path in zip(self.spec.mounts, paths, strict=True)
+        ]
         self.trees: dict[int, int] = {}  # index of a mount -> slot of what was opened on the host
         self.inner: dict[int, int] = {}  # index of a mount whose source lies in the root itself -> its id map's slot
         self.lower_trees: dict[str, int] = {}  # directory below the overlay -> slot of its id-mapped mount
@@ -87,8 +92,7 @@ class RootCompiler:
     def open_sources(self) -> None:
         """What only the host side may open: id-mapped mounts, and sources that the container's root may not reach."""
         b = self.b
-        for i, mount in enumerate(self.spec.mounts):
-            options = mount_options.parse(mount.options, f"$.mounts[{i}].options")
+        for i, (mount, options) in enumerate(self.mounts):
             mapped = options.id_map or mount.uid_mappings or mount.gid_mappings
             if not (options.bind or mount.type == "bind"):
                 if mapped:
@@ -171,8 +175,7 @@ class RootCompiler:
         """Sources whose mount events are to travel both ways are taken before this mount namespace becomes the host's
         slave: what is cloned then stays in the host's peer group. Source: mount_namespaces(7)."""
         b = self.b
-        for i, mount in enumerate(self.spec.mounts):
-            options = mount_options.parse(mount.options, f"$.mounts[{i}].options")
+        for i, (mount, options) in enumerate(self.mounts):
             shared = options.propagation & f.MS_SHARED
             if (shared or options.below) and (options.bind or mount.type == "bind") and i not in self.trees:
                 self.trees[i] = b.slot()
@@ -299,9 +302,8 @@ class RootCompiler:
     # --- mounts
 
     def make_mounts(self) -> None:
-        for i, mount in enumerate(self.spec.mounts):
+        for i, (mount, options) in enumerate(self.mounts):
             where = f"$.mounts[{i}]"
-            options = mount_options.parse(mount.options, f"{where}.options")
             target = container_path(mount.destination, f"{where}.destination")
             target = self._below_root(target) or target  # as runc takes it
             if options.bind or mount.type == "bind":
@@ -467,8 +469,7 @@ class RootCompiler:
             b.init("rootfs", MaskAt(target, (label,) if label else ()), "tells about the host")
 
     def seal_mounts(self) -> None:
-        for i, mount in enumerate(self.spec.mounts):
-            options = mount_options.parse(mount.options, f"$.mounts[{i}].options")
+        for i, (mount, options) in enumerate(self.mounts):
             target = container_path(mount.destination, f"$.mounts[{i}].destination")
             if (
                 options.attributes & f.MOUNT_ATTR_RDONLY

@@ -42,7 +42,7 @@ def table() -> str:
 
 def _string(value: str) -> bytes:
     data = value.encode("utf-8", "surrogateescape")
-    if b"\0" in data:
+    if 0 in data:  # `b"\0" in` words an error first, which it drops
         raise InvalidInput("a NUL byte cannot be part of a path, an argument or a variable", path=repr(value[:40]))
     return data
 
@@ -71,13 +71,17 @@ def encode(plan: Plan, *, told: bool = True) -> bytes:
     from kist.plan._table import TABLE
 
     parts = []
+    known: dict[object, bytes] = {}  # half of the arguments have been there before
     for entry in plan:
         step = entry.step
-        arguments = [_argument(value) for value in astuple(step)]
-        count = len(arguments)
-        arguments.append(_argument(entry.why) + _CHAPTER[entry.group] if told else _UNTOLD)
+        values = astuple(step)
+        for value in (*values, entry.why):
+            if value not in known:
+                known[value] = _argument(value)
+        arguments = [known[value] for value in values]
+        arguments.append(known[entry.why] + _CHAPTER[entry.group] if told else _UNTOLD)
         body = b"".join(arguments)
-        parts.append(pack("<HBBI", step.op, entry.actor, count, len(body) + 8) + body)
+        parts.append(pack("<HBBI", step.op, entry.actor, len(values), len(body) + 8) + body)
     body = b"".join(parts)
     total = 24 + len(body)
     if total > MAX_PLAN_BYTES:

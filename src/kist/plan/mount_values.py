@@ -1,9 +1,8 @@
 """From text to values, for flags that name paths: --volume, --mount, --tmpfs, --device and limits of block devices.
 
 Pure: a relative path of the host is joined to the caller's working directory, which is given; links are not looked at.
+posixpath is imported where it is needed: it imports os, which not every `kist run` does (kist/system.py).
 """
-
-import posixpath
 
 from kist.errors import InvalidInput
 from kist.plan.request import DeviceRate, DeviceRequest, DeviceRule, MountRequest, SecretRequest
@@ -28,7 +27,9 @@ def inside(flag: str, text: str, path: str) -> str:
     """A path of the container: absolute; returned without `.`, `..` and double slashes."""
     if not path.startswith("/"):
         raise bad(flag, text, f"{show(path)} is not an absolute path inside the container", "a path that begins with /")
-    return "/" + posixpath.normpath(path).lstrip("/")
+    from posixpath import normpath
+
+    return "/" + normpath(path).lstrip("/")
 
 
 def workdir(flag: str, text: str) -> str:
@@ -41,7 +42,9 @@ def host_path(flag: str, text: str, path: str, cwd: str) -> str:
         raise bad(flag, text, "the path is empty", "a path")
     if path == "~" or path.startswith("~/"):
         raise bad(flag, text, "the shell expands ~ only at the start of a word", 'it with "$HOME"')
-    return "/" + posixpath.normpath(posixpath.join(cwd, path)).lstrip("/")
+    from posixpath import join, normpath
+
+    return "/" + normpath(join(cwd, path)).lstrip("/")
 
 
 def cgroup_parent(flag: str, text: str) -> str:
@@ -269,7 +272,9 @@ def secret(flag: str, text: str) -> SecretRequest:
     ids = [integer(given[key]) for key in ("uid", "gid")]
     if any(n is None or not 0 <= n < 2**32 - 1 for n in ids):
         raise bad(flag, text, "uid and gid are numbers", example)
-    target = inside(flag, text, posixpath.join(SECRETS, given["target"]))
+    target = inside(
+        flag, text, f"{SECRETS}/{given['target']}" if not given["target"].startswith("/") else given["target"]
+    )
     if not target.startswith(f"{SECRETS}/"):
         raise bad(flag, text, f"a secret is in memory, below {SECRETS}", example)
     return SecretRequest(secret_name(flag, name), target, _permissions(flag, text, given["mode"]), ids[0] or 0,

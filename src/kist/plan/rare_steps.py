@@ -472,9 +472,3 @@ class SendListener(Step):
     fidelity: ClassVar[int] = NO_SHELL
     path: str
     state: str  # OCI ContainerProcessState; `$init_pid` is replaced
-
-
-# --- the supervisor
-
-
-STEPS: tuple[type[Step], ...] = tuple(sorted(Step.__subclasses__(), key=lambda cls: cls.op))

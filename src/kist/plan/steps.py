@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from kist.plan.rare_steps import *  # noqa: F403  # for type checkers: see __getattr__
 
+    STEPS: tuple[type[Step], ...]
+
 # Who takes a step.
 HOST = 0  # the supervisor, in the host's namespaces
 STAGE = 1  # a process in between, which enters namespaces that exist and makes the first process inside
@@ -988,6 +990,13 @@ def __getattr__(name: str) -> object:
     if name[:1].isupper():
         from kist.plan import rare_steps
 
+        if name == "STEPS":
+            import sys
+
+            modules = sys.modules[__name__], rare_steps
+            found = [getattr(module, each) for module in modules for each in dir(module)]
+            kinds = {each for each in found if isinstance(each, type) and issubclass(each, Step) and each is not Step}
+            return tuple(sorted(kinds, key=lambda kind: kind.op))
         if hasattr(rare_steps, name):
             return getattr(rare_steps, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,10 +12,9 @@ Source: OCI runtime.md, "State"; runc and crun keep the same kind of directory.
 
 from __future__ import annotations
 
-import os
-
 from kist.codec import I64, decode_text
 from kist.errors import Conflict, CorruptStore, InvalidInput, KistError, NotFound
+from kist.system import os
 from kist.value import Value
 
 TYPE_CHECKING = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from time import time_ns
 
 from kist.codec import decode_text, dumps
@@ -25,6 +24,7 @@ from kist.plan.builder import NAMESPACES
 from kist.plan.compile import NOTIFY_NAME, compile_container
 from kist.plan.setting import CREATE, DETACH, RUN, Files, Setting, Stdio
 from kist.spec.runtime import IdMapping, Spec, User
+from kist.system import os
 from kist.value import Value, replace
 
 TYPE_CHECKING = False
@@ -153,7 +153,7 @@ def _setting(
     names += ["/notify", f"/notify/{NOTIFY_NAME}"] if notify else []
     return Setting(
         id=request.id,
-        files=Files(path=os.path.realpath(record.rootfs)),
+        files=Files(path=_real_path(record.rootfs)),
         mode=mode,
         bundle=request.bundle,
         stdio=Stdio(console_socket=request.console_socket, own_files=True, inherited_fds=request.preserve_fds + listen),
@@ -184,6 +184,15 @@ def _setting(
         listen_fds=listen,
         links=_links(spec),
     )
+
+
+def _real_path(directory: str) -> str:
+    """Without symbolic links. The kernel knows; os.path.realpath needs all of `os`, see kist/system.py."""
+    fd = os.open(directory, os.O_PATH | os.O_CLOEXEC)
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    finally:
+        os.close(fd)
 
 
 def with_id_maps(spec: Spec, facts: HostFacts) -> Spec:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from kist.codec import decode_text
 from kist.engine.runtime.container import PAUSED, STOPPED, hook_state
 from kist.engine.runtime.create import open_fds
@@ -13,6 +11,7 @@ from kist.kernel.probe import groups_denied, probe
 from kist.plan.compile_exec import compile_exec
 from kist.plan.setting import DETACH, RUN, Files, Setting, Stdio
 from kist.spec.runtime import Process
+from kist.system import os
 from kist.value import Value, replace
 
 TYPE_CHECKING = False

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import _signal as signal  # type: ignore[import-not-found]  # the enums of `signal` take 6 ms
-import os
 
 from kist.engine.runtime.container import CREATED, PAUSED, RUNNING, STOPPED, hook_output, hook_state, remove_directory
 from kist.errors import Conflict, CorruptStore, InvalidInput, KistError, NotFound, Unsupported
 from kist.kernel.cgroup import kill_all, remove_cgroups
 from kist.plan.flags import CLONE_NEWNS
+from kist.system import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

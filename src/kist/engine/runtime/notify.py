@@ -5,10 +5,9 @@ The container gets a socket of its own at /run/notify, and what it says there is
 
 from __future__ import annotations
 
-import os
-
 from kist.plan.compile import NOTIFY_NAME
 from kist.spec.runtime import Mount
+from kist.system import os
 from kist.value import replace
 
 TYPE_CHECKING = False

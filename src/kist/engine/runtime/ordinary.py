@@ -9,10 +9,9 @@ all others, and every error, to Python. The file holds strings that each end wit
 
 from __future__ import annotations
 
-import os
-
 from kist.engine.runtime.container import state_of
 from kist.plan.flags import CLONE_NEWNS, CLONE_NEWPID
+from kist.system import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

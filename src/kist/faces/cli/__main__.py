@@ -4,13 +4,13 @@ Nothing is imported here that `kist run` does not need: the time it takes is par
 """
 
 import gc
-import os
 import sys
 
 from kist.errors import InvalidInput, KistError
 from kist.faces import leave
 from kist.faces.cli.parse import HelpAsked
 from kist.faces.cli.verbs import VERBS, split_verb, verb_main
+from kist.system import os
 
 BROKEN_PIPE = 128 + 13  # as if SIGPIPE had killed us
 INTERRUPTED = 128 + 2

@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-import os
-
 from kist.errors import InvalidInput, NotFound
 from kist.faces.cli.command import Flag
 from kist.faces.cli.flags import RUN_GROUPS
 from kist.plan import mount_values, values, words
 from kist.plan.request import RunRequest
+from kist.system import os
 from kist.value import Value, build
 
 TYPE_CHECKING = False

@@ -1,13 +1,12 @@
 """`kist run`."""
 
-import os
-
 from kist.errors import InvalidInput, KistError
 from kist.faces.cli.command import Command
 from kist.faces.cli.flags import RUN_GROUPS, RUN_NOTES
 from kist.faces.cli.parse import parse
 from kist.faces.cli.request import run_request, this_process
 from kist.plan.request import RunRequest
+from kist.system import os
 
 COMMAND = Command(
     name="run",

@@ -5,7 +5,6 @@ Nothing is imported here that the command at hand does not need: it is started f
 
 from __future__ import annotations
 
-import os
 import sys
 
 from kist.errors import KistError
@@ -13,6 +12,7 @@ from kist.faces import leave
 from kist.faces.cli.parse import HelpAsked, parse
 from kist.faces.oci.commands import COMMANDS, GLOBAL, command_module
 from kist.faces.oci.messages import Log, Session
+from kist.system import os
 from kist.value import replace
 
 FAILED = 1

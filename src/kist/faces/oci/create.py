@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 from kist.faces.cli.command import Command, Flag
 from kist.plan import words
+from kist.system import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,10 +3,9 @@ look for (podman and docker choose their exit status by "executable file not fou
 
 from __future__ import annotations
 
-import os
-
 from kist.errors import InvalidInput, KistError
 from kist.plan import words
+from kist.system import os
 from kist.value import Value
 
 TYPE_CHECKING = False
@@ -125,7 +124,7 @@ class Session(Value):
         import sys
 
         path = __file__.removesuffix("messages.py") + "failed.py"
-        return [sys.executable, "-I", "-S", path, self.log.path, self.log.format, self.command]
+        return [sys.executable, "-I", "-S", "-X", "utf8", path, self.log.path, self.log.format, self.command]
 
 
 _WORDS = {
