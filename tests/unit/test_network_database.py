@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kist.errors import CorruptStore
 from kist.network.database import Database, Holder
 from kist.network.network import Network, Subnet
 from kist.plan.ports import Port
@@ -89,3 +90,22 @@ def test_addresses_go_on_where_they_were(run: Path) -> None:
                 db.add_network(NETWORK)
             given += [db.free_address(NETWORK, 4, b"")[3] for _ in range(2)]
     assert given == [2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("newer", [True, False])
+def test_what_cannot_be_read(run: Path, newer: bool) -> None:
+    with _open(run):
+        pass
+    path = run / ".network" / "state.db"
+    if newer:
+        with sqlite3.connect(path) as db:
+            db.execute("PRAGMA user_version = 99")
+    else:
+        path.write_bytes(os.urandom(9000))
+    before = path.read_bytes()
+    with pytest.raises(CorruptStore, match=r"state\.db"), _open(run):
+        pass
+    assert path.read_bytes() == before
+    path.unlink()
+    with _open(run):
+        pass

@@ -16,7 +16,7 @@ import fcntl
 import os
 
 from kist.codec import decode_text, dumps
-from kist.errors import Conflict, InvalidInput, NotFound
+from kist.errors import Conflict, CorruptStore, InvalidInput, NotFound
 from kist.network import durable
 from kist.network.names import Names
 from kist.network.network import Network
@@ -87,7 +87,7 @@ class Database:
         self._last: dict[tuple[str, int], int] = {}  # offsets given last, by network and family
 
     def __enter__(self) -> Database:
-        from _sqlite3 import connect
+        from _sqlite3 import DatabaseError, OperationalError, connect
 
         os.makedirs(self._directory, 0o700, exist_ok=True)
         self._lock = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -100,15 +100,25 @@ class Database:
             self._db.execute("PRAGMA journal_mode = PERSIST")
             self._db.execute("BEGIN IMMEDIATE")
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version >= len(_STEPS):
+                raise self._corrupt(f"it is of a newer kist (version {version})")
             for statement in _STEPS[version]:
                 self._db.execute(statement)
             if not version:
                 for network in durable.networks():
                     self.add_network(network)
-        except BaseException:
+        except BaseException as e:
             os.close(self._lock)
+            if isinstance(e, DatabaseError) and not isinstance(e, OperationalError):
+                raise self._corrupt(str(e)) from e
             raise
         return self
+
+    def _corrupt(self, why: str) -> CorruptStore:
+        return CorruptStore(
+            f"cannot read {self._directory}/state.db, who has which address and port", why=why,
+            next="stop the containers that have networks, and remove it: it is made again",
+        )  # fmt: skip
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
