@@ -1,5 +1,6 @@
 /* How it ended, in a file that whoever asks later reads: one JSON object, whole or not there at all.
- * The file is made, with its room, before the container is: a full disk does not take the end's record away. */
+ * The file is made, with its room, before the container is: a full disk does not take the end's record away. On one that
+ * has become read-only it keeps its first name, by which it is found, too. */
 #include "launcher.h"
 
 #define ROOM 32768
@@ -7,7 +8,7 @@
 static struct {
     int fd;              /* of the file under its first name; -1: nothing to record */
     const char *path;
-    uint known, written; /* whether it has ended; and whether that was recorded */
+    uint known, whole, written; /* whether it has ended; whether the text says all; and whether it was recorded */
     ulong used, reports;
 } ended = {.fd = -1};
 static char record[ROOM];
@@ -88,9 +89,9 @@ void ended_know(const struct end *end) {
 long ended_write(void) {
     char name[4096];
     if (ended.fd < 0 || !ended.known || ended.written) return 0;
-    add("}}\n");
+    if (!ended.whole++) add("}}\n");
     long r = 0;
-    for (ulong done = 0; done < ended.used && r >= 0; done += (ulong)r) r = sys(write, ended.fd, record + done, ended.used - done);
+    for (ulong done = 0; done < ended.used && r >= 0; done += (ulong)r) r = sys(pwrite64, ended.fd, record + done, ended.used - done, done);
     sys(ftruncate, ended.fd, ended.used); /* room that was not needed */
     if (r >= 0) r = new_name(name) ? sys(renameat2, AT_FDCWD, name, AT_FDCWD, ended.path, 0) : -ENAMETOOLONG;
     ended.written = r >= 0;

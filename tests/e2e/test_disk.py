@@ -25,6 +25,11 @@ def ok(*words: str) -> str:
     return done.stdout.strip()
 
 
+def state(name: str) -> str:
+    """Its status and exit status, and whether docker's State.Error says something."""
+    return ok("inspect", "--format", '{{.State.Status}} {{.State.ExitCode}} {{ne .State.Error ""}}', name)
+
+
 def refused(why: str, *words: str) -> None:
     done = kist(*words)
     assert done.returncode in (1, 125) and why in done.stderr, (words, done.returncode, done.stderr)
@@ -65,6 +70,7 @@ def test_what_ends_and_removes_works_on_a_full_disk(rootfs, disk):
     fill(disk)
     assert ok("exec", "web", "echo", "here") == "here"
     refused("No space left on device", "start", "old")
+    assert state("old") == "exited 125 true"  # that it ran before, and why it does not now
     ok("stop", "-t", "0", "web")
     ok("kill", "db")
     assert ok("wait", "db") == "137"
@@ -88,7 +94,9 @@ def test_a_read_only_store(rootfs, disk):
                       ("volume", "create", "data")):  # fmt: skip
             refused("Read-only file system", *words)
         ok("kill", "web")
-        assert ok("wait", "web") == "255"  # it has ended, and nobody could write down how
+        assert ok("wait", "web") == "137"  # its record could be written, and not get its name
+        assert state("web") == "exited 137 false"
+        assert state("old") == "exited 137 false"
     finally:
         subprocess.run(["umount", disk], check=True)
     ok("rm", "-f", "web", "old")

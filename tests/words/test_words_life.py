@@ -194,3 +194,25 @@ def test_cidfile(cli, box, tmp_path):
     id = cli.ok("create", "--cidfile", str(path), box, "true")
     assert path.read_text().strip() == id
     cli.fails("run", "--cidfile", str(path), box, "true", status=125)
+
+
+def test_one_that_cannot_be_started_says_why(cli, box):
+    """What it was before, it is: created, or exited."""
+    cli.fails("run", "-d", "--name", "web", box, "/nosuch")
+    code, error = cli.ok("inspect", "--format", "{{.State.ExitCode}} {{.State.Error}}", "web").partition(" ")[::2]
+    assert (code, bool(error.strip())) == ("127", True) or cli.name == "podman"
+    assert cli.status("web").startswith("Created")
+
+
+def test_one_that_cannot_be_started_again_has_exited(cli, box, tmp_path):
+    (tmp_path / "here").mkdir()
+    cli.ok("run", "--name", "web", "--mount", f"type=bind,source={tmp_path}/here,target=/mnt", box, "true")
+    (tmp_path / "here").rmdir()
+    cli.fails("start", "web")
+    assert cli.ok("inspect", "--format", "{{.State.Status}}", "web") == "exited"
+    if cli.name == "kist":
+        assert cli.ok("inspect", "--format", "{{.State.Error}}", "web").strip()
+    (tmp_path / "here").mkdir()
+    cli.ok("start", "web")
+    assert cli.ok("wait", "web") == "0"
+    assert cli.ok("inspect", "--format", "{{.State.Error}}", "web").strip() == ""

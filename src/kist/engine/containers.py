@@ -3,6 +3,7 @@
     DATA/containers/ID/config    what it is; never written again but by rename and update
     DATA/containers/ID/started   when, and for which time, it was started last: written before it is
     DATA/containers/ID/ended     how it ended, written by its supervisor; removed before it is started again
+    DATA/containers/ID/*.old     the two above, of the run before: to go back to when it cannot be started
     DATA/containers/ID/stopped   somebody stopped it: a restart policy leaves it alone
     DATA/containers/ID/health    how it was lately, see health.py
     DATA/containers/ID/rw/       what it wrote over its image
@@ -19,6 +20,7 @@ its supervisor or with the power.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 
@@ -128,9 +130,8 @@ class Container:
         """How it ended, also for one that was lost; None while it runs and before it was started."""
         found = self.load(Ended, "ended")
         if found is None and not self.locked and self.started:
-            return Container.load(self, Ended, "ended") or Ended(
-                LOST, error="its supervisor was killed, or the machine stopped"
-            )
+            again = Container.load(self, Ended, "ended") or self.load(Ended, "ended.new")  # the disk is read-only now
+            return again or Ended(LOST, error="its supervisor was killed, or the machine stopped")
         return found
 
     def load(self, cls: type[V], name: str) -> V | None:
@@ -173,12 +174,50 @@ class Container:
         return self.kept and os.path.exists(f"{self.directory}/stopped")
 
     def write(self, name: str, value: Value) -> None:
-        """One of its files, whole, with the container locked."""
-        making = f"{self.path}/{name}.new"
+        """One of its files, whole, with the container locked. On a full disk in the room of the one before, if any."""
+        path, text = f"{self.path}/{name}", dumps(value)
         with StoreErrors(f"cannot write {name} of {self.name}"):
-            with open(making, "w", encoding="utf-8", errors="surrogateescape") as file:
-                file.write(dumps(value))
-            os.rename(making, f"{self.path}/{name}")
+            try:
+                with open(f"{path}.new", "w", encoding="utf-8", errors="surrogateescape") as file:
+                    file.write(text)
+                os.rename(f"{path}.new", path)
+            except OSError as e:
+                if e.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._write_over(path, text):
+                    raise
+
+    def _write_over(self, path: str, text: str) -> bool:
+        """False: there was none, or what it had of the disk is less."""
+        data = text.encode("utf-8", "surrogateescape")
+        for before in (f"{path}.old", path):
+            try:
+                with open(before, "r+b", buffering=0) as file:
+                    if file.write(data) == len(data):
+                        file.truncate()
+                        os.rename(before, path)
+                        return True
+            except OSError:
+                continue
+        return False
+
+    def keep_old(self, name: str, *, move: bool) -> None:
+        """As `NAME.old`, to go back to. Raises KistError."""
+        path = f"{self.path}/{name}"
+        with StoreErrors(f"cannot start {self.name}"):
+            self.forget(f"{name}.old")
+            try:
+                (os.rename if move else os.link)(path, f"{path}.old")
+            except FileNotFoundError:
+                pass
+
+    def go_back(self, name: str) -> bool:
+        """To `NAME.old`. False: there is none. Raises OSError."""
+        path = f"{self.path}/{name}"
+        try:
+            os.rename(f"{path}.old", path)
+            self.forget(f"{name}.old")  # both were the same file
+        except FileNotFoundError:
+            return False
+        return True
 
     def forget(self, name: str) -> None:
         try:

@@ -39,9 +39,8 @@ def start(
         if container.running:
             return
         stdio = own_stdio(container.config.request, detached=True)
-        making = begin(containers, container, stdio, restarts=restarts, source=source)
         try:
-            launch(making)
+            launch(begin(containers, container, stdio, restarts=restarts, source=source))
             note_start(container)
         except KistError as e:
             failed(container, e)
@@ -91,14 +90,16 @@ def run_in_foreground(containers: Containers, container: Container, stdio: Stdio
     with lock:
         if container.running:
             raise Conflict(f"{container.name} runs already", next=f"kist attach {container.name}", code="running")
-        making = begin(containers, container, stdio)
+        making = None
         try:
+            making = begin(containers, container, stdio)
             say_notes(making, container.config.request)
             note_start(container)
             making.lend(os.getpid())
             become(making.compiled.plan, open_program(), making.kept_fds, (*explainer, container.id))
         except BaseException as e:
-            making.close(remove=True)
+            if making:
+                making.close(remove=True)
             if isinstance(e, KistError):
                 failed(container, e)
             raise
@@ -112,12 +113,13 @@ def begin(
 
     attached = not stdio.detached
     kept = keeping(container, detached=not attached)
+    container.keep_old("started", move=False)
     making = make(container.config.request, stdio, containers.states, attached=True, kept=kept, source=source)
     try:
         note_end(container)
-        container.forget("ended")
-        container.forget("stopped")
         container.write("started", Started(time.time_ns(), restarts))
+        container.keep_old("ended", move=True)
+        container.forget("stopped")
     except BaseException:
         making.close(remove=True)
         raise
@@ -125,13 +127,14 @@ def begin(
 
 
 def failed(container: Container, e: KistError) -> None:
-    """It was not started after all: what is to be said about it, and its exit status."""
+    """It was not started after all: what is to be said about it, and its exit status. Of what was before that stays."""
     import time
 
     try:
         container.write("ended", Ended(e.exit_code, ended_ns=time.time_ns(), error=e.what))
-        container.forget("started")
-    except KistError:
+        if not container.go_back("started"):
+            container.forget("started")
+    except (KistError, OSError):
         pass  # no space even for that: the error under way says why it does not run
 
 
