@@ -1,6 +1,7 @@
 """Several networks, connecting while it runs, and the namespaces of others."""
 
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -183,3 +184,40 @@ def test_hosts_of_a_volume_and_behind_links_stay(nets: Machine, rootfs: Path, tm
             assert nets.kist("network", "connect", "blue", name).returncode == 0
             assert nets.kist("network", "disconnect", "red", name).returncode == 0
     assert own.read_text() == "127.0.0.1 mine\n"
+
+
+def by_hand(machine: Machine, script: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(machine.argv("sh"), input=script, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_explained_and_done_by_hand(nets: Machine, rootfs: Path) -> None:
+    """The script does what kist does; explaining does nothing."""
+    look = f"{LINKS}; ip -o link show eth1 | cut -d: -f2; ip route; bridge -d link show 2>/dev/null; nft list ruleset"
+    seen = []
+    with nets.container("--name", "c", "--network", "red", "--rootfs", str(rootfs), *SLEEP):
+        assert nets.kist("network", "connect", "blue", "c").returncode == 0  # makes the bridge
+        before = inside(nets, "c", "sh", "-c", look)
+        script = nets.kist("explain", "--script", "network", "disconnect", "blue", "c").stdout
+        assert inside(nets, "c", "sh", "-c", look) == before
+        assert by_hand(nets, script).returncode == 0
+        assert "eth1" not in inside(nets, "c", "sh", "-c", LINKS)
+        assert nets.kist("network", "disconnect", "--force", "blue", "c").returncode == 0
+        for way in (by_hand, None):
+            asked = ("network", "connect", "--ip", "10.9.2.77", "--mac-address", "02:00:00:00:00:07", "blue", "c")
+            script = nets.kist("explain", "--script", *asked).stdout
+            assert "ip link add kist" in script
+            if way:
+                done = way(nets, script)
+                assert done.returncode == 0, done.stderr
+            else:
+                assert nets.kist(*asked).returncode == 0
+            seen.append(re.sub(r"@if\d+", "", inside(nets, "c", "sh", "-c", look)))
+            inside(nets, "c", "ip", "link", "delete", "eth1")
+    assert seen[0] == seen[1] and "10.9.2.77" in seen[0]
+
+
+def test_explained_only_where_it_runs(nets: Machine) -> None:
+    assert nets.kist("create", "--name", "c", "host", "true").returncode == 0
+    done = nets.kist("explain", "network", "connect", "red", "c")
+    assert done.returncode == 125 and "kist explain c" in done.stderr
+    assert nets.kist("rm", "c").returncode == 0

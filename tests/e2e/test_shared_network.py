@@ -247,3 +247,17 @@ def test_explained(user: User) -> None:
     assert "fd33=/proc/SHARED/ns/net" in out
     assert 'nsenter --net="$fd33" ip link add kist0123456789 master kist-' in out
     assert "ip address add 10.7.1.2/24 dev eth0" in out and "nft add rule inet kist arrived" in out
+    user.done("network", "create", "--subnet", "10.7.2.0/24", "blue")
+    user.serve("a", "--network", "red")
+    out = user.done("explain", "--format", "script", "--network", "red", "host", "true")
+    assert "SHARED" not in out and f"fd33=/proc/{user.supervisor('a')}/fd/" in out
+    links = ("exec", "a", "ls", "/sys/class/net")
+    user.done("network", "connect", "blue", "a")  # makes the bridge
+    for verb, seen in (("disconnect", "eth0 lo"), ("connect", "eth0 eth1 lo")):
+        script = user.done("explain", "--script", "network", verb, "blue", "a")
+        done = subprocess.run(user.net.argv("sh"), input=script, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr + script
+        assert " ".join(user.done(*links).split()) == seen
+        if verb == "disconnect":
+            user.done("network", "disconnect", "--force", "blue", "a")
+    assert user.ask("--network blue", "10.7.2.3:80")[0].startswith("hello ")

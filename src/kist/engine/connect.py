@@ -19,17 +19,18 @@ from kist.network.network import DEFAULT
 from kist.network.wire import check_rate
 from kist.plan import compile_cable, compile_egress
 from kist.plan.rtnetlink import address_text
-from kist.value import replace
+from kist.value import Value, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from kist.network.database import Holder
+    from kist.network.database import Database, Holder
     from kist.network.network import Network
     from kist.network.shared import Shared
     from kist.plan.request import NetRate, RunRequest
     from kist.plan.steps import Netlink as NetlinkStep
+    from kist.plan.steps import Plan
 
 
 def connect(
@@ -38,14 +39,7 @@ def connect(
 ) -> tuple[str, ...]:  # fmt: skip
     """Put it into one more network; what the user should know. Raises NotFound, Conflict, InvalidInput, StepFailed."""
     request = container.config.request
-    if request.allow_net:
-        raise Conflict(f"{container.name} has no other way out than what --allow-net lists", code="allow-net",
-                       next="a container without --allow-net")  # fmt: skip
-    if request.pasta:
-        raise Conflict(f"{container.name} has pasta's network, which goes with no other", next="--network of a network")
-    if request.network == "host" or request.network.startswith(("container:", "ns:")):
-        raise Conflict(f"{container.name} is in a network of others: --network {request.network}",
-                       next="containers with --network none or a network can be connected")  # fmt: skip
+    _check(container, request)
     notes: tuple[str, ...] = ()
     if container.running:
         with _Inside(container) as inside:
@@ -66,6 +60,17 @@ def connect(
     return notes
 
 
+def _check(container: Container, request: RunRequest) -> None:
+    if request.allow_net:
+        raise Conflict(f"{container.name} has no other way out than what --allow-net lists", code="allow-net",
+                       next="a container without --allow-net")  # fmt: skip
+    if request.pasta:
+        raise Conflict(f"{container.name} has pasta's network, which goes with no other", next="--network of a network")
+    if request.network == "host" or request.network.startswith(("container:", "ns:")):
+        raise Conflict(f"{container.name} is in a network of others: --network {request.network}",
+                       next="containers with --network none or a network can be connected")  # fmt: skip
+
+
 def disconnect(
     containers: Containers, container: Container, network: str, *, force: bool = False
 ) -> tuple[str, ...]:  # fmt: skip
@@ -75,7 +80,7 @@ def disconnect(
         network = db.network(network).name
         holder = next((h for h in db.holders(network) if h.container == container.id), None)
     if holder is None and network not in container.config.request.in_networks:
-        raise NotFound(f"{container.name} is not in the network {network}", code="not-connected")
+        raise _not_in(container, network)
     if holder and container.running:
         with _Inside(container) as inside:
             try:
@@ -94,15 +99,23 @@ def disconnect(
     return notes
 
 
-def _unplug(containers: Containers, holder: Holder, slot: int, *, shared: bool) -> Iterator[tuple[NetlinkStep, str]]:
+def _unplug(containers: Containers, holder: Holder, slot: int, *, shared: bool) -> list[tuple[NetlinkStep, str]]:
+    with database(containers.states) as db:
+        return list(_unplugged(db, holder, slot, shared=shared))
+
+
+def _unplugged(db: Database, holder: Holder, slot: int, *, shared: bool) -> Iterator[tuple[NetlinkStep, str]]:
     yield compile_cable.unplug(holder.inside, slot)
     if not shared:
         return
     yield compile_egress.own(tuple([a for a in (holder.address4, holder.address6) if a]), slot, gone=True)
-    with database(containers.states) as db:
-        internal = {h.network: db.network(h.network).internal for h in db.holders(container=holder.container)}
+    internal = {h.network: db.network(h.network).internal for h in db.holders(container=holder.container)}
     if not internal.pop(holder.network) and all(internal.values()):
         yield compile_egress.way_out(slot, six=probe().ipv6, closed=True)
+
+
+def _not_in(container: Container, network: str) -> NotFound:
+    return NotFound(f"{container.name} is not in the network {network}", code="not-connected")
 
 
 def limit(containers: Containers, container: Container, request: RunRequest) -> None:
@@ -133,25 +146,33 @@ def _texts(*addresses: bytes) -> tuple[str, ...]:
     return tuple([address_text(address) for address in addresses if address])
 
 
-def _plug(
-    containers: Containers, container: Container, name: str, inside: _Inside,
+class _Plugged(Value):
+    """What a place in a network comes to. `steps`: given slots, see _Inside.take."""
+
+    network: Network
+    addresses: tuple[bytes, ...]
+    steps: Callable[[int, int], Iterable[tuple[NetlinkStep, str]]]
+    notes: tuple[str, ...]
+    listens: bool  # its programs ask the container's own name server from now on
+
+
+def _place(
+    db: Database, connection: Netlink | None, container: Container, name: str, inside: _Inside,
     asked: tuple[bytes, bytes, bytes, tuple[str, ...]],
-) -> tuple[str, ...]:  # fmt: skip
-    """Written down before it exists; taken back when it did not come to be."""
+) -> _Plugged:  # fmt: skip
+    """Written down; without a connection on paper only."""
     ip, ip6, mac, aliases = asked
-    states, id, request = containers.states, container.id, container.config.request
-    with database(states) as db, inside.connection() as connection:
-        db.bury_some()
-        network: Network = network_of(db, name)
-        own = db.holders(container=id)
-        if any(h.network == network.name for h in own):
-            raise _already(container, network.name)
-        names = (request.hostname or id[:12], *aliases)
-        record = container.record
-        listens = network.name != DEFAULT and record is not None and bool(record.networks)
-        place = Place(id, container.name, _free(own), ip, ip6, mac, names, not own, request.net_rate)
-        cable, notes = plug(db, connection, network, place, shared=bool(inside.shared))
-        closed = all(db.network(h.network).internal for h in own)
+    id, request, record = container.id, container.config.request, container.record
+    network = network_of(db, name)
+    own = db.holders(container=id)
+    if any(h.network == network.name for h in own):
+        raise _already(container, network.name)
+    names = (request.hostname or id[:12], *aliases)
+    listens = network.name != DEFAULT and record is not None and bool(record.networks)
+    place = Place(id, container.name, _free(own), ip, ip6, mac, names, not own, request.net_rate)
+    cable, notes = plug(db, connection, network, place, shared=bool(inside.shared))
+    closed = all(db.network(h.network).internal for h in own)
+    addresses = tuple([a.local for a in cable.addresses])
 
     def steps(slot: int, bridges: int) -> Iterator[tuple[NetlinkStep, str]]:
         yield from compile_cable.plug(cable, slot, bridges)
@@ -162,9 +183,21 @@ def _plug(
         elif listens:
             yield compile_cable.name_port(slot, again=True)
 
-    addresses = tuple([a.local for a in cable.addresses])
+    return _Plugged(network, addresses, steps, notes, listens)
+
+
+def _plug(
+    containers: Containers, container: Container, name: str, inside: _Inside,
+    asked: tuple[bytes, bytes, bytes, tuple[str, ...]],
+) -> tuple[str, ...]:  # fmt: skip
+    """Written down before it exists; taken back when it did not come to be."""
+    states, id, request = containers.states, container.id, container.config.request
+    with database(states) as db, inside.connection() as connection:
+        db.bury_some()
+        plugged = _place(db, connection, container, name, inside, asked)
+    network, notes = plugged.network, plugged.notes
     try:
-        inside.take(steps)
+        inside.take(plugged.steps)
     except BaseException:
         with database(states) as db:
             for holder in db.holders(container=id):
@@ -172,12 +205,56 @@ def _plug(
                     db.leave(holder)
         raise
     if has_hosts(request):
-        notes += hosts.enter(inside.root, _texts(*addresses), own_names(request, id))
-    if listens:
+        notes += hosts.enter(inside.root, _texts(*plugged.addresses), own_names(request, id))
+    if plugged.listens:
         notes += hosts.answer_names(inside.root)
     elif network.name != DEFAULT:
         notes += (f"{container.name} began without a network: it asks for names of containers once it is started anew",)
     return notes
+
+
+class _Pretended(Exception):
+    pass
+
+
+def explained(
+    containers: Containers, container: Container, network: str, *, leaves: bool = False, ip: bytes = b"",
+    ip6: bytes = b"", mac: bytes = b"", aliases: tuple[str, ...] = (),
+) -> tuple[Plan, tuple[str, ...]]:  # fmt: skip
+    """The plan of `connect`, or with `leaves` of `disconnect`, and what is not in it. Changes nothing.
+
+    Raises as they do, and Conflict for a container that does not run."""
+    if not container.running:
+        raise Conflict(f"{container.name} does not run: nothing is done before it starts", code="not-running",
+                       next=f"kist explain {container.name}")  # fmt: skip
+    _check(container, container.config.request)
+    hosts_file = f"/proc/{container.pid}/root/etc/hosts"
+    found: tuple[Plan, tuple[str, ...]] | None = None
+    try:
+        with _Inside(container) as inside, database(containers.states) as db:
+            inside.check()
+            if leaves:
+                network = db.network(network).name
+                holder = next((h for h in db.holders(network) if h.container == container.id), None)
+                if holder is None:
+                    raise _not_in(container, network)
+                leaving = partial(_unplugged, db, holder, shared=bool(inside.shared))
+                plan = inside.plan(lambda slot, _: leaving(slot), containers)
+                besides = [f"the lines of {', '.join(_texts(holder.address4, holder.address6))} leave {hosts_file}"]
+            else:
+                plugged = _place(db, None, container, network, inside, (ip, ip6, mac, aliases))
+                plan = inside.plan(plugged.steps, containers)
+                names = own_names(container.config.request, container.id)
+                besides = [f"{hosts_file} gets: {address} {names}" for address in _texts(*plugged.addresses)]
+                if plugged.listens:
+                    besides.append(f"/proc/{container.pid}/root/etc/resolv.conf begins with: nameserver 127.0.0.11")
+                besides.append(f"the bridge {plugged.network.bridge} is made, unless it is there")
+            found = plan, tuple(besides)
+            raise _Pretended
+    except _Pretended:
+        pass
+    assert found
+    return found
 
 
 def _free(places: list[Holder]) -> int:
@@ -253,6 +330,15 @@ class _Inside:
             run_steps(plan, self.namespace, self.shared.net, self.shared.user)
         else:
             run_steps(compile_cable.alone(path, lambda slot: steps(slot, 0)), self.namespace)
+
+    def plan(self, steps: Callable[[int, int], Iterable[tuple[NetlinkStep, str]]], containers: Containers) -> Plan:
+        """What `take` does, by paths that other programs can open."""
+        path = f"/proc/{self._container.pid}/ns"
+        if self.shared:
+            from kist.plan.compile_shared import alone
+
+            return alone(f"{path}/net", shared.place(containers.states)[0], f"{path}/user", steps)
+        return compile_cable.alone(f"{path}/net", lambda slot: steps(slot, 0))
 
 
 def _remember(container: Container, networks: tuple[str, ...]) -> None:

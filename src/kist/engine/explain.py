@@ -11,6 +11,7 @@ from kist.engine.state import run_directory
 from kist.kernel.probe import probe
 from kist.plan import render
 from kist.plan.setting import Stdio
+from kist.value import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from kist.plan.facts import HostFacts
     from kist.plan.request import RunRequest
     from kist.plan.setting import Setting
+    from kist.plan.steps import Plan
 
 ID = "0123456789abcdef" * 4
 
@@ -45,9 +47,16 @@ def explain(
         removals = (path, f"{path}/record", f"{path}/scratch")
         attachment = attachment_of(source, facts, id)
         setting = setting_for(request, id, source, stdio, removals, attached=True, attachment=attachment, kept=kept)
-        plan = Prepared(request, facts, setting, source, joined_of(setting)).compiled.plan
+        joined = joined_of(setting)
+        if setting.shared and (there := _there())[0]:
+            setting, joined = replace(setting, shared=there[0]), {"user": there[1]}
+        plan = Prepared(request, facts, setting, source, joined).compiled.plan
     finally:
         source.close()
+    return rendered(plan, format, step, colour=colour, width=width)
+
+
+def rendered(plan: Plan, format: str, step: int | None, *, colour: bool, width: int) -> str:
     if step is not None:
         return render.one(plan, step, width=width)
     if format == "json":
@@ -77,5 +86,16 @@ def attachment_of(source: Source, facts: HostFacts, id: str) -> Attachment | Non
 
 
 def joined_of(setting: Setting) -> Mapping[str, str]:
-    """The user namespace that an ordinary user's containers with cables share."""
+    """The user namespace that an ordinary user's containers with cables share, on paper."""
     return {"user": setting.shared.replace("/net", "/user")} if setting.shared else {}
+
+
+def _there() -> tuple[str, str]:
+    """What those containers share, if there are any: see network.shared.place."""
+    from kist.engine.state import StateDirectory
+    from kist.network.attach import database
+    from kist.network.shared import place
+
+    states = StateDirectory(run_directory(os.environ))
+    with database(states):
+        return place(states)

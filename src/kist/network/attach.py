@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 
         def records(self) -> Iterable[Published]: ...
 
+        def supervisor(self, id: str) -> int: ...
+
+        def pid(self, id: str) -> int: ...
+
     class Published(Protocol):
         """engine.state.Record."""
 
@@ -47,6 +51,8 @@ if TYPE_CHECKING:
         def id(self) -> str: ...
         @property
         def ports(self) -> tuple[str, ...]: ...
+        @property
+        def shared(self) -> str: ...
 
 
 class Attachment(Value):

@@ -59,6 +59,15 @@ def find(states: States) -> Shared | None:
     return None
 
 
+def place(states: States) -> tuple[str, str]:
+    """Paths, for other programs, of what containers share: the network namespace, and the user namespace that owns it.
+    "": there is none. With the database locked."""
+    for record in states.records():
+        if record.shared and (net := _path(f"{states.supervisor(record.id)} {record.shared}")):
+            return net, f"/proc/{states.pid(record.id)}/ns/user"
+    return "", ""
+
+
 def make(states: States, facts: HostFacts) -> Shared:
     """The one that is there, else a new one; with the database locked. The caller is noted as somebody who has it open.
     Raises Refused, StepFailed."""

@@ -137,7 +137,7 @@ _POWERS = {"CAP_SYS_ADMIN", "CAP_SYS_MODULE", "CAP_SYS_RAWIO"}
 def _rules(policy: bool, cabled: bool) -> Iterator[tuple[str, str, bytes]]:
     """By chain; in words, and as the kernel takes them."""
     v4, v6 = n.family_is(n.IPV4), n.family_is(n.IPV6)
-    accept, port, udp = n.verdict(n.ACCEPT), n.value(9, pack(">HH", PORT, 0)), n.protocol_is(PROTOCOLS["udp"])
+    accept, port, udp = n.verdict(n.ACCEPT), n.value(9, pack(">H", PORT)), n.protocol_is(PROTOCOLS["udp"])
     ours = (
         ("ip daddr 127.0.0.0/8 accept", v4 + n.header_is(16, b"\x7f") + accept),
         ("ip daddr @own4 accept", v4 + n.network_header(1, 16, 4) + n.within("own4") + accept),

@@ -152,7 +152,7 @@ def name_server(*, again: bool = False) -> list[bytes]:
     inside may want port 53 of every address for itself. `again`: it may have been told already."""
     found = [n.add_table(TABLE), *([n.delete_table(TABLE), n.add_table(TABLE)] if again else [])]
     found.append(n.add_chain(TABLE, "output", "nat", n.OUTPUT, -100))
-    to = n.value(1, NAME_SERVER) + n.value(9, pack(">HH", NAME_PORT, 0)) + n.dnat(n.IPV4, 1, 9)
+    to = n.value(1, NAME_SERVER) + n.value(9, pack(">H", NAME_PORT)) + n.dnat(n.IPV4, 1, 9)
     for protocol in ("udp", "tcp"):
         asked = n.family_is(n.IPV4) + n.header_is(16, NAME_SERVER) + n.protocol_is(PROTOCOLS[protocol]) + n.port_is(53)
         found.append(n.add_rule(TABLE, "output", asked, to))

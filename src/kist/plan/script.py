@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shlex
 
+from kist.plan.flags import unshare_options
 from kist.plan.steps import (
     HOST,
     INIT,
@@ -32,6 +33,7 @@ from kist.plan.steps import (
     Setsid,
     Unshare,
     cap_words,
+    variable,
 )
 
 TYPE_CHECKING = False
@@ -48,7 +50,16 @@ _CHILDREN = '/proc/"$child"/task/"$child"/children'  # numbers with a space behi
 _INIT_PID = f'until init_pid=$(cat {_CHILDREN}) && init_pid=${{init_pid%% *}} && [ "$init_pid" ]; do :; done'
 
 
+_HEAD_OF_STEPS = """\
+#!/bin/sh
+# What `kist explain --script` was asked about, by hand. Run it as the user who would run kist. It needs util-linux and
+# iproute2.
+set -aeu"""
+
+
 def script(plan: Plan) -> str:
+    if not any(isinstance(entry.step, Clone) for entry in plan):
+        return _steps_alone(plan)
     host: list[str] = [_HEAD, *_directories(plan)]
     init: list[list[str]] = [[]]  # a new list after each step that starts the shell anew
     undo: list[str] = [f"rmdir {shlex.quote(path)}" for path in reversed(_mount_points(plan))]
@@ -77,6 +88,29 @@ def script(plan: Plan) -> str:
     host.insert(clone_at, _nested("init", init))
     end = ["# what was made is removed again", *(f"{line} || true" for line in undo), "exit $status", ""]
     return "\n".join([*host, *end])
+
+
+def _steps_alone(plan: Plan) -> str:
+    """Of a plan that starts no process."""
+    parts: list[list[str]] = [[_HEAD_OF_STEPS]]
+    entered: list[str] = []  # by one nsenter(1): from within the first, the file of the next cannot be opened
+    entered_as: list[str] = []
+    for index, entry in enumerate(plan):
+        step = entry.step
+        if entered and not isinstance(step, Setns):
+            parts[-1].append(f'exec nsenter --preserve-credentials {" ".join(entered)} sh -euc "$rest"')
+            parts.append(entered_as)
+            entered, entered_as = [], []
+        parts[-1].append(f"# {index} {type(step).__name__}{': ' * bool(entry.why)}{entry.why}")
+        if isinstance(step, Setns):
+            entered.append(f'{unshare_options(step.flags)}="${variable(step.target)}"')
+            entered_as.append(f"{variable(step.target)}=/proc/self/ns/{unshare_options(step.flags).strip('-')}")
+        else:
+            parts[-1] += _commands(entry, _Privileges())
+    lines, others = parts[0], parts[1:]
+    if others:
+        lines.insert(len(lines) - 1, _nested("rest", others))
+    return "\n".join([*lines, ""])
 
 
 def _commands(entry: Entry, privileges: _Privileges) -> list[str]:

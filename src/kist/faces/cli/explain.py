@@ -23,6 +23,7 @@ COMMAND = Command(
         "[--format FORMAT] [--step NUMBER] CONTAINER",
         "[FLAG...] IMAGE [COMMAND [ARGUMENT...]]",
         "[FLAG...] --rootfs DIR [COMMAND [ARGUMENT...]]",
+        "[--format FORMAT] [--step NUMBER] network connect|disconnect [FLAG...] NETWORK CONTAINER",
     ),
     summary="Show the kernel steps that 'kist run' with the same arguments, or a container's start, would take",
     groups=(
@@ -41,6 +42,7 @@ COMMAND = Command(
         ("kist explain --rm --memory 64m host sh", "every step, why, and its man page"),
         ("kist explain --script host id > by-hand.sh", "the same as a shell script"),
         ("kist explain --without pidns host ps", "what would be missing"),
+        ("kist explain network connect blue web", "the cable that a container gets while it runs"),
     ),
     command_follows=True,
 )
@@ -54,6 +56,8 @@ def main(argv: list[str]) -> int:
             raise InvalidInput("it contradicts --format json", path="--script", next="write one or the other")
         format = "script"
     step = words.number(0, 1 << 16)("--step", parsed.last("step")) if "step" in parsed.given else None
+    if parsed.arguments[:2] in (("network", "connect"), ("network", "disconnect")):
+        return _network(parsed.arguments[1], list(parsed.arguments[2:]), format, step)
     container = _container(parsed)
     request = container.config.request if container else run_request(parsed.given, parsed.arguments, this_process())
     from kist.engine.explain import explain
@@ -62,6 +66,26 @@ def main(argv: list[str]) -> int:
     colour = colours() and format == "text"
     text = explain(request, format=format, step=step, colour=colour, width=columns(), container=container)
     sys.stdout.write(text if text.endswith("\n") else text + "\n")
+    return 0
+
+
+def _network(verb: str, argv: list[str], format: str, step: int | None) -> int:
+    from kist.engine.connect import explained
+    from kist.engine.containers import Containers
+    from kist.engine.explain import rendered
+    from kist.faces.cli import network_connect, network_disconnect
+    from kist.faces.cli.terminal import colours, columns
+
+    leaves = verb == "disconnect"
+    parsed = parse((network_disconnect if leaves else network_connect).COMMAND, argv)
+    network, name = parsed.arguments
+    ip, ip6, mac, aliases = (b"", b"", b"", ()) if leaves else network_connect.asked(parsed)
+    containers = Containers()
+    plan, besides = explained(containers, containers.find(name), network, leaves=leaves, ip=ip, ip6=ip6, mac=mac,
+                              aliases=aliases)  # fmt: skip
+    sys.stdout.write(rendered(plan, format, step, colour=colours() and format == "text", width=columns()))
+    if format != "json" and step is None:
+        sys.stdout.write("".join([f"# besides: {words}\n" for words in besides]))
     return 0
 
 

@@ -1,8 +1,14 @@
 """`kist network connect`."""
 
+from __future__ import annotations
+
 from kist.faces.cli.command import Command, Flag
 from kist.faces.cli.parse import parse
 from kist.plan import values
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kist.faces.cli.parse import Parsed
 
 COMMAND = Command(
     name="network connect",
@@ -24,14 +30,19 @@ COMMAND = Command(
 )
 
 
-def main(argv: list[str]) -> int:
-    parsed = parse(COMMAND, argv)
-    network, name = parsed.arguments
+def asked(parsed: Parsed) -> tuple[bytes, bytes, bytes, tuple[str, ...]]:
+    """Addresses of IPv4 and IPv6, a MAC, aliases."""
     given = parsed.given
     ip = values.ipv4("--ip", given["ip"][-1]) if "ip" in given else b""
     ip6 = values.ipv6("--ip6", given["ip6"][-1]) if "ip6" in given else b""
     mac = values.mac_address("--mac-address", given["mac-address"][-1]) if "mac-address" in given else b""
-    aliases = tuple([values.hostname("--alias", text) for text in given.get("alias", ())])
+    return ip, ip6, mac, tuple([values.hostname("--alias", text) for text in given.get("alias", ())])
+
+
+def main(argv: list[str]) -> int:
+    parsed = parse(COMMAND, argv)
+    network, name = parsed.arguments
+    ip, ip6, mac, aliases = asked(parsed)
     import sys
 
     from kist.engine.connect import connect
