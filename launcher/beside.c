@@ -26,6 +26,19 @@ static long path_of(int fd, char path[64]) {
     return 0;
 }
 
+/* What it says first, until it ends. It is heard out: of a user who has many, a pipe holds 4 KiB, less than its usage. */
+static void listen(int from, int pidfd, char *to, ulong room) {
+    struct pollfd fds[] = {{from, POLLIN, 0}, {pidfd, POLLIN, 0}};
+    char rest[512];
+    ulong had = 0;
+    for (int over = 0; !over;) {
+        sys(ppoll, fds, 2, 0, 0, 8);
+        over = fds[1].revents != 0;
+        for (long n; (n = sys(read, from, rest, sizeof rest)) > 0;)
+            for (long i = 0; i < n && had < room; i++) to[had++] = rest[i];
+    }
+}
+
 /* PID 1: say how it began, with its own words, and then wait for the supervisor's end. */
 __attribute__((noreturn)) static void keep(char **argv, char **envp, char *path, int control, int namespace) {
     struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
@@ -37,15 +50,17 @@ __attribute__((noreturn)) static void keep(char **argv, char **envp, char *path,
     sys(capset, &header, none); /* so that it may look at our files: ptrace(2) */
     sys(prctl, PR_SET_DUMPABLE, 1, 0, 0, 0);
     if (path_of(namespace, path) == 0 && sys(pipe2, words, O_CLOEXEC) == 0) {
-        long pid = make(0, 0);
+        int pidfd = -1;
+        long pid = make(0, &pidfd);
         if (pid == 0) {
             sys(dup3, words[1], 2, 0);
             exec_clean(argv, envp);
             leave(127);
         }
-        sys(wait4, pid, &status, 0, 0);
         sys(fcntl, words[0], F_SETFL, O_NONBLOCK);
-        sys(read, words[0], said.words, sizeof said.words - 1);
+        listen(words[0], pidfd, said.words, sizeof said.words - 1);
+        sys(wait4, pid, &status, 0, 0);
+        shut(pidfd);
         shut(words[0]);
         shut(words[1]);
     }

@@ -260,4 +260,4 @@ def test_explained(user: User) -> None:
         assert " ".join(user.done(*links).split()) == seen
         if verb == "disconnect":
             user.done("network", "disconnect", "--force", "blue", "a")
-    assert user.ask("--network blue", "10.7.2.3:80")[0].startswith("hello ")
+    assert user.ask("--network blue --ip 10.7.2.9", "10.7.2.3:80")[0].startswith("hello ")
