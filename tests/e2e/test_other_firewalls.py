@@ -240,3 +240,33 @@ def test_what_is_not_ours_to_change_is_told(machine: Machine) -> None:
     done = machine.kist(*ask_it, "20")
     assert done.stdout == "192.0.2.2 hello\n" and " drops " not in done.stderr
     assert found(machine) == ("ok", "")
+
+
+@pytest.mark.usefixtures("listening")
+def test_reloaded(machine: Machine, outside: Machine) -> None:
+    """What others took away is there again, for containers that run."""
+    needs("iptables")
+    machine.command("iptables", "-P", "FORWARD", "DROP")
+    box = machine.container("--name", "box", "--network", "bridge", "-p", "8080:7", *server(7))
+    with box as process:
+        assert process.first == "up"
+        out = ("exec", "box", "python3", "-c", CLIENT, "192.0.2.1", "99", "tcp")
+        assert machine.kist(*out, "20").stdout == "192.0.2.2 hello\n"
+        assert ask(outside, "192.0.2.2", 8080) == "192.0.2.1 hello"
+        before = ruleset(machine)
+        machine.command("nft", "flush", "ruleset")
+        machine.command("iptables", "-P", "FORWARD", "DROP")
+        machine.command("ip", "address", "flush", "dev", "kist0")
+        machine.command("sysctl", "-q", "-w", "net.ipv4.ip_forward=0", "net.ipv4.conf.kist0.route_localnet=0")
+        assert machine.kist(*out, "0.5").stdout != "192.0.2.2 hello\n"
+        id = machine.kist("ps", "-q", "--no-trunc").stdout
+        for words in (("box",), ("--all",)):
+            done = machine.kist("network", "reload", *words)
+            assert (done.returncode, done.stdout) == (0, id), done.stderr
+            assert machine.kist(*out, "20").stdout == "192.0.2.2 hello\n"
+            assert ask(outside, "192.0.2.2", 8080) == "192.0.2.1 hello"
+            assert ask(machine, "127.0.0.1", 8080) == "10.112.0.1 hello"
+        assert sorted(ruleset(machine).splitlines()) == sorted(before.splitlines())
+        process.kill()
+    assert machine.kist("network", "reload").returncode == 125
+    assert machine.kist("network", "reload", "--all", "box").returncode == 125

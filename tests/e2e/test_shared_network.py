@@ -132,6 +132,7 @@ def test_connected_while_it_runs(user: User) -> None:
     user.done("network", "disconnect", "red", "a")
     assert user.ask_from("a", out, "b:80", "10.7.2.2:80") == [
         "OSError", "gaierror", "hello 10.7.2.2"]  # fmt: skip
+    assert len(user.done("network", "reload", "--all").split()) == 2
     user.done("restart", "-t", "0", "b")
     user.done("explain", "b")
     assert user.ask_from("b", f"{PYPI}:80") == [f"{PYPI} - -"]

@@ -62,7 +62,7 @@ def _make(connection: Netlink, network: Network, forward: bool) -> tuple[int, tu
     assert link
     try:
         _address(connection, network, link.index)
-        return link.index, _forward(network) if forward and not network.internal else ()
+        return link.index, forwarding(network) if forward and not network.internal else ()
     except BaseException:
         connection.request(f"cannot remove {network.bridge}", rt.delete_link(link.index))
         raise
@@ -72,7 +72,7 @@ def _flags(subnet: Subnet) -> int:
     return rt.NO_DAD if subnet.family == 6 else 0
 
 
-def _forward(network: Network) -> tuple[str, ...]:
+def forwarding(network: Network) -> tuple[str, ...]:
     """Packets pass from the bridge to elsewhere and back only where forwarding is on."""
     notes = []
     for subnet in network.subnets:

@@ -26,10 +26,21 @@ def ensure(db: Database, network: Network) -> tuple[str, ...]:
     loopback6 = _is_loopback6()
     with Netlink(NETFILTER) as connection:
         if _absent(connection, words.add_network(network.bridge, network.internal, loopback6=loopback6)):
-            networks = [(n.bridge, n.internal) for n in db.networks() if not n.mode]
-            table = words.table(networks, db.ports(), loopback6=loopback6)
-            connection.request("cannot make the firewall's table inet kist", *table)
+            _make(db, connection, loopback6)
         return others.open_ways(connection, network.bridge)
+
+
+def _make(db: Database, connection: Netlink, loopback6: bool) -> None:
+    networks = [(n.bridge, n.internal) for n in db.networks() if not n.mode]
+    table = words.table(networks, db.ports(), loopback6=loopback6)
+    connection.request("cannot make the firewall's table inet kist", *table)
+
+
+def restore(db: Database, bridges: Iterable[str]) -> tuple[str, ...]:
+    """All of it anew, in one transaction, whatever others made of it. Raises NetlinkFailed."""
+    with Netlink(NETFILTER) as connection:
+        _make(db, connection, _is_loopback6())
+        return tuple(dict.fromkeys([note for name in bridges for note in others.open_ways(connection, name)]))
 
 
 def _is_loopback6() -> bool:

@@ -191,6 +191,25 @@ def remove(states: States, name_or_id: str) -> Network:
     return network
 
 
+def reload(states: States, chosen: Callable[[Holder], bool]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Make all that the host has to know of the chosen containers' networks anew: addresses of bridges, forwarding,
+    the firewall. Their ids, and what the user should know. Raises Conflict, NetlinkFailed."""
+    notes: tuple[str, ...] = ()
+    with database(states) as db, Netlink() as connection:
+        db.bury_dead()
+        holders = [holder for holder in db.holders() if chosen(holder)]
+        networks = [n for n in db.networks() if not n.mode and any(h.network == n.name for h in holders)]
+        if networks and _owns_bridges():  # an ordinary user's containers have their rules inside
+            published = any(db.ports_of(holder.container) for holder in holders)
+            for network in networks:
+                notes += bridge.ensure(connection, network, forward=True)[1]
+                notes += () if network.internal else bridge.forwarding(network)
+                if published:
+                    bridge.set_sysctl(("net", "ipv4", "conf", network.bridge, "route_localnet"), "1")
+            notes += firewall.restore(db, [n.bridge for n in networks])
+    return tuple(dict.fromkeys(holder.container for holder in holders)), notes
+
+
 def prune(states: States, chosen: Callable[[Network], bool]) -> list[Network]:
     """Remove the chosen ones that nobody is in."""
     removed = []

@@ -76,6 +76,7 @@ VERBS = {
     "network connect": "Put a container into another network",
     "network disconnect": "Take a container out of a network",
     "network graph": "Draw who is connected to whom",
+    "network reload": "Make their firewall rules anew",
     "network rm": "Remove networks",
     "network prune": "Remove the networks that no container is in",
     "volume create": "Make a volume that containers may share",
