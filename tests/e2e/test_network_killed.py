@@ -124,3 +124,46 @@ def test_nothing_of_a_network_is_left(machine: Machine, rootfs: Path, run_dir: P
     assert chaos.elements() == 0 and chaos.names() == set()
     for name in os.listdir(run_dir):  # a directory just made may be about to be locked: a minute later it is not
         os.utime(run_dir / name, (0, 0))
+
+
+AT_ONCE = [(network, f"c{n}") for n in range(10) for network in ("n0", "n1", "n2", "n3", "n4")]
+
+
+def at_once(machine: Machine, verb: str, *, killed: bool = False) -> list[int]:
+    """Statuses; with `killed` some are, each at another moment."""
+    argvs = [machine.argv(*KIST, "network", verb, *pair) for pair in AT_ONCE]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    started = [subprocess.Popen(argv, **quiet, text=True) for argv in argvs]
+    for i, process in enumerate(started if killed else ()):
+        if i % 3 == 0:
+            time.sleep(0.05)
+            process.kill()
+    for process in started:
+        assert "Traceback" not in process.communicate(timeout=120)[1]
+    return [process.returncode for process in started]
+
+
+def test_fifty_connects_at_once(machine: Machine, rootfs: Path, run_dir: Path) -> None:
+    """And as many disconnects; the same once more, some of them killed."""
+    names = sorted({name for _, name in AT_ONCE})
+    for network in sorted({network for network, _ in AT_ONCE}):
+        assert machine.kist("network", "create", network).returncode == 0
+    for name in names:
+        box = ("--name", name, "--network", "bridge", "-p", "80", "--rootfs", str(rootfs), "sleep", "600")
+        assert machine.kist("run", "-d", *box).returncode == 0
+    chaos = Chaos(machine, run_dir, rootfs)
+    assert set(at_once(machine, "connect")) == {0}
+    with database(chaos.states) as db:
+        holders = db.holders()
+    assert len(holders) == 60 and len({holder.address4 for holder in holders}) == 60
+    assert chaos.is_true()
+    assert set(at_once(machine, "disconnect")) == {0}
+    wait_until(chaos.is_true)
+    with database(chaos.states) as db:
+        assert len(db.holders()) == 10
+    at_once(machine, "connect", killed=True)
+    at_once(machine, "disconnect", killed=True)
+    machine.kist("rm", "-f", *names)
+    wait_until(chaos.is_true)
+    with database(chaos.states) as db:
+        assert db.holders() == [] and db.ports() == []

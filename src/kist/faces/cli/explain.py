@@ -23,7 +23,7 @@ COMMAND = Command(
         "[--format FORMAT] [--step NUMBER] CONTAINER",
         "[FLAG...] IMAGE [COMMAND [ARGUMENT...]]",
         "[FLAG...] --rootfs DIR [COMMAND [ARGUMENT...]]",
-        "[--format FORMAT] [--step NUMBER] network connect|disconnect [FLAG...] NETWORK CONTAINER",
+        "network connect|disconnect [FLAG...] NETWORK CONTAINER",
     ),
     summary="Show the kernel steps that 'kist run' with the same arguments, or a container's start, would take",
     groups=(
