@@ -8,6 +8,8 @@ import time
 import pytest
 from rivals import CLI
 
+from terminal import Terminal
+
 
 def gives(cli, status, expected):
     """podman 4.3's attach ends with 0, whatever the container's status is."""
@@ -119,3 +121,14 @@ def test_attach_needs_no_log(cli, box):
     cli.fails("logs", "web")
     cli.ok("start", "web")
     cli.ok("rm", "-f", "web")
+
+
+def test_start_with_other_detach_keys(cli, box):
+    cli.ok("create", "-it", "--name", "shell", box, "sh", "-c", "echo up; exec cat -v")
+    with Terminal([*cli.argv, "start", "-ai", "--detach-keys", "ctrl-a,x", "shell"]) as terminal:
+        terminal.expect("up")
+        terminal.type("\x10\x11\n")
+        terminal.expect(r"\^P")
+        terminal.type("\x01x")
+        assert terminal.wait() == 0 or CLI == "docker"  # docker 28: an error that says "read escape sequence"
+        assert cli.status("shell").startswith("Up")

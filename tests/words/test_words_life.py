@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from rivals import CLI
 
 from containers import needs_limits
 
@@ -86,6 +87,15 @@ def test_restart(cli, box):
     cli.ok("run", "-d", "--name", "web", box, "sh", "-c", "echo x >>/f; [ $(wc -l </f) -lt 2 ] || exit 7; sleep 60")
     cli.until(lambda: cli.status("web").startswith("Up"))
     cli.ok("restart", "-t", "1", "web")
+    assert cli.ok("wait", "web") == "7"
+
+
+@pytest.mark.skipif(CLI != "kist", reason="podman 4.3 and docker 20.10 have no restart --signal")
+def test_restart_with_a_signal(cli, box):
+    script = "trap 'echo x >>/f; exit' USR1; trap 'exit 9' TERM; touch /ready; while :; do sleep 0.05; done"
+    cli.ok("run", "-d", "--name", "web", box, "sh", "-c", f"[ ! -e /f ] || exit 7; {script}")
+    cli.until(lambda: cli("exec", "web", "test", "-e", "/ready").returncode == 0)
+    cli.ok("restart", "--signal", "USR1", "web")
     assert cli.ok("wait", "web") == "7"
 
 

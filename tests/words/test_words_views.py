@@ -147,3 +147,8 @@ def test_health_is_shown(cli, box):
     cli.ok("run", "-d", "--name", "c1", "--health-cmd", "true", "--health-interval", "1s", box, "sleep", "60")
     cli.until(lambda: cli.ok("inspect", "--format", "{{.State.Health.Status}}", "c1") == "healthy")
     assert cli.ok("ps", "--filter", "health=healthy", "--format", "{{.Names}}") == "c1"
+
+
+def test_version_by_a_template(cli):
+    assert re.fullmatch(r"\d+\.\d+\S* linux", cli.ok("version", "--format", "{{.Client.Version}} {{.Client.Os}}"))
+    cli.fails("version", "--format", "{{")

@@ -61,11 +61,13 @@ def kill(container: Container, signal: int = _KILL) -> None:
                 thaw(container)
 
 
-def restart(containers: Containers, container: Container, timeout_s: int | None = None) -> None:
+def restart(
+    containers: Containers, container: Container, timeout_s: int | None = None, signal: int | None = None
+) -> None:
     """Stop it if it runs, and start it."""
     from kist.engine.start import start
 
-    stop(container, timeout_s)
+    stop(container, timeout_s, signal)
     start(containers, container)
     note(container, "restart")
 

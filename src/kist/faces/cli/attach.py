@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from kist.engine.attach import AttachRequest
     from kist.plan.request import RunRequest
 
+DETACH_KEYS = Flag("detach-keys", "one", "KEYS", "Keys that leave it running (ctrl-p,ctrl-q)", v.detach_keys)
+
 COMMAND = Command(
     name="attach",
     usage=("[FLAG...] CONTAINER",),
@@ -22,7 +24,7 @@ COMMAND = Command(
             (
                 Flag("no-stdin", "bool", "", "Pass no input on", w.boolean),
                 Flag("sig-proxy", "bool", "", "Pass signals on (default true)", w.boolean),
-                Flag("detach-keys", "one", "KEYS", "Keys that leave it running (ctrl-p,ctrl-q)", v.detach_keys),
+                DETACH_KEYS,
             ),
         ),
     ),
