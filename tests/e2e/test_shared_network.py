@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from containers import KIST
-from internet import DNS, HOST, PYPI, PYPI6, Internet, internet, missing
+from internet import DNS, HOST, PYPI, PYPI6, Internet, internet, missing, relays
 from kist.engine.state import StateDirectory
 from kist.network.attach import database
 from machine import wait_until
@@ -262,3 +262,50 @@ def test_explained(user: User) -> None:
         if verb == "disconnect":
             user.done("network", "disconnect", "--force", "blue", "a")
     assert user.ask("--network blue --ip 10.7.2.9", "10.7.2.3:80")[0].startswith("hello ")
+
+
+def test_killed_at_every_step(user: User, tmp_path: Path, rootfs: Path) -> None:
+    user.done("network", "create", "red")
+    program = Path(__file__).parents[1] / "shared_steps.py"
+    argv = user.net.argv(sys.executable, str(program), str(rootfs), "red")
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(done.stdout) > 15
+
+
+def test_fifty_connects_at_once(user: User, run_dir: Path) -> None:
+    """And as many disconnects, some of them killed."""
+    pairs = [(f"n{m}", f"c{n}") for n in range(10) for m in range(5)]
+    for network in sorted({network for network, _ in pairs}):
+        user.done("network", "create", network)
+    user.done("network", "create", "first")
+    names = sorted({name for _, name in pairs})
+    for name in names:
+        user.done("run", "-d", "--name", name, "--network", "first", "host", "sleep", "600")
+
+    def at_once(verb: str, killed: int) -> list[int]:
+        argvs = [user.net.argv(*KIST, "network", verb, *pair) for pair in pairs]
+        started = [subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) for argv in argvs]
+        for process in started[:killed]:
+            process.kill()
+        for process in started:
+            assert "Traceback" not in process.communicate(timeout=120)[1]
+        return [process.returncode for process in started]
+
+    def cables() -> list[str]:
+        argv = user.net.argv(sys.executable, "-c", LINKS)
+        found = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()
+        return [link for link in found if link != "lo" and "-" not in link]
+
+    states = StateDirectory(str(run_dir))
+    assert set(at_once("connect", 0)) == {0}
+    assert len(cables()) == 60
+    assert set(at_once("disconnect", 0)) == {0}
+    wait_until(lambda: len(cables()) == 10)
+    at_once("connect", 20)
+    at_once("disconnect", 20)
+    user.done("rm", "-f", *names)
+    with database(states) as db:
+        db.bury_dead()
+        assert db.holders() == []
+    assert list(relays(str(run_dir))) == []
