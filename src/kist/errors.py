@@ -7,6 +7,18 @@ An error answers four questions: what failed (on what), why, what to do next, an
 """
 
 
+def printable(text: str | bytes) -> str:
+    """With what is no picture on a terminal, as what moves its cursor or turns the direction around, written \\x1b.
+
+    Labels, paths and commands of containers and images are others' words.
+    """
+    if isinstance(text, bytes):
+        text = text.decode(errors="backslashreplace")
+    if text.isprintable():
+        return text
+    return "".join([c if c.isprintable() else c.encode("unicode_escape").decode() for c in text])
+
+
 class KistError(Exception):
     """Base of all errors that are not bugs. `exit_code` follows docker run: 125 the engine failed, 126 the
     command cannot be invoked, 127 the command is not found."""
@@ -32,7 +44,7 @@ class KistError(Exception):
         if self.next:
             lines.append(f"  next: {self.next}")
         lines[-1] += f"  [{self.code}]"
-        return "\n".join(lines)
+        return "\n".join([printable(line) for line in "\n".join(lines).split("\n")])
 
 
 class InvalidInput(KistError):

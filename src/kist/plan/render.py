@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kist.errors import InvalidInput
+from kist.errors import InvalidInput, printable
 from kist.plan.steps import ACTORS, FIDELITY, GROUPS, NO_SHELL, Entry
 
 TYPE_CHECKING = False
@@ -52,6 +52,7 @@ def text(plan: Plan, *, width: int = 80, colour: bool = False) -> str:
                 seen.add(type(entry.step))
                 out += ["", *_wrap(purpose(entry), width)]
             out += _step_lines(index, entry, width)
+    out = ["\t".join(map(printable, line.split("\t"))) for line in out]
     if colour:
         out = [_coloured(line) for line in out]
     return "\n".join(out) + "\n"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import time
 
+from kist.errors import printable
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -51,6 +53,8 @@ def print_rows(rows: Sequence[Row], heads: Heads, shown: Iterable[str], format: 
     if fits:
         format = "table " + "\t".join(f"{{{{.{field}}}}}" for field in shown)
     render = compile_template(format.removeprefix("table "))
+    if format.startswith("table ") or sys.stdout.isatty():
+        rows = [{key: _shown(value) for key, value in row.items()} for row in rows]
     lines = [render(row) for row in rows]
     if not format.startswith("table "):
         print("".join(line + "\n" for line in lines), end="")
@@ -58,6 +62,15 @@ def print_rows(rows: Sequence[Row], heads: Heads, shown: Iterable[str], format: 
     head = render({field: heads.get(field, (lambda key: key) if callable(value) else field.upper())
                    for field, value in (rows[0] if rows else heads).items()})  # fmt: skip
     print_table([line.split("\t") for line in (head, *lines)], _terminal() if fits else 0)
+
+
+def _shown(value: object) -> object:
+    """As a cell has it: on one line, and nothing that a terminal obeys."""
+    if isinstance(value, str):
+        return printable(value)
+    if callable(value):
+        return lambda *words: _shown(value(*words))
+    return value
 
 
 def print_table(rows: Sequence[Sequence[str]], width: int = 0) -> None:
@@ -93,8 +106,19 @@ def print_documents(documents: Sequence[object], format: str) -> None:
     from kist.faces.cli.template import compile_template
 
     if format in ("", "json"):
-        print(dumps(documents, indent=4) if not format else dumps(documents))
+        print(_escaped(dumps(documents, indent=4)) if not format else dumps(documents))
         return
     render = compile_template(format)
     for document in documents:
-        print(render(document))
+        text = render(document)
+        print("\n".join(map(printable, text.split("\n"))) if sys.stdout.isatty() else text)
+
+
+def _escaped(text: str) -> str:
+    """JSON with all that is not printable as JSON has it: it can only be within strings."""
+    from json import dumps
+
+    return "\n".join(
+        [line if line.isprintable() else "".join([c if c.isprintable() else dumps(c)[1:-1] for c in line])
+         for line in text.split("\n")]
+    )  # fmt: skip

@@ -21,6 +21,7 @@ def main(argv: list[str]) -> int:
     from kist.codec import dumps
     from kist.engine.changes import changes
     from kist.engine.containers import Containers
+    from kist.errors import printable
 
     containers = Containers()
     found = changes(containers, containers.find(parsed.arguments[0]))
@@ -29,10 +30,5 @@ def main(argv: list[str]) -> int:
         lists = {word: [os.fsdecode(c.path) for c in found if c.kind == kind] for kind, word in kinds.items()}
         print(dumps({word: paths for word, paths in lists.items() if paths}))
     else:
-        print("".join([f"{c.kind} {_printable(c.path)}\n" for c in found]), end="")
+        print("".join([f"{c.kind} {printable(c.path)}\n" for c in found]), end="")
     return 0
-
-
-def _printable(path: bytes) -> str:
-    text = path.decode(errors="backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

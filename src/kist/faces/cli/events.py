@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from kist.errors import InvalidInput
+from kist.errors import InvalidInput, printable
 from kist.faces.cli.command import Command, Flag
 from kist.faces.cli.parse import parse
 from kist.plan import words
@@ -98,7 +98,8 @@ def line(event: Event) -> str:
     zone = time.strftime("%z", time.localtime(seconds))
     when = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds))
     more = ", ".join(f"{key}={value}" for key, value in sorted(event.attributes.items()))
-    return f"{when}.{event.time_ns % 10**9:09d}{zone[:3]}:{zone[3:]} container {event.action} {event.id} ({more})"
+    about = printable(f"container {event.action} {event.id} ({more})")
+    return f"{when}.{event.time_ns % 10**9:09d}{zone[:3]}:{zone[3:]} {about}"
 
 
 def document(event: Event) -> dict[str, object]:

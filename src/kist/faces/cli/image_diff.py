@@ -22,15 +22,11 @@ COMMAND = Command(
 def main(argv: list[str]) -> int:
     parsed = parse(COMMAND, argv)
     times = words.boolean("--times", parsed.last("times", "false"))
+    from kist.errors import printable
     from kist.store.compare import compare
     from kist.store.images import ImageStore
 
     for found in compare(ImageStore(), *parsed.arguments):
         if times or found.what != ("time",):
-            print(f"{found.kind} /{_printable(found.path)}" + (f"  ({', '.join(found.what)})" if found.what else ""))
+            print(f"{found.kind} /{printable(found.path)}" + (f"  ({', '.join(found.what)})" if found.what else ""))
     return 0
-
-
-def _printable(path: bytes) -> str:
-    text = path.decode(errors="backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kist.errors import printable
 from kist.faces.cli.columns import ago, print_rows, size_words
 from kist.faces.cli.command import Command, Flag
 from kist.faces.cli.parse import parse
@@ -110,7 +111,7 @@ def row(container: Container, place: Place | None, *, whole: bool, size: bool = 
 
 
 def _command(argv: Iterable[str], whole: bool) -> str:
-    text = " ".join(argv).replace("\n", "\\n").replace("\t", "\\t")
+    text = printable(" ".join(argv))
     return f'"{text}"' if whole or len(text) <= 20 else f'"{text[:19]}…"'
 
 

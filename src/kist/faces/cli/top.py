@@ -23,7 +23,8 @@ def main(argv: list[str]) -> int:
         return show()
     from kist.engine.containers import Containers
     from kist.engine.processes import listing, pids_of
+    from kist.errors import printable
 
     head, lines = listing(pids_of(Containers().find(arguments[0])), arguments[1:])
-    print("\n".join((head, *lines)))
+    print("\n".join(map(printable, (head, *lines))))
     return 0

@@ -15,7 +15,8 @@ COMMAND = Command(
 def main(argv: list[str]) -> int:
     from kist.engine.containers import Containers
     from kist.engine.why import why
+    from kist.errors import printable
 
     first, *rest = why(Containers().find(parse(COMMAND, argv).arguments[0]))
-    print("\n".join((first, *(f"  {line}" for line in rest))))
+    print("\n".join(map(printable, (first, *(f"  {line}" for line in rest)))))
     return 0
