@@ -1,6 +1,6 @@
 """How long does exec take, and what does `logs -f` bring of a fast container? kist beside podman and docker, in turn.
 
-    python bench/streams.py [ROUNDS] [MEGABYTES]    30 and 1000; as root
+    python bench/streams.py [ROUNDS] [MEGABYTES] [ENGINE...]    30, 1000, and all; as root
 
 exec: /bin/true in a container that runs, as a whole command.
 
@@ -143,13 +143,13 @@ def show(title: str, came: dict[str, list[Came]]) -> None:
               f"{sums[0]:>12}{sums[1]:>12}{sums[2]:>10}")  # fmt: skip
 
 
-def main(rounds: int, megabytes: int) -> None:
+def main(rounds: int, megabytes: int, names: list[str]) -> None:
     with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
         directory = Path(name)
         write_lines(directory / "lines", megabytes * 10_000)
         with harness.own_dockerd(directory) as docker_host, open(directory / "lines", "rb") as file:
             lines = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
-            found = engines(directory, docker_host)
+            found = [engine for engine in engines(directory, docker_host) if not names or engine.name in names]
             for engine in found:
                 engine("run", "-d", "--name", "exec", *engine.run, *engine.image, "sleep", "100000")
             cases = {engine.name: (lambda e=engine: e("exec", "exec", "/bin/true")) for engine in found}
@@ -173,5 +173,6 @@ def main(rounds: int, megabytes: int) -> None:
 
 
 if __name__ == "__main__":
-    numbers = [int(text) for text in sys.argv[1:]]
-    main(*(numbers + [30, 1000][len(numbers) :]))
+    numbers = [int(text) for text in sys.argv[1:] if text.isdigit()]
+    rounds, megabytes = numbers + [30, 1000][len(numbers) :]
+    main(rounds, megabytes, [text for text in sys.argv[1:] if not text.isdigit()])

@@ -43,6 +43,14 @@ def test_an_address_a_route_and_names(machine: Machine, rootfs: Path) -> None:
     wait_until(lambda: machine.links() == {"kist0"})
 
 
+def test_the_host_by_a_name(machine: Machine, rootfs: Path) -> None:
+    script = "grep ' outside$' /etc/hosts; ping -c 1 -W 5 outside >/dev/null && echo pong"
+    asked = ("--network", "bridge", "--add-host", "outside:host-gateway", "--rootfs", str(rootfs))
+    assert machine.run(*asked, "sh", "-c", script) == "10.112.0.1 outside\npong\n"
+    done = machine.kist("run", "--network", "none", "--add-host", "outside:host-gateway", "host", "true")
+    assert done.returncode == 125 and "has no network in which the host has an address" in done.stderr
+
+
 def test_two_containers_reach_each_other_and_addresses_rest_before_they_return(machine: Machine, rootfs: Path) -> None:
     box = ("--network", "bridge", "--rootfs", str(rootfs))
     with machine.container(*box, "sh", "-c", "echo up; exec nc -l -p 7 -e cat") as server:

@@ -179,7 +179,6 @@ REFUSED = [
 
 LATER = [
     (v.namespace("host"), "container:web"),
-    (v.add_host, "a:host-gateway"),
     (v.storage_size, "inodes=5"),
 ]
 

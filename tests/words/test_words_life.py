@@ -226,3 +226,18 @@ def test_one_that_cannot_be_started_again_has_exited(cli, box, tmp_path):
     cli.ok("start", "web")
     assert cli.ok("wait", "web") == "0"
     assert cli.ok("inspect", "--format", "{{.State.Error}}", "web").strip() == ""
+
+
+def test_restart_with_another_signal(cli, box):
+    if cli.name == "podman":
+        pytest.skip("it has no such flag")
+    script = "trap 'echo told; exit' USR1; echo up; while :; do sleep 0.05; done"
+    cli.ok("run", "-d", "--name", "web", box, "sh", "-c", script)
+    cli.until(lambda: "up" in cli.ok("logs", "web"))
+    cli.ok("restart", "-s", "USR1", "web")
+    assert cli.ok("logs", "web").splitlines()[:2] == ["up", "told"]
+    assert cli.status("web").startswith("Up")
+
+
+def test_version_in_ones_own_words(cli):
+    assert cli.ok("version", "--format", "{{.Client.Version}}")[0].isdigit()

@@ -11,6 +11,7 @@ from kist.plan.compile import compile_container
 from kist.plan.compile_process import DEFAULT_PATH
 from kist.plan.config import Found, HostDevice, container_config, needs_userns
 from kist.plan.setting import Files, Secret, Setting, Stdio
+from kist.plan.values import HOST_GATEWAY
 from kist.system import os
 
 TYPE_CHECKING = False
@@ -296,6 +297,19 @@ def has_hosts(request: RunRequest) -> bool:
     return request.uts != "host" and not request.network.startswith("container:")
 
 
+def _host_addresses(request: RunRequest, cables: tuple[Cable, ...]) -> tuple[str, ...]:
+    """Where the container reaches the host: of an IPv4 and an IPv6 address both. Raises Unsupported."""
+    from kist.plan.rtnetlink import address_text
+
+    if request.network == "host":
+        return ("127.0.0.1",)
+    found = next((cable.gateways for cable in cables if cable.gateways), ())
+    if not found:
+        raise Unsupported(f"--add-host {HOST_GATEWAY}: it has no network in which the host has an address",
+                          next="--network bridge, or the address itself", code="no-gateway")  # fmt: skip
+    return tuple(map(address_text, found))
+
+
 def _network_files(
     request: RunRequest, name: str, cables: tuple[Cable, ...], relayed: bool
 ) -> tuple[tuple[str, bytes], ...]:  # fmt: skip
@@ -309,7 +323,9 @@ def _network_files(
             hosts += [f"{address_text(address)} {own_names(request, name)}" for address in own]
         else:
             hosts += [f"127.0.1.1 {name}"]
-        hosts += [f"{address} {host}" for host, address in request.add_host]
+        for host, address in request.add_host:
+            found = _host_addresses(request, cables) if address == HOST_GATEWAY else (address,)
+            hosts += [f"{one} {host}" for one in found]
         files += [("/etc/hostname", f"{name}\n".encode()), ("/etc/hosts", ("\n".join(hosts) + "\n").encode())]
     lines = [f"nameserver {a}" for a in request.dns]
     lines += [f"search {' '.join(request.dns_search)}"] if request.dns_search else []

@@ -322,15 +322,16 @@ def dns(flag: str, text: str) -> str:
     return address(flag, text, text)
 
 
+HOST_GATEWAY = "host-gateway"
+
+
 def add_host(flag: str, text: str) -> tuple[str, str]:
-    """`HOST:IP` or `HOST=IP`; the address may be in brackets."""
+    """`HOST:IP` or `HOST=IP`; the address may be in brackets, or HOST_GATEWAY: see engine/prepare.py."""
     host, sep, ip = text.partition("=" if "=" in text else ":")
     if not sep or not host or not set(host) <= WORD | set("_.-"):
         raise bad(flag, text, "it is not HOST:IP", f"for example {flag} db:192.0.2.7")
-    if ip == "host-gateway":
-        raise later(
-            flag, text, "it needs a bridge, and bridges come later", f"the address itself: {flag} {host}:192.0.2.1"
-        )
+    if ip == HOST_GATEWAY:
+        return host, ip
     return host, address(flag, text, ip[1:-1] if ip[:1] == "[" and ip[-1:] == "]" else ip)
 
 

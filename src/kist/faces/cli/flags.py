@@ -194,7 +194,7 @@ RUN_GROUPS: tuple[Group, ...] = (
                  v.allow_net),
             _one("hostname", "NAME", "Host name (the container's id)", v.hostname, short="h"),
             _one("domainname", "NAME", "NIS domain name", v.hostname),
-            _many("add-host", "HOST:IP", "Add a line to /etc/hosts", v.add_host),
+            _many("add-host", "HOST:IP", "Add a line to /etc/hosts; host-gateway: the host's address", v.add_host),
             _many("dns", "IP", "Name server", v.dns),
             _many("dns-search", "DOMAIN", "Search domain; '.': none", v.dns_search),
             _many("dns-option", "OPTION", "Option of resolv.conf(5)", v.dns_option, alias="dns-opt"),
@@ -217,12 +217,12 @@ LATER: Mapping[str, str] = {
         ("link", "link-local-ip"),
         "a network has names and addresses: --network, --network-alias, --ip",
     ),
-    "volume-driver": "local is the only one",
-    "disable-content-trust": "kist looks at digests, not at signatures",
     **dict.fromkeys(("cpu-rt-period", "cpu-rt-runtime"), "real-time scheduling of cgroup v1 is not offered"),
     **dict.fromkeys(
         ("cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops", "isolation"), "it is for Windows containers"
     ),
+    "volume-driver": "local is the only one",
+    "disable-content-trust": "kist looks at digests, not at signatures",
     "gpus": "device requests come later; --device adds single devices",
     "kernel-memory": "the kernel no longer has this limit",
     "runtime": "kist is the runtime",
