@@ -237,7 +237,3 @@ def test_restart_with_another_signal(cli, box):
     cli.ok("restart", "-s", "USR1", "web")
     assert cli.ok("logs", "web").splitlines()[:2] == ["up", "told"]
     assert cli.status("web").startswith("Up")
-
-
-def test_version_in_ones_own_words(cli):
-    assert cli.ok("version", "--format", "{{.Client.Version}}")[0].isdigit()
