@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno as errnos
 import fcntl
-from struct import unpack
 
 from kist.errors import KistError, StepFailed
 from kist.plan import steps
@@ -144,12 +143,12 @@ class Launcher:
             return False
         kind = int.from_bytes(data[:4], "little")
         if kind == STARTED:
-            self.init_pid, self.supervisor_pid = unpack("<II", data[4:12])
+            self.init_pid, self.supervisor_pid = _numbers(data[4:12])
         elif kind == FAILED:
-            index, error, argument = unpack("<III", data[4:16])
+            index, error, argument = _numbers(data[4:16])
             self._failure = explain(self.plan, index, error, argument, _words(data[16:]))
         elif kind == EXITED:
-            self._fields = unpack("<IIIIIIIIIII", data[4:48])
+            self._fields = _numbers(data[4:48])
         elif kind == REPORT:
             step = self.plan[int.from_bytes(data[4:8], "little")].step
             assert isinstance(step, ReportFile)
@@ -206,6 +205,11 @@ class Launcher:
                 self.end()
             except KistError:
                 pass
+
+
+def _numbers(data: bytes) -> tuple[int, ...]:
+    """Of four bytes each. Not by `struct`: see plan/encode.py."""
+    return tuple([int.from_bytes(data[at : at + 4], "little") for at in range(0, len(data), 4)])
 
 
 def _packets() -> tuple[int, int]:

@@ -7,8 +7,6 @@ a bit decides about it. Source: OCI config-linux.md, "Allowed Device list"; kern
 
 from __future__ import annotations
 
-from struct import pack
-
 from kist.errors import InvalidInput, Unsupported
 from kist.spec.runtime import DeviceCgroup
 from kist.value import Value
@@ -170,6 +168,8 @@ _R0, _CTX, _KIND, _WANTED, _MAJOR, _MINOR = 0, 1, 2, 3, 4, 5
 
 
 def _insn(code: int, dst: int = 0, src: int = 0, jump: int = 0, imm: int = 0) -> bytes:
+    from struct import pack  # a library to load, for v2 only
+
     return pack("<BBhi", code, src << 4 | dst, jump, imm)
 
 

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from struct import pack
-
 from kist.errors import InvalidInput, Refused, Unsupported
 from kist.plan import flags as f
 from kist.plan import steps
@@ -216,7 +214,7 @@ class ProcessCompiler:
         single_id = b.single_id or b.setting.groups_denied
         if not single_id and not b.setting.keep_groups:
             groups = user.additional_gids
-            b.init(g, SetGroups(pack(f"<{len(groups)}I", *groups)), "none of the caller's groups")
+            b.init(g, SetGroups(b"".join([id.to_bytes(4, "little") for id in groups])), "none of the caller's groups")
         elif user.additional_gids and not b.setting.keep_groups:
             raise Refused(
                 "supplementary groups cannot be set", why="the user namespace maps one group only",

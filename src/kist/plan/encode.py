@@ -5,12 +5,11 @@
     int,Slot u64        str, bytes  u64 length, bytes, NUL        strs  u64 count, u64 length, NUL-ended strings
 
 All little endian, the order of every machine the launcher knows; everything is padded to 8 bytes. `table` is a digest
-of the step table: a launcher built from another one refuses the plan.
+of the step table: a launcher built from another one refuses the plan. Not by `struct`, a library that each start of a
+container would load.
 """
 
 from __future__ import annotations
-
-from struct import pack, unpack_from
 
 from kist.errors import InvalidInput
 from kist.plan import steps
@@ -52,7 +51,7 @@ def _argument(value: object) -> bytes:
         return value.to_bytes(8, "little")
     if isinstance(value, tuple):
         data = b"".join([_string(v) + b"\0" for v in value])
-        return pack("<QQ", len(value), len(data)) + data + bytes(-len(data) % 8)
+        return _argument(len(value)) + _argument(len(data)) + data + bytes(-len(data) % 8)
     data = _string(value) if isinstance(value, str) else value  # type: ignore[assignment]
     size = len(data)
     return size.to_bytes(8, "little") + data + _PADDING[size % 8 :]
@@ -70,7 +69,7 @@ def encode(plan: Plan, *, told: bool = True) -> bytes:
     """
     from kist.plan._table import TABLE
 
-    parts = []
+    parts: list[bytes] = []
     known: dict[object, bytes] = {}  # half of the arguments have been there before
     for entry in plan:
         step = entry.step
@@ -81,7 +80,8 @@ def encode(plan: Plan, *, told: bool = True) -> bytes:
         arguments = [known[value] for value in values]
         arguments.append(known[entry.why] + _CHAPTER[entry.group] if told else _UNTOLD)
         body = b"".join(arguments)
-        parts.append(pack("<HBBI", step.op, entry.actor, len(values), len(body) + 8) + body)
+        head = step.op | entry.actor << 16 | len(values) << 24 | len(body) + 8 << 32
+        parts += (_argument(head), body)
     body = b"".join(parts)
     total = 24 + len(body)
     if total > MAX_PLAN_BYTES:
@@ -89,7 +89,7 @@ def encode(plan: Plan, *, told: bool = True) -> bytes:
         raise InvalidInput(what, code="plan-size")
     if len(plan) > MAX_STEPS:
         raise InvalidInput(f"it takes {len(plan)} steps; the limit is {MAX_STEPS}", code="plan-size")
-    return MAGIC + pack("<QII", TABLE, total, len(plan)) + body
+    return MAGIC + _argument(TABLE) + _argument(total | len(plan) << 32) + body
 
 
 class _Reader:
@@ -97,9 +97,9 @@ class _Reader:
         self.data, self.at = data, at
 
     def number(self) -> int:
-        (value,) = unpack_from("<Q", self.data, self.at)
+        value = int.from_bytes(self.data[self.at : self.at + 8], "little")
         self.at += 8
-        return int(value)
+        return value
 
     def bytes(self, extra: int = 1) -> bytes:
         size = self.number()
@@ -122,13 +122,14 @@ def decode(data: bytes) -> Plan:
     """What `encode` made; for bytes of our own only. Raises InvalidInput if another kist made them."""
     from kist.plan._table import TABLE
 
-    if data[:8] != MAGIC or len(data) < 24 or unpack_from("<Q", data, 8) != (TABLE,):
+    if data[:8] != MAGIC or len(data) < 24 or data[8:16] != _argument(TABLE):
         raise InvalidInput("this plan was made by another version of kist", code="plan-version")
     classes = {cls.op: cls for cls in steps.STEPS}
-    (count,) = unpack_from("<I", data, 20)
+    count = int.from_bytes(data[20:24], "little")
     plan, at = [], 24
     for _ in range(count):
-        op, actor, _, size = unpack_from("<HBBI", data, at)
+        head = int.from_bytes(data[at : at + 8], "little")
+        op, actor, size = head & 0xFFFF, head >> 16 & 0xFF, head >> 32
         reader = _Reader(data, at + 8)
         cls = classes[op]
         step = cls(*[reader.argument(letter) for letter in signature(cls)])
