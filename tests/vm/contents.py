@@ -7,8 +7,8 @@ Everything has the same path inside as on this machine: the interpreter, the vir
 # Every other command is busybox: static, so quick to start.
 TOOLS = """
     bash criu date diff env findmnt getent head ip ip6tables-restore ipcmk ipcs iptables-restore ldd ls lsns mount
-    newgidmap newuidmap nft nsenter pgrep ping prlimit ps readlink setpriv setsid sh stat tail tar taskset timeout umount
-    unshare wc
+    newgidmap newuidmap nft nsenter pgrep ping prlimit ps readlink setpriv setsid sh stat tail tar taskset timeout
+    umount unshare wc
 """
 SETUID = "newgidmap newuidmap"
 

@@ -113,6 +113,11 @@ def _memory(memory: Memory, facts: HostFacts, v2: bool, update: bool) -> Iterato
     if _counts(reservation, update):
         file = "low" if v2 else "soft_limit_in_bytes"
         yield limit("reservation", file, reservation, "what the container keeps while others need memory")
+    tcp = _amount(memory.kernel_tcp, "memory.kernelTCP")
+    if _counts(tcp, update):
+        absent = "cgroup v2 counts the buffers of TCP with all other memory" if v2 else ""
+        fix = "leave it out; memory.limit holds for them, too"
+        yield limit("kernelTCP", "kmem.tcp.limit_in_bytes", tcp, "what TCP may buffer", missing=absent, next=fix)
     if memory.swappiness is not None:
         if not 0 <= memory.swappiness <= 100:
             raise InvalidInput(f"{memory.swappiness} is not within 0..100", path=f"{WHERE}.memory.swappiness")

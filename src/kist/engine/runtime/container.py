@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from kist.spec.runtime import Spec
 
 CREATING, CREATED, RUNNING, STOPPED, PAUSED = "creating", "created", "running", "stopped", "paused"
-# Shares of the disk: docker and runc do without them, with a warning, where the kernel's scheduler has none.
-OPTIONAL_LIMITS = ("blockIO.weight", "blockIO.leafWeight", "blockIO.weightDevice")
+# Shares of the disk: docker and runc do without them, with a warning, where the kernel's scheduler has none. And what
+# only v1 can limit by itself.
+OPTIONAL_LIMITS = ("blockIO.weight", "blockIO.leafWeight", "blockIO.weightDevice", "memory.kernelTCP")
 CRIU_ROOT = "criu-root"  # where the root file system is mounted while criu brings a container back
 _ID = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 
