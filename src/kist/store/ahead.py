@@ -128,26 +128,41 @@ class Chunks:
 
 
 class Beside:
-    """Gives pieces, which nobody changes any more, to `each` in a thread of its own, in order. `each` must not fail."""
+    """Does what it is given in a thread of its own, in order. A context manager, which waits for all of it."""
 
-    def __init__(self, each: Callable[[bytes], object]) -> None:
+    def __init__(self) -> None:
         from queue import Queue
 
-        self._each = each
-        self._given: Queue[bytes | None] = Queue(_BUFFERS_MAX)
+        self._given: Queue[Callable[[], object] | None] = Queue(_BUFFERS_MAX)
+        self._failure: BaseException | None = None  # the first one; what else was given is done all the same
         self._thread = _started(self._run)
 
-    def give(self, piece: bytes) -> None:
-        self._given.put(piece)
+    def give(self, act: Callable[[], object]) -> None:
+        self._given.put(act)
+
+    def check(self) -> None:
+        """Raise what something raised."""
+        if self._failure is not None:
+            raise self._failure
 
     def finish(self) -> None:
-        """Wait until it is done with all; nothing can be given after that."""
-        self._given.put(None)
-        self._thread.join()
+        """Wait until all is done; nothing can be given after that. Raises what something raised."""
+        self.__exit__()
+        self.check()
 
     def _run(self) -> None:
-        while (piece := self._given.get()) is not None:
-            self._each(piece)
+        while (act := self._given.get()) is not None:
+            try:
+                act()
+            except BaseException as e:
+                self._failure = self._failure or e
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._given.put(None)
+        self._thread.join()
 
 
 class Ahead:

@@ -6,6 +6,7 @@ Sources: OCI image-layout.md, "Blobs"; descriptor.md.
 from __future__ import annotations
 
 import os
+from functools import partial
 
 from kist.errors import CorruptStore, InvalidInput, NotFound
 from kist.spec.image import Descriptor, check_digest
@@ -206,8 +207,8 @@ class Ingest:
                 start = self.offset - self.offset % _FLUSH_BYTES
                 os.posix_fadvise(self._fd, start, _FLUSH_BYTES, os.POSIX_FADV_DONTNEED)
         if self._beside is None and self.descriptor.size >= _LARGE_BYTES:
-            self._beside = Beside(self._hash.update)
-        self._beside.give(bytes(data)) if self._beside else self._hash.update(data)
+            self._beside = Beside()
+        self._beside.give(partial(self._hash.update, bytes(data))) if self._beside else self._hash.update(data)
         self.offset += len(data)
 
     def _settle(self) -> None:

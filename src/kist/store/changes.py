@@ -120,28 +120,30 @@ def _read(directory: str, layer: bytes, *, by_number: bool) -> Iterator[Change]:
     with file:
         if file.read(len(_MAGIC)) != _MAGIC:
             raise _damaged(directory)
-        number = 0
-        while head := file.read(_HEAD.size):
-            name, link, data = _record(file, head, directory)
-            if not data:
-                yield Change(name, None, link)
-            elif by_number and stat.S_ISREG(data[0] | data[1] << 8):
-                place = number.to_bytes(8, "little")
-                yield Change(name, Inode(data[:2] + layer + data[4:32] + place + data[INODE.size :]), link)
-            else:
-                yield Change(name, Inode(data[:2] + layer + data[4:]), link)
-            number += 1
-
-
-def _record(file: BinaryIO, head: bytes, directory: str) -> tuple[bytes, bytes, bytes]:
-    if len(head) < _HEAD.size:
-        raise _damaged(directory)
-    name_size, link_size, inode_size = _HEAD.unpack(head)
-    data = file.read(name_size + link_size + inode_size)
-    if len(data) != name_size + link_size + inode_size or 0 < inode_size < INODE.size:
-        raise _damaged(directory)
-    split = name_size + link_size
-    return data[:name_size], data[name_size:split], data[split:]
+        number, rest = 0, b""
+        while block := file.read(_BUFFER_BYTES):
+            data, at = rest + block, 0
+            while len(data) - at >= _HEAD.size:
+                name_size, link_size, inode_size = _HEAD.unpack_from(data, at)
+                begin = at + _HEAD.size + name_size
+                middle = begin + link_size
+                end = middle + inode_size
+                if end > len(data):
+                    break
+                if 0 < inode_size < INODE.size:
+                    raise _damaged(directory)
+                inode = data[middle:end]
+                if inode:
+                    place = inode[32:40]
+                    if by_number and stat.S_ISREG(inode[0] | inode[1] << 8):
+                        place = number.to_bytes(8, "little")
+                    inode = Inode(b"".join((inode[:2], layer, inode[4:32], place, inode[40:])))
+                yield Change(data[at + _HEAD.size : begin], inode or None, data[begin:middle])
+                at = end
+                number += 1
+            rest = data[at:]
+        if rest:
+            raise _damaged(directory)
 
 
 def _damaged(directory: str) -> CorruptStore:

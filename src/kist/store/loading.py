@@ -10,7 +10,8 @@ Sources: OCI image-layout.md; moby image/spec, "Combined Image JSON + Filesystem
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
+from functools import partial
 from hashlib import sha256
 
 from kist.codec import decode, dumps, loads
@@ -25,7 +26,8 @@ from kist.spec.image import (
     SavedImage,
     check_digest,
 )
-from kist.store.blobs import BlobStore
+from kist.store.ahead import Beside
+from kist.store.blobs import BlobStore, Ingest
 from kist.store.data import StoreErrors, new_temporary, write_all
 from kist.store.incoming import Incoming
 from kist.store.layout import NAME, NAME_CONTAINERD
@@ -81,10 +83,11 @@ def _load(store: ImageStore, stream: Source, progress: Progress | None) -> list[
     with StoreErrors("cannot load images"), BlobStore(store.data_dir) as blobs:
         blobs.begin()
         prepared = Prepared(blobs.data_dir)
-        with Incoming(prepared) as incoming:
-            archive = _Archive(blobs, incoming)
+        with Incoming(prepared) as incoming, Beside() as beside:
+            archive = _Archive(blobs, incoming, beside)
             archive.read(stream)
             incoming.finish()
+            beside.finish()
             return _add(store, archive, prepared, progress)
 
 
@@ -142,12 +145,34 @@ def _add_saved(
     return found
 
 
-class _Archive:
-    """The members of an archive, as blobs."""
+def _commit(writer: Ingest, stack: ExitStack) -> None:
+    with stack:
+        writer.commit()
 
-    def __init__(self, blobs: BlobStore, incoming: Incoming) -> None:
+
+def _discard(writer: Ingest, kind: object, *_: object) -> None:
+    """After a failure: no later load goes on where this one ended."""
+    if kind is not None:
+        writer.discard()
+
+
+def _adopt(blobs: BlobStore, making: str, fd: int, digest: str, stack: ExitStack) -> None:
+    with stack, StoreErrors("cannot load images"):
+        blobs.adopt(making, fd, "", digest)
+
+
+def _remove(path: str) -> None:
+    if os.path.lexists(path):
+        os.unlink(path)
+
+
+class _Archive:
+    """The members of an archive, as blobs. They wait for the disk in `beside`, while the next ones are read."""
+
+    def __init__(self, blobs: BlobStore, incoming: Incoming, beside: Beside) -> None:
         self.blobs = blobs
         self._incoming = incoming
+        self._beside = beside
         self.documents: dict[bytes, bytes] = {}
         self._files: dict[bytes, Descriptor] = {}
         self._links: dict[bytes, bytes] = {}
@@ -155,6 +180,7 @@ class _Archive:
     def read(self, stream: Source) -> None:
         with TarReader(stream, _LIMITS) as reader:
             for entry in reader:
+                self._beside.check()
                 self._entry(entry, reader)
 
     def _entry(self, entry: Entry, reader: TarReader) -> None:
@@ -177,15 +203,13 @@ class _Archive:
         if len(parts) == 3 and parts[0] == b"blobs":
             digest = check_digest(os.fsdecode(b":".join(parts[1:])), readable(name))
             self._files[name] = descriptor = Descriptor("", digest, entry.size)
-            with self.blobs.ingest(descriptor) as writer:
+            with ExitStack() as stack:
+                writer = stack.enter_context(self.blobs.ingest(descriptor))
                 if not writer.done:
                     writer.restart()
-                    try:
-                        self._keep(reader, writer.write)
-                        writer.commit()
-                    except BaseException:
-                        writer.discard()  # no later load goes on where this one ended
-                        raise
+                    stack.push(partial(_discard, writer))
+                    self._keep(reader, writer.write)
+                    self._beside.give(partial(_commit, writer, stack.pop_all()))
             return
         self._files[name] = self._spool(reader)
 
@@ -193,19 +217,19 @@ class _Archive:
         """Keep a file of which the archive does not say the digest."""
         making, found = new_temporary(self.blobs.data_dir), sha256()
         self.blobs.begin()
-        fd = os.open(making, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
+        with ExitStack() as stack:
+            stack.callback(_remove, making)
+            fd = os.open(making, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            stack.callback(os.close, fd)
 
             def write(piece: bytes) -> None:
                 found.update(piece)
                 write_all(fd, piece)
 
             self._keep(reader, write)
-            return self.blobs.adopt(making, fd, "", f"sha256:{found.hexdigest()}")
-        finally:
-            os.close(fd)
-            if os.path.lexists(making):
-                os.unlink(making)
+            digest, size = f"sha256:{found.hexdigest()}", os.fstat(fd).st_size
+            self._beside.give(partial(_adopt, self.blobs, making, fd, digest, stack.pop_all()))
+        return Descriptor("", digest, size)
 
     def _keep(self, reader: TarReader, write: Callable[[bytes], object]) -> None:
         """Write the member's content; what is a compressed layer is prepared by the same reading of it."""

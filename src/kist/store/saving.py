@@ -144,7 +144,7 @@ def _parts(store: ImageStore, blobs: BlobStore, names: Iterable[str], format: st
         documents["manifest.json"] = dumps(list(saved.values())).encode()
     for path, content in documents.items():
         yield _Part(path, len(content), content=content)
-    for path, descriptor in sorted(needed.items()):
+    for path, descriptor in needed.items():  # layers in their order: who reads them can put them on each other
         yield _Part(path, descriptor.size, descriptor.digest)
 
 
