@@ -10,6 +10,7 @@ typedef __u64 u64;
 
 #define EXPORTED __attribute__((visibility("default")))
 enum { BLOCK = 512, NAME = 100, HEAD = 8, INODE = 40, DIRENT = 12 };
+enum { FILES = 32 }; /* in one directory: ext4 looks through all of a block; as in store/layers.py */
 
 /* As in store/library.py. `in` and `out` are from the caller's view. */
 struct plain {
@@ -81,11 +82,17 @@ static int fill(int fd, const struct plain *p, const struct entry *e, const byte
 
 /* Its content and metadata under its number; nothing is left of what fails. */
 static int file(const struct plain *p, const struct entry *e, const byte *content, u64 number) {
-    char name[24];
-    decimal(name, number);
-    int mode = e->mode & ~(u64)p->mask ? 0600 : (int)e->mode;
-    int fd = (int)open_at(p->files, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
-    if (fd < 0) return 0;
+    char name[48];
+    ulong size = decimal(name, number / FILES);
+    int mode = e->mode & ~(u64)p->mask ? 0600 : (int)e->mode, fd;
+    for (int again = 0;; again++) {
+        name[size] = '/';
+        decimal(name + size + 1, number);
+        fd = (int)open_at(p->files, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
+        if (fd >= 0) break;
+        name[size] = 0;
+        if (again || fd != -ENOENT || sys(mkdirat, p->files, name, 0700)) return 0;
+    }
     int good = fill(fd, p, e, content);
     shut(fd);
     if (!good) sys(unlinkat, p->files, name, 0);

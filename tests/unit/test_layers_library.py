@@ -45,7 +45,7 @@ def read(archive: bytes, form: str, limits: Limits) -> tuple[object, ...]:
         nodes = [(path, bytes(node) if isinstance(node, Inode) else bytes(node.inode))
                  for path, node in writer.view.walk()] if writer.view else None  # fmt: skip
         files = {path.name: path.read_bytes() for path in books.iterdir()}
-        return summary, nodes, files, {k: v for k, v in snapshot(str(stage)).items() if k != b"."}
+        return summary, nodes, files, {k: v for k, v in snapshot(str(stage)).items() if "content" in v}
 
 
 def same(archive: bytes, form: str, limits: Limits | None = None) -> tuple[object, ...]:

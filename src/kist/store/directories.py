@@ -12,7 +12,7 @@ import stat
 
 from kist.store import library
 from kist.store.data import write_all
-from kist.store.layers import Notes, failed, set_metadata
+from kist.store.layers import Notes, failed, set_metadata, staged_name
 from kist.store.tree import OPEN_DIRECTORY, Walker
 from kist.store.view import Directory, Inode, View, copy_up, difference
 
@@ -113,7 +113,7 @@ class _Builder:
     def put(self, path: bytes, inode: Inode, *, linked: bool) -> bool:
         """Make anything but a directory; False when this caller cannot."""
         parent, leaf = self._parent(path)
-        name = f"{inode.layer}/{inode.place}"
+        name = f"{inode.layer}/{staged_name(inode.place)}"
         kind = inode.mode & 0o170000
         if linked:
             name = f"l{id(inode)}" if kind != stat.S_IFREG or id(inode) in self._copies else name

@@ -223,7 +223,7 @@ class StagedContents:
     def add(self, number: int, entry: Entry, content: TarReader, xattrs: dict[bytes, bytes]) -> int:
         own = (entry.uid, entry.gid) == self.files.own
         right = not xattrs and not entry.mode & ~self.files.mode  # setxattr(2) needs a file that its owner may write
-        fd = os.open(str(number), _NEW_FILE, entry.mode if right else 0o600, dir_fd=self.files.directory)
+        fd = self._open(staged_name(number), entry.mode if right else 0o600)
         try:
             if entry.sparse is None:
                 while piece := content.piece():
@@ -237,6 +237,19 @@ class StagedContents:
         finally:
             os.close(fd)
         return number
+
+
+    def _open(self, name: str, mode: int) -> int:
+        try:
+            return os.open(name, _NEW_FILE, mode, dir_fd=self.files.directory)
+        except FileNotFoundError:
+            os.mkdir(name.partition("/")[0], 0o700, dir_fd=self.files.directory)
+            return os.open(name, _NEW_FILE, mode, dir_fd=self.files.directory)
+
+
+def staged_name(number: int) -> str:
+    """Where the content of that entry waits. A file system is slower with many in a directory; as in layers.c."""
+    return f"{number // 32}/{number}"
 
 
 class Metadata(Protocol):
