@@ -35,7 +35,7 @@ def pip(*args: str | Path) -> subprocess.CompletedProcess[str]:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from nothing but the sources: no launcher that was compiled before."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    nothing_built = shutil.ignore_patterns("__pycache__", "_launcher", "kist-oci", "*.egg-info", "*.o")
+    nothing_built = shutil.ignore_patterns("__pycache__", "_launcher", "_layers.so", "kist-oci", "*.egg-info", "*.o")
     for part in PARTS:
         if (REPOSITORY / part).is_dir():
             shutil.copytree(REPOSITORY / part, source / part, ignore=nothing_built)
@@ -78,6 +78,7 @@ def test_what_is_in_it(wheel: Path):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         assert archive.read("kist/kernel/_launcher").startswith(b"\x7fELF")
+        assert archive.read("kist/store/_layers.so").startswith(b"\x7fELF")
     assert {name.split("/")[0] for name in names} == {"kist", f"kist-{version}.data", f"kist-{version}.dist-info"}
     assert "kist/py.typed" in names
 
