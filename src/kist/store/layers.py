@@ -238,7 +238,6 @@ class StagedContents:
             os.close(fd)
         return number
 
-
     def _open(self, name: str, mode: int) -> int:
         try:
             return os.open(name, _NEW_FILE, mode, dir_fd=self.files.directory)
