@@ -361,6 +361,10 @@ class Containers:
         id = (self._named(text) or text) if text and "/" not in text and text[0] != "." else None
         if id and (found := self._get(id)):
             return found
+        if id and not self.states.named(text):  # `rm $(kist ps -q)` would read all of them for each
+            starts = {known for known in (*self._ids(), *self.states.ids()) if known.startswith(text)}
+            if len(starts) == 1 and (found := self._get(*starts)):
+                return found
         everyone = list(self.all())
         matches = [c for c in everyone if text in (c.id, c.name)]
         matches = matches or [c for c in everyone if text and c.id.startswith(text)]
