@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import random
 import resource
 import shutil
 import statistics
@@ -41,7 +42,8 @@ def command(*argv: str, cwd: str | Path | None = None, env: Mapping[str, str] | 
 
 
 def interleave(cases: Mapping[str, Case], rounds: int, *, warmup: int = 2) -> dict[str, list[float]]:
-    """Milliseconds of each call, by case. A case that fails in the warm-up is left out, and said so."""
+    """Milliseconds of each call, by case; the order is another one in each round, so that none always pays for what the
+    same other has left to the kernel. A case that fails in the warm-up is left out, and said so."""
     alive = dict(cases)
     for name, case in cases.items():
         try:
@@ -51,8 +53,10 @@ def interleave(cases: Mapping[str, Case], rounds: int, *, warmup: int = 2) -> di
             print(f"left out: {name}: {e}", file=sys.stderr)
             del alive[name]
     times: dict[str, list[float]] = {name: [] for name in alive}
+    order, shuffle = list(alive.items()), random.Random(1).shuffle  # noqa: S311
     for _ in range(rounds):
-        for name, case in alive.items():
+        shuffle(order)
+        for name, case in order:
             began = time.perf_counter()
             case()
             times[name].append((time.perf_counter() - began) * 1000)

@@ -369,7 +369,7 @@ def main() -> None:
         if "names" in chosen:
             names(directory, max(rounds // 10, 1), versions)
     finally:
-        shutil.rmtree(directory)
+        shutil.rmtree(directory, ignore_errors=True)  # containers that were killed still remove their files
 
 
 if __name__ == "__main__":
