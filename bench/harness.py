@@ -53,7 +53,7 @@ def interleave(cases: Mapping[str, Case], rounds: int, *, warmup: int = 2) -> di
             print(f"left out: {name}: {e}", file=sys.stderr)
             del alive[name]
     times: dict[str, list[float]] = {name: [] for name in alive}
-    order, shuffle = list(alive.items()), random.Random(1).shuffle  # noqa: S311
+    order, shuffle = list(alive.items()), random.Random(1).shuffle
     for _ in range(rounds):
         shuffle(order)
         for name, case in order:
