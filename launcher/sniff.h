@@ -1,7 +1,6 @@
 /* For whom a connection is, by its first bytes: the server name of a TLS ClientHello, or the Host of an HTTP/1 request.
- * Of HTTP also
- * where the request ends, and so the next one begins, which may be for another. Pure. Whoever sent them is hostile: what
- * can be read in two ways is refused. Source: RFC 8446, 6066, 9110, 9112. */
+ * Of HTTP also where the request ends, and so the next one begins, which may be for another. Pure. Whoever sent them is
+ * hostile: what can be read in two ways is refused. Source: RFC 8446, 6066, 9110, 9112. */
 #ifndef KIST_SNIFF_H
 #define KIST_SNIFF_H
 #include "sys.h"

@@ -11,7 +11,7 @@ from kist.engine.state import StateDirectory
 from kist.engine.units import quoted, unit
 from kist.engine.usage import Sample
 from kist.engine.why import why
-from kist.errors import InvalidInput, Unsupported
+from kist.errors import InvalidInput, NotFound, Unsupported
 from kist.faces.cli import columns, completion
 from kist.faces.cli.parse import parse
 from kist.faces.cli.ps import COMMAND, ports_words
@@ -183,6 +183,13 @@ def test_words_of_units():
     assert [quoted(word) for word in ("a", "a b", "50%", "$x", 'a"b', "")] == [
         "a", '"a b"', "50%%", "$$x", '"a\\"b"', '""'
     ]  # fmt: skip
+
+
+def test_one_is_found_by_the_beginning_of_its_id_but_not_by_itself(containers):
+    made(containers)
+    assert containers.find(ID[:1]).id == ID
+    with pytest.raises(NotFound):
+        containers.find(ID[:1], but=ID)
 
 
 def test_completion_of_verbs_flags_and_names(containers):

@@ -356,16 +356,18 @@ class Containers:
             if self.states.is_locked(record.id):
                 yield self._passing(record)
 
-    def find(self, text: str) -> Container:
-        """By name, id, or the beginning of an id that only one has. Raises NotFound with the nearest name, Conflict."""
+    def find(self, text: str, *, but: str = "") -> Container:
+        """By name, id, or the beginning of an id that only one has; not the one with the id `but`.
+
+        Raises NotFound with the nearest name, Conflict."""
         id = (self._named(text) or text) if text and "/" not in text and text[0] != "." else None
         if id and (found := self._get(id)):
             return found
         if id and not self.states.named(text):  # `rm $(kist ps -q)` would read all of them for each
-            starts = {known for known in (*self._ids(), *self.states.ids()) if known.startswith(text)}
+            starts = {known for known in (*self._ids(), *self.states.ids()) if known.startswith(text)} - {but}
             if len(starts) == 1 and (found := self._get(*starts)):
                 return found
-        everyone = list(self.all())
+        everyone = [c for c in self.all() if c.id != but]
         matches = [c for c in everyone if text in (c.id, c.name)]
         matches = matches or [c for c in everyone if text and c.id.startswith(text)]
         if len(matches) > 1:

@@ -31,8 +31,10 @@ class Joined(Value):
             os.close(fd)
 
 
-def join(request: RunRequest, facts: HostFacts, states: StateDirectory) -> Joined:
-    """Raises NotFound, Conflict (it does not run), InvalidInput (the path is no such namespace)."""
+def join(request: RunRequest, facts: HostFacts, states: StateDirectory, id: str) -> Joined:
+    """`id`: the container's own, which is not meant.
+
+    Raises NotFound, Conflict (it does not run), InvalidInput (the path is no such namespace)."""
     opened: dict[str, int] = {}
     files: tuple[tuple[str, bytes], ...] = ()
     try:
@@ -41,7 +43,7 @@ def join(request: RunRequest, facts: HostFacts, states: StateDirectory) -> Joine
             if mode == "ns":
                 opened[kind] = _open(kind, what)
             elif mode == "container":
-                pid = _pid(what, states)
+                pid = _pid(what, states, id)
                 opened[kind] = _open(kind, f"/proc/{pid}/ns/{_NAMES[kind]}")
                 if facts.uid != 0 or request.userns == "private":  # the namespace belongs to that of its users
                     opened.setdefault("user", _open("user", f"/proc/{pid}/ns/user"))
@@ -53,11 +55,11 @@ def join(request: RunRequest, facts: HostFacts, states: StateDirectory) -> Joine
     return Joined({kind: f"/proc/self/fd/{fd}" for kind, fd in opened.items()}, tuple(opened.values()), files)
 
 
-def _pid(name: str, states: StateDirectory) -> int:
+def _pid(name: str, states: StateDirectory, own: str) -> int:
     from kist.engine.containers import Containers
 
     try:
-        return Containers(states=states).find(name).pid
+        return Containers(states=states).find(name, but=own).pid
     except Conflict as e:
         raise Conflict(f"{name} does not run: its namespaces are gone", next=f"kist start {name}", code=e.code) from e
 

@@ -75,7 +75,7 @@ class Making:
         if "container:" in request.network + request.pid or "ns:" in request.network + request.pid:
             from kist.engine.joining import join
 
-            self.joined = join(request, facts, self.states)
+            self.joined = join(request, facts, self.states, self.id)
             self.source.add_files(self.joined.files)
         if request.name and not kept:
             self._name = self.states.claim(request.name, self.id)
