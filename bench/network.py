@@ -19,6 +19,7 @@ import gc
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -309,6 +310,12 @@ print(json.dumps({"times": times, "rate": rate}))
 """
 
 
+def end_daemon(pid_file: Path) -> None:
+    """aardvark-dns goes on in another process."""
+    if pid_file.exists():
+        os.kill(int(pid_file.read_text()), signal.SIGTERM)
+
+
 def names(directory: Path, rounds: int, versions: dict[str, str]) -> None:
     """The others answer on the host's side of a bridge, where they live in practice."""
     ask = ("python3", "-c", ASK)
@@ -322,6 +329,7 @@ def names(directory: Path, rounds: int, versions: dict[str, str]) -> None:
             (there / "bench").write_text(f"10.71.0.1\n{'a' * 64} 10.71.0.9  web\n")
             argv = [AARDVARK, "--config", str(there), "--port", "5301", "run"]
             stack.callback(stack.enter_context(subprocess.Popen(argv)).kill)
+            stack.callback(end_daemon, there / "aardvark.pid")
             cases["aardvark-dns"] = [*KIST, "exec", id, *ask, "10.71.0.1", "5301", "web"]
         if shutil.which("dnsmasq"):
             argv = ["dnsmasq", "-k", "-C", "/dev/null", "-p", "5302", "--pid-file", "--address=/web/10.71.0.9"]
