@@ -123,6 +123,7 @@ def test_attach_needs_no_log(cli, box):
     cli.ok("rm", "-f", "web")
 
 
+@pytest.mark.skipif(CLI == "podman", reason="podman 4.3 passes them on")
 def test_start_with_other_detach_keys(cli, box):
     cli.ok("create", "-it", "--name", "shell", box, "sh", "-c", "echo up; exec cat -v")
     with Terminal([*cli.argv, "start", "-ai", "--detach-keys", "ctrl-a,x", "shell"]) as terminal:
