@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -68,12 +69,17 @@ class Chaos:
             except (KistError, OSError):
                 continue  # it has just ended
 
-    def elements(self) -> int:
-        text = self.machine.command("nft", "-j", "list", "table", "inet", "kist")
-        sets = [o["map"] for o in json.loads(text)["nftables"] if "map" in o]
-        return sum(len(found.get("elem", ())) for found in sets)
+    def elements(self) -> tuple[int, int]:
+        """Ports that lead into containers, and ends of theirs."""
+        found = json.loads(self.machine.command("nft", "-j", "list", "table", "inet", "kist"))["nftables"]
+        ends = [o["set"] for o in found if o.get("set", {}).get("name", "").startswith("self")]
+        return tuple(
+            sum(len(o.get("elem", ())) for o in kind) for kind in ([o["map"] for o in found if "map" in o], ends)
+        )
 
     def names(self) -> set[str]:
+        """Whose names are written down, once what is shown is of the living only."""
+        assert self.machine.kist("network", "inspect", "bridge").returncode == 0
         found = [path for path in (self.run_dir / ".network/names").glob("*/*") if path.is_file()]
         return {
             line.split()[0]
@@ -87,17 +93,18 @@ class Chaos:
         """What is written down is what is there, and belongs to the living."""
         assert self.machine.kist("run", "--rm", "host", "true").returncode == 0  # the next command
         self.machine.inside(self.states.sweep)
+        living = {*self.states.ids()}
         with database(self.states) as db:
-            db.bury_dead()
-            holders, ports = db.holders(), db.ports()
+            holders = [holder for holder in db.holders() if holder.container in living]
+            ports = [port for id in living for port in db.ports_of(id)]
         cables = {
             link for link in self.machine.links() if link.startswith("kist") and link != "kist0" and "-" not in link
         }
-        living = {holder.container for holder in holders}
+        ends = {(port.target, port.target_port, port.protocol) for port in ports}
         return (
             cables == {holder.outside for holder in holders}
-            and self.elements() == len(ports)
-            and self.names() <= living <= {*self.states.ids()}
+            and self.elements() == (len(ports), len(ends))
+            and self.names() <= living
         )
 
 
@@ -121,9 +128,35 @@ def test_nothing_of_a_network_is_left(machine: Machine, rootfs: Path, run_dir: P
         done = machine.kist("network", "rm", name)
         assert done.returncode == 0, done.stderr
     wait_until(lambda: machine.links() == {"kist0"})
-    assert chaos.elements() == 0 and chaos.names() == set()
+    assert chaos.elements() == (0, 0) and chaos.names() == set()
     for name in os.listdir(run_dir):  # a directory just made may be about to be locked: a minute later it is not
         os.utime(run_dir / name, (0, 0))
+
+
+SWEEP_KILLED = """
+import os, signal, sys
+from kist.engine import state
+rmdir = state.os.rmdir
+def killed(path):
+    rmdir(path)
+    os.kill(os.getpid(), signal.SIGKILL)
+state.os.rmdir = killed
+state.StateDirectory(sys.argv[1]).sweep()
+"""
+
+
+def test_a_sweep_that_is_killed_leaves_no_port(machine: Machine, rootfs: Path, run_dir: Path) -> None:
+    """It removes the directory last: who comes later would not know of what else there is."""
+    chaos = Chaos(machine, run_dir, rootfs)
+    assert machine.kist("run", "-d", "-p", "8080:80", "--rootfs", str(rootfs), "sleep", "600").returncode == 0
+    assert chaos.elements() == (1, 1)
+    (id,) = chaos.states.ids()
+    os.kill(chaos.states.supervisor(id), signal.SIGKILL)
+    wait_until(lambda: not chaos.states.is_locked(id))
+    sweep = [sys.executable, "-c", SWEEP_KILLED, str(run_dir)]
+    while chaos.states.ids():  # it removes cgroups, too
+        assert machine.inside(lambda: subprocess.run(sweep, check=False).returncode) == -signal.SIGKILL
+    assert chaos.elements() == (0, 0)
 
 
 AT_ONCE = [(network, f"c{n}") for n in range(10) for network in ("n0", "n1", "n2", "n3", "n4")]

@@ -153,22 +153,28 @@ class Making:
 
     def close(self, *, remove: bool) -> None:
         """Let go of what the launcher has by now; or, when it never came to one, remove it."""
-        if remove:
-            self.state.remove()
-            if self._name:
-                os.unlink(self._name)
-        self.state.close()
-        self.source.close()
-        if self.joined:
-            self.joined.close()
-        if self.attachment:
-            self.attachment.close()
+        try:
             if remove:
-                self.let_go()
-            if remove and self.source.cabled:
-                from kist.network.attach import bury
+                self._give_back()
+        finally:
+            self.state.close()
+            self.source.close()
+            if self.joined:
+                self.joined.close()
+            if self.attachment:
+                self.attachment.close()
+                if remove:
+                    self.let_go()
 
-                bury(self.states)
+    def _give_back(self) -> None:
+        """The directory last: as long as it is there, a sweep finds what is left."""
+        if self.attachment and self.source.cabled:
+            from kist.network.attach import release
+
+            release(self.states, self.id)
+        if self._name:
+            os.unlink(self._name)
+        self.state.remove()
 
     def let_go(self) -> None:
         """Of what containers share, when others can find it at the launcher's: it has started, or is gone."""

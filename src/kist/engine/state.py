@@ -264,11 +264,11 @@ class StateDirectory:
             from kist.kernel.cgroup import remove_cgroups
 
             remove_cgroups(record.cgroups)
-        _remove(path)
-        if record and record.networks:
-            from kist.network.attach import bury
+        if record and record.networks:  # while the directory says that there is something left
+            from kist.network.attach import release
 
-            bury(self)
+            release(self, record.id)
+        _remove(path)
 
 
 def _pidfd_inode(pid: int) -> int:

@@ -89,14 +89,8 @@ def _bury_ports(ports: tuple[Port, ...]) -> None:
     remove_ports(ports)
 
 
-def bury(states: States) -> None:
-    """Give back what dead containers held."""
-    with database(states) as db:
-        db.bury_dead()
-
-
 def release(states: States, id: str) -> None:
-    """Give back what a container held that never came to be."""
+    """Give back what a container held that is dead, or never came to be."""
     with database(states) as db:
         db.release(id)
 
