@@ -66,6 +66,9 @@ void run_resolver(const struct pollfd *fds, uint count);
 /* The way out of a container that has no other: relay.c. */
 long relay_listen(struct state *s, const struct step *step);
 long relay_start(struct state *s, const struct step *step);
+long proxy(const struct step *step);
+int proxy_waits(void); /* an fd, when somebody comes; -1: for nobody, or not any more */
+void proxy_start(void);
 
 /* A program that is: beside.c. */
 long send_namespaces(struct state *s);

@@ -204,6 +204,7 @@ long take_network_step(struct state *s, const struct step *step) {
     case OP_RESOLVE: return name_server(s, step);
     case OP_RELAY_LISTEN: return relay_listen(s, step);
     case OP_RELAY_START: return relay_start(s, step);
+    case OP_PROXY: return proxy(step);
     }
     return -ENOSYS;
 }

@@ -56,10 +56,10 @@ static struct {
 
 const struct address own_address = {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 198, 18, 0, 1}};
 
-/* Published: what arrives at `listener`, outside, goes to the port of the container's own address. */
-static struct { int listener; uint target, datagrams; } ports[MOST_PORTS];
+/* Published: what arrives at `listener`, outside, goes to the port `target` of the container's address. */
+static struct { int listener; uint target, datagrams; struct address to; } ports[MOST_PORTS];
 static uint port_count;
-static int inner; /* who opens sockets inside: see serve_sockets */
+static int inner; /* who opens sockets inside: see serve_sockets; -1: we do, outside */
 
 static unsigned short swapped(uint n) { return (unsigned short)((n & 255) << 8 | (n >> 8 & 255)); }
 
@@ -385,15 +385,31 @@ static void admit(struct connection *c) {
     listen_first(c);
 }
 
+/* `bound`: datagrams come from where the wish says. */
+static long opened(const struct wish *w, int bound) {
+    int fd = (int)sys(socket, w->to.family, (w->datagrams ? SOCK_DGRAM : SOCK_STREAM) | SOCK_FLAGS, 0), on = 1;
+    long n = fd;
+    if (n >= 0 && bound && w->datagrams) {
+        sys(setsockopt, fd, SOL_SOCKET, 2 /* SO_REUSEADDR */, &on, sizeof on);
+        sys(setsockopt, fd, 41, 78 /* IPV6_FREEBIND: there a route alone makes no address local */, &on, sizeof on);
+        n = sys(bind, fd, &w->from, w->size);
+    }
+    if (n >= 0) n = sys(connect, fd, &w->to, w->size);
+    if (n == 0 || n == -EINPROGRESS) return fd;
+    shut(fd);
+    return n;
+}
+
 long open_inside(const struct wish *wish) {
+    if (inner < 0) return opened(wish, 0);
     long n = sys(sendto, inner, wish, sizeof *wish, MSG_NOSIGNAL, 0, 0);
     return n < 0 ? n : take_fd(inner);
 }
 
 /* From outside to a published port. */
-static void bring_in(struct connection *c, uint target) {
-    struct wish wish = {0, 16, {0, 0, {0}}, {0, 0, {0}}};
-    endpoint_of(&wish.to, &own_address, target);
+static void bring_in(struct connection *c, int port) {
+    struct wish wish = {0, 0, {0, 0, {0}}, {0, 0, {0}}};
+    wish.size = (uint)endpoint_of(&wish.to, &ports[port].to, ports[port].target);
     long fd = open_inside(&wish);
     int on = 1;
     if (fd < 0) {
@@ -440,7 +456,7 @@ static void take_connections(int port) {
         sys(setsockopt, fd, SOL_SOCKET, 10 /* SO_OOBINLINE: what is looked at is all that is passed on */, &on, sizeof on);
         if (watch(fd, CLIENT, i, POLLIN | POLLOUT | EPOLL_ET) < 0) end(c, 0);
         else if (port < 0) admit(c);
-        else bring_in(c, ports[port].target);
+        else bring_in(c, port);
     }
 }
 
@@ -645,7 +661,7 @@ static long settle_in(const int *given, char **servers, long count) {
     r.dropped = 3 + GIVEN_DROPPED;
     r.log = 3 + LOG;
     r.control = 3 + OURS;
-    inner = 3 + INNER;
+    inner = given[INNER] < 0 ? -1 : 3 + INNER;
     if (sys(prlimit64, 0, 7 /* RLIMIT_NOFILE */, 0, &files) == 0) {
         files.soft = files.hard;
         sys(prlimit64, 0, 7, &files, 0);
@@ -661,7 +677,7 @@ static long settle_in(const int *given, char **servers, long count) {
     for (uint i = 0; n == 0 && i < port_count; i++)
         if (ports[i].datagrams) n = watch(ports[i].listener, PORT, i, POLLIN);
     if (n == 0 && policy.count) n = watch(r.dropped, DROPPED, 0, POLLIN);
-    if (n == 0) n = datagrams_begin(policy.count ? -1 : 3 + GIVEN_DATAGRAMS);
+    if (n == 0) n = datagrams_begin(given[GIVEN_DATAGRAMS] < 0 ? -1 : 3 + GIVEN_DATAGRAMS);
     return n < 0 ? n : confine();
 }
 
@@ -680,22 +696,13 @@ static long open_log(const struct relay_start *a) {
 __attribute__((noreturn)) static void serve_sockets(int *fds) {
     enum { ASKED, USER, NET };
     struct wish w;
-    int on = 1;
     keep_only(fds, 3);
     long n = sys(setns, 3 + USER, CLONE_NEWUSER);
     if (n == 0 || n == -EINVAL /* it is ours */) n = sys(setns, 3 + NET, CLONE_NEWNET);
     if (n < 0 || confine() < 0) leave(1);
     while (sys(recvfrom, 3 + ASKED, &w, sizeof w, 0, 0, 0) == sizeof w) {
-        int fd = (int)sys(socket, w.to.family, (w.datagrams ? SOCK_DGRAM : SOCK_STREAM) | SOCK_FLAGS, 0);
-        n = fd;
-        if (n >= 0 && w.datagrams) {
-            sys(setsockopt, fd, SOL_SOCKET, 2 /* SO_REUSEADDR */, &on, sizeof on);
-            sys(setsockopt, fd, 41, 78 /* IPV6_FREEBIND: there a route alone makes no address local */, &on, sizeof on);
-            n = sys(bind, fd, &w.from, w.size);
-        }
-        if (n >= 0) n = sys(connect, fd, &w.to, w.size);
-        if (n == 0 || n == -EINPROGRESS) n = send_fd(3 + ASKED, fd);
-        else n = sys(sendto, 3 + ASKED, &w, 4, MSG_NOSIGNAL, 0, 0);
+        int fd = (int)opened(&w, 1);
+        n = fd >= 0 ? send_fd(3 + ASKED, fd) : sys(sendto, 3 + ASKED, &w, 4, MSG_NOSIGNAL, 0, 0);
         shut(fd);
         if (n < 0) break;
     }
@@ -731,18 +738,21 @@ static long start_inner(struct state *s) {
     return n < 0 ? n : pair[0];
 }
 
+/* Each: the listener, the container's port, and the bytes of its address if that is not its own one inside. */
 static long read_ports(const struct argument *list) {
     static char *texts[MOST_PORTS + 1];
     long count = list_strings(list, texts, MOST_PORTS);
     for (long i = 0; i < count; i++) {
-        uint numbers[2] = {0, 0}, which = 0;
+        uint numbers[18] = {0}, which = 0;
         for (const char *c = texts[i]; *c; c++) {
-            if (*c == ' ' && !which) which = 1;
+            if (*c == ' ' && which < 17) which++;
             else if (*c >= '0' && *c <= '9') numbers[which] = numbers[which] * 10 + (uint)(*c - '0');
             else return -EINVAL;
         }
         ports[i].listener = (int)numbers[0];
         ports[i].target = numbers[1];
+        ports[i].to = own_address;
+        for (uint at = which == 5 ? 12 : 0, from = 2; from <= which; from++) ports[i].to.bytes[at++] = (byte)numbers[from];
     }
     port_count = count < 0 ? 0 : (uint)count;
     return count;
@@ -792,6 +802,36 @@ long relay_start(struct state *s, const struct step *step) {
         n = ready;
     }
     return n;
+}
+
+/* --- beside a cable: ports of a family of addresses that the container does not have. The process is made when somebody
+ * comes: until then the supervisor waits. */
+
+long proxy(const struct step *step) {
+    ARGUMENTS(proxy);
+    long n = read_ports(&a->ports);
+    if (n >= 0) r.epoll = (int)(n = sys(epoll_create1, 02000000));
+    for (uint i = 0; n >= 0 && i < port_count; i++) n = watch(ports[i].listener, PORT, i, POLLIN);
+    return n < 0 ? n : 0;
+}
+
+int proxy_waits(void) { return r.epoll; }
+
+void proxy_start(void) {
+    int fds[FDS], pair[2];
+    for (int i = 0; i < FDS; i++) fds[i] = -1;
+    shut(r.epoll);
+    r.epoll = -1;
+    if (sys(socketpair, 1 /* AF_UNIX */, 5 | 02000000, 0, pair) < 0) return;
+    fds[OURS] = pair[1];
+    helper.control = pair[0];
+    helper.pid = (int)fork_off(&helper.pidfd);
+    if (helper.pid == 0) {
+        if (settle_in(fds, 0, 0) < 0) leave(1);
+        run();
+    }
+    shut(pair[1]);
+    for (uint i = 0; i < port_count; i++) shut(ports[i].listener);
 }
 
 /* --- inside, before the command: the sockets that it hands out */

@@ -1,9 +1,9 @@
 /* Generated from src/kist/plan/steps.py by tools/gen_steps.py; do not edit. */
 #ifndef KIST_STEPS_H
 #define KIST_STEPS_H
-#define PLAN_TABLE 0xbe14cc2cd7f11a93UL
+#define PLAN_TABLE 0x0ef1636c8315cdcdUL
 #define MAX_ARGUMENTS 10
-#define OP_COUNT 101
+#define OP_COUNT 102
 
 struct argument { unsigned long n; const char *s; };  /* a number or slot; else length or count, and bytes */
 
@@ -107,6 +107,7 @@ enum op {
     OP_SEND_NAMESPACES = 98,
     OP_BESIDE = 99,
     OP_SHOW_LOG = 100,
+    OP_PROXY = 101,
 };
 extern const char *const op_signature[OP_COUNT];
 #define OP_SIGNATURES \
@@ -207,6 +208,7 @@ extern const char *const op_signature[OP_COUNT];
     [OP_SEND_NAMESPACES] = "", \
     [OP_BESIDE] = "l", \
     [OP_SHOW_LOG] = "snnnnssn", \
+    [OP_PROXY] = "l", \
 
 
 struct mkdir { struct argument path, mode, keep; };
@@ -290,4 +292,5 @@ struct relay_start { struct argument log, log_bytes, rules, servers, ports; };
 struct lend { struct argument socket; };
 struct beside { struct argument argv; };
 struct show_log { struct argument prefix, lock, number, offset, timestamps, since, until, follow; };
+struct proxy { struct argument ports; };
 #endif

@@ -274,8 +274,9 @@ void say_started(struct state *s) {
 
 /* One round; 1 when the command has ended, or in the final rounds (`drain`) when nothing is left to copy. */
 static long watch_once(struct state *s, struct watch *w, int drain) {
-    struct pollfd fds[4 + MAX_RELAYS + ATTEND_FDS + RESOLVER_FDS] = {{s->init_fd, POLLIN, 0}, {s->orders, POLLIN, 0}, {s->peer, POLLIN, 0}, {w->signals, POLLIN, 0}};
-    uint count = 4;
+    enum { FIRST = 5 };
+    struct pollfd fds[FIRST + MAX_RELAYS + ATTEND_FDS + RESOLVER_FDS] = {{s->init_fd, POLLIN, 0}, {s->orders, POLLIN, 0}, {s->peer, POLLIN, 0}, {w->signals, POLLIN, 0}, {proxy_waits(), POLLIN, 0}};
+    uint count = FIRST;
     for (uint i = 0; i < s->relay_count; i++, count++) {
         struct channel *relay = &s->relays[i];
         int full = relay->start < relay->end;
@@ -283,7 +284,7 @@ static long watch_once(struct state *s, struct watch *w, int drain) {
         fds[count].events = full ? POLLOUT : POLLIN;
         if (drain && relay->from == 0) fds[count].fd = -1;
     }
-    if (drain) fds[0].fd = fds[2].fd = -1;
+    if (drain) fds[0].fd = fds[2].fd = fds[4].fd = -1;
     else count += attend_poll(s, fds + count);
     struct __kernel_timespec left = {0, 0}, *limit = drain ? &left : 0;
     if (drain > 1) left.tv_nsec = 100000000; /* a full terminal: wait a little for it */
@@ -304,9 +305,10 @@ static long watch_once(struct state *s, struct watch *w, int drain) {
         pass_on(s, w, SIGKILL, 0);
     }
     for (uint i = 0; ready > 0 && i < s->relay_count; i++)
-        if (fds[4 + i].revents) run_relay(s, w, &s->relays[i], fds[4 + i].events == POLLIN, fds[4 + i].events == POLLOUT);
+        if (fds[FIRST + i].revents) run_relay(s, w, &s->relays[i], fds[FIRST + i].events == POLLIN, fds[FIRST + i].events == POLLOUT);
     if (drain) return 0;
-    if (count > 4 + s->relay_count) attend_serve(s, fds + 4 + s->relay_count);
+    if (count > FIRST + s->relay_count) attend_serve(s, fds + FIRST + s->relay_count);
+    if (fds[4].revents) proxy_start();
     if (fds[1].revents && !obey(s, w)) {
         shut(s->orders);
         s->orders = -1;

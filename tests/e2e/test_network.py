@@ -378,6 +378,38 @@ def test_ports_published_by_ipv6(machine: Machine, outside: Machine, bridged: st
     assert "dev lo" in machine.command("ip", "-6", "route", "get", "::1")
 
 
+@needs_nft
+def test_a_port_by_ipv6_of_a_container_without(machine: Machine, outside: Machine, run_dir: Path) -> None:
+    """As docker's proxy does it; the process is there once somebody came, and ends with the container."""
+    for host, device, address in ((machine, "up0", "2001:db8::2/64"), (outside, "up1", "2001:db8::1/64")):
+        host.command("ip", "address", "add", address, "dev", device, "nodad")
+    asker = CLIENT.replace("AF_INET,", "AF_INET6,")
+
+    def ask6(host: Machine, address: str, port: int) -> str:
+        return host.command("python3", "-c", asker, address, str(port), "tcp", "5").strip()
+
+    def relays() -> int:
+        (id,) = StateDirectory(str(run_dir)).ids()
+        supervisor = StateDirectory(str(run_dir)).supervisor(id)
+        return len(Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()) - 1
+
+    ports = ("-p", "8080:80", "-p", "[::1]:8081:80", "-p", "127.0.0.1:8082:80")
+    with machine.container("--network", "bridge", *ports, *server(80)) as process:
+        assert process.first == "up" and relays() == 0
+        assert ask6(machine, "::1", 8080) == "10.112.0.1 hello"
+        assert relays() == 1
+        assert ask6(outside, "2001:db8::2", 8080) == "10.112.0.1 hello"
+        assert ask6(machine, "::1", 8081) == "10.112.0.1 hello"
+        assert ask6(outside, "2001:db8::2", 8081) == ask6(machine, "::1", 8082) == "ConnectionRefusedError"
+        assert relays() == 1
+    done = machine.kist("run", "--rm", "-p", "[::1]:8081:80/udp", "host", "true")
+    assert done.returncode == 125 and "udp port of a container without IPv6" in done.stderr
+    taken = machine.inside(lambda: socket.create_server(("::1", 8080), family=socket.AF_INET6))
+    done = machine.kist("run", "--rm", "-p", "8080:80", "host", "true")
+    assert done.returncode == 125 and "[port-taken]" in done.stderr
+    taken.close()
+
+
 def test_lists_and_removals(machine: Machine, rootfs: Path) -> None:
     made = network(machine, "create", "--label", "team=a", "-o", "com.docker.network.driver.mtu=1400", "web").strip()
     network(machine, "create", "other")

@@ -165,6 +165,7 @@ def test_killed_supervisors_leave_nothing(user: User, run_dir: Path) -> None:
     os.kill(user.supervisor("b"), signal.SIGKILL)
     user.serve("c", "--network", "red")
     assert user.ask_from("c", "c:80", "b:80")[1] == "gaierror"
+    user.done("network", "inspect", "red")  # who shows it buries the dead
     with database(StateDirectory(str(run_dir))) as db:
         assert [holder.name for holder in db.holders()] == ["c"]
     links = subprocess.run(

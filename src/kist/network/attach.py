@@ -112,7 +112,7 @@ def attach(
                 attachment = _attach_shared(states, db, request, facts, id, pretend)
             else:
                 with Netlink() as connection:
-                    attachment = _attach(db, connection, request, id, pretend)
+                    attachment = _attach(db, connection, request, facts, id, pretend)
             if pretend:
                 raise _Pretended
     except _Pretended:
@@ -153,7 +153,9 @@ def _attach_shared(
                    out=not all(n.internal for n in networks))  # fmt: skip
 
 
-def _attach(db: Database, connection: Netlink, request: RunRequest, id: str, pretend: bool) -> Attachment:
+def _attach(
+    db: Database, connection: Netlink, request: RunRequest, facts: HostFacts, id: str, pretend: bool
+) -> Attachment:  # fmt: skip
     """The first network has the published ports; the first one that is not internal, the default routes."""
     check_rate(connection, request)
     db.bury_some()
@@ -170,13 +172,15 @@ def _attach(db: Database, connection: Netlink, request: RunRequest, id: str, pre
             notes += said
             if i == 0:
                 targets = tuple([a.local for a in cable.addresses])
-                ports, opened = publish_ports(db, network, request, id, targets, pretend)
+                ports, opened, proxied = publish_ports(
+                    db, network, request, id, targets, ipv6=facts.ipv6, pretend=pretend
+                )
                 fds += opened
                 if ports and not pretend:
                     bridge.set_sysctl(("net", "ipv4", "conf", network.bridge, "route_localnet"), "1")
                 wished = {p.host_first for p in request.publish}
                 notes += [f"{port} leads to port {port.target_port}" for port in ports if port.port not in wished]
-                cable = replace(cable, ports=ports)
+                cable = replace(cable, ports=ports, proxied=proxied)
             cables.append(cable)
     except BaseException:
         close(fds)

@@ -32,7 +32,7 @@ def ensure(db: Database, network: Network) -> tuple[str, ...]:
 
 def _make(db: Database, connection: Netlink, loopback6: bool) -> None:
     networks = [(n.bridge, n.internal) for n in db.networks() if not n.mode]
-    table = words.table(networks, db.ports(), loopback6=loopback6)
+    table = words.table(networks, [p for p in db.ports() if p.redirected], loopback6=loopback6)
     connection.request("cannot make the firewall's table inet kist", *table)
 
 
@@ -69,7 +69,7 @@ def forget(network: Network) -> None:
 def remove_ports(ports: Iterable[Port]) -> None:
     """Those that are there."""
     with Netlink(NETFILTER) as connection:
-        for port in ports:
+        for port in [p for p in ports if p.redirected]:
             _absent(connection, words.remove_port(port))
             _absent(connection, words.remove_itself(port))
 

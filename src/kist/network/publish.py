@@ -10,6 +10,7 @@ import errno
 from kist.errors import Conflict, InvalidInput, NotFound, Refused
 from kist.network.network import DEFAULT
 from kist.plan.ports import Port, endpoint
+from kist.plan.rtnetlink import address_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,23 +25,30 @@ _AF_INET, _AF_INET6, _STREAM, _DATAGRAM, _CLOEXEC = 2, 10, 1, 2, 0o2000000
 
 
 def publish_ports(
-    db: Database, network: Network, request: RunRequest, id: str, targets: tuple[bytes, ...], pretend: bool
-) -> tuple[tuple[Port, ...], tuple[int, ...]]:
-    """The ports, and the sockets that keep them. Raises Conflict, InvalidInput, NotFound."""
+    db: Database, network: Network, request: RunRequest, id: str, targets: tuple[bytes, ...], *, ipv6: bool,
+    pretend: bool,
+) -> tuple[tuple[Port, ...], tuple[int, ...], tuple[str, ...]]:  # fmt: skip
+    """The ports, the sockets that keep them, and which of these a proxy serves: what comes by the family of addresses
+    that the container does not have. Raises Conflict, InvalidInput, NotFound, Refused."""
     ports: list[Port] = []
     fds: list[int] = []
+    proxied: list[str] = []
     _check_reached(network, request)
+    there = [target for target in targets if target]
     try:
         for one in _asked(request):
-            for target in targets:
-                if target and len(one.address or target) == len(target):
-                    for port, fd in _publish(db, one, target, id, pretend):
-                        ports.append(port)
-                        fds.append(fd)
+            same = [target for target in there if len(one.address or target) == len(target)]
+            other = ipv6 and len(there) == 1 and len(there[0]) == 4
+            for target in same or there[:1]:
+                for port, fd, serves in _publish(db, one, target, id, pretend, other=other and not one.address):
+                    ports.append(port)
+                    fds.append(fd)
+                    if serves:
+                        proxied.append(f"{fd} {port.target_port} {' '.join(map(str, target))}")
     except BaseException:
         close(fds)
         raise
-    return tuple(ports), tuple(fd for fd in fds if fd >= 0)
+    return tuple(ports), tuple(fd for fd in fds if fd >= 0), tuple(proxied)
 
 
 def relay_ports(
@@ -68,7 +76,7 @@ def relay_ports(
                               code="relay-protocol")  # fmt: skip
             six = ipv6 and one.host_first and one.host_first == one.host_last  # else it would be another port
             for target in (bytes(len(one.address or bytes(4))), *((bytes(16),) if six and not one.address else ())):
-                for port, fd in _publish(None, one, target, "", False):
+                for port, fd, _ in _publish(None, one, target, "", False):
                     ports.append(port)
                     fds.append(fd)
     except BaseException:
@@ -112,8 +120,17 @@ def check_published(request: RunRequest) -> None:
         )  # fmt: skip
 
 
-def _publish(db: Database | None, one: Publish, target: bytes, id: str, pretend: bool) -> Iterator[tuple[Port, int]]:
+def _publish(
+    db: Database | None, one: Publish, target: bytes, id: str, pretend: bool, *, other: bool = False
+) -> Iterator[tuple[Port, int, bool]]:  # fmt: skip
+    """A port, its socket, and whether something will come to that. `other`: to those of IPv6 addresses, too."""
     address = one.address or bytes(len(target))
+    crossing = len(address) != len(target)
+    if crossing and one.protocol != "tcp":
+        raise InvalidInput(f"{address_text(address)} leads to no {one.protocol} port of a container without IPv"
+                           f"{4 if len(address) == 4 else 6}", path="-p", next="a network with --ipv6")  # fmt: skip
+    other = other and one.protocol == "tcp"
+    serves = db is None or crossing or other
     for offset in range(one.last - one.first + 1):
         several = one.last > one.first
         candidates = (
@@ -122,7 +139,9 @@ def _publish(db: Database | None, one: Publish, target: bytes, id: str, pretend:
         failed: Conflict | None = None
         for number in candidates:
             try:
-                fd, found = (-1, number or 49152) if pretend else _reserve(one.protocol, address, number, held=bool(db))
+                fd, found = -1, number or 49152
+                if not pretend:
+                    fd, found = _reserve(one.protocol, address, number, serves=serves, other=other)
                 port = Port(one.protocol, address, found, target, one.first + offset)
                 try:
                     if db and (number or not pretend):
@@ -130,7 +149,7 @@ def _publish(db: Database | None, one: Publish, target: bytes, id: str, pretend:
                 except BaseException:
                     close([fd])
                     raise
-                yield port, fd
+                yield port, fd, serves
                 break
             except Conflict as e:
                 failed = e
@@ -139,27 +158,26 @@ def _publish(db: Database | None, one: Publish, target: bytes, id: str, pretend:
             raise failed
 
 
-def _reserve(protocol: str, address: bytes, number: int, *, held: bool) -> tuple[int, int]:
-    """`held`: nobody ever comes there."""
+def _reserve(protocol: str, address: bytes, number: int, *, serves: bool, other: bool) -> tuple[int, int]:
+    """`serves`: somebody may come there. `other`: that of :: besides 0.0.0.0."""
     from _socket import IPPROTO_IPV6, IPV6_V6ONLY, SO_REUSEADDR, SOL_SOCKET, socket
 
     if protocol == "sctp":
         if not number:
             raise InvalidInput("a port of sctp is not found by itself", path="--publish", next="-p 9000:9000/sctp")
         return -1, number
-    from kist.plan.rtnetlink import address_text
-
+    address = bytes(16) if other else address
     made = socket(
         _AF_INET if len(address) == 4 else _AF_INET6, (_STREAM if protocol == "tcp" else _DATAGRAM) | _CLOEXEC
     )
     try:
         if len(address) == 16:
-            made.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 1)
+            made.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 0 if other else 1)
         if protocol == "tcp":
             made.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
         made.bind((address_text(address), number))
         if protocol == "tcp":
-            made.listen(0 if held else 128)
+            made.listen(128 if serves else 0)
         return _keep(made.fileno()), made.getsockname()[1]
     except OSError as e:
         where = f"{endpoint(address, number)}/{protocol}"

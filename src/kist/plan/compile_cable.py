@@ -9,7 +9,7 @@ from kist.plan import flags as f
 from kist.plan import rtnetlink as rt
 from kist.plan.netlink import NETFILTER, ROUTE, batch
 from kist.plan.request import NetRate
-from kist.plan.steps import HOST, Await, Entry, Leave, Netlink, Open, OpenNamespace, Resolve, Signal, Slots
+from kist.plan.steps import HOST, Await, Entry, Leave, Netlink, Open, OpenNamespace, Proxy, Resolve, Signal, Slots
 from kist.value import Value
 
 TYPE_CHECKING = False
@@ -36,6 +36,7 @@ class Cable(Value):
     gateways: tuple[bytes, ...] = ()  # of the default routes, at most one a family
     link_local: bool = True  # it may make an IPv6 address for itself
     ports: tuple[Port, ...] = ()
+    proxied: tuple[str, ...] = ()  # see plan.steps.Proxy
     mode: str = ""  # of a macvlan
     rate: NetRate = NetRate()
 
@@ -61,7 +62,7 @@ def connect(b: Builder, cables: tuple[Cable, ...]) -> None:
             why="this needs CAP_NET_ADMIN and CAP_SYS_ADMIN",
             next="--network none or host, or run as root",
         )
-    for port in [port for cable in cables for port in cable.ports]:
+    for port in [port for cable in cables for port in cable.ports if port.redirected]:
         _publish(b, port)
     namespace = b.slot()
     b.host("network", OpenNamespace("net", namespace), "where the cables end")
@@ -73,6 +74,8 @@ def connect(b: Builder, cables: tuple[Cable, ...]) -> None:
             b.host("network", *name_port(namespace))
         resolve = Resolve(namespace, firewall.NAME_PORT, names.directory, names.networks, names.run, names.servers)
         b.host("network", resolve, "who answers with the names of containers")
+    if proxied := tuple([words for cable in cables for words in cable.proxied]):
+        b.host("network", Proxy(proxied), "who takes what comes by the other kind of addresses to a published port")
     b.host("network", Signal(), "the network is there")
     b.init("network", Await(), "for the network")
 

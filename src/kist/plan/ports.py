@@ -17,6 +17,11 @@ class Port(Value):
     target: bytes
     target_port: int
 
+    @property
+    def redirected(self) -> bool:
+        """By the firewall's table; else what arrives is of the other family of addresses: see plan.steps.Proxy."""
+        return len(self.address) == len(self.target)
+
     def __str__(self) -> str:
         return f"{endpoint(self.address, self.port)}/{self.protocol}"
 

@@ -319,6 +319,16 @@ class RelayStart(Step):
     ports: tuple[str, ...]  # published: the fd of a listener, and the container's port
 
 
+class Proxy(Step):
+    """Connections to ports of a family of addresses that the container does not have are taken to those that it has, by
+    an unprivileged process beside the supervisor, which begins when the first one comes."""
+
+    op: ClassVar[int] = 101
+    man: ClassVar[str] = "splice(2)"
+    fidelity: ClassVar[int] = NO_SHELL
+    ports: tuple[str, ...]  # the fd of a listener, the container's port, and the bytes of its address
+
+
 class SendNamespaces(Step):
     """The namespaces that a program beside the supervisor is to serve go there."""
 
