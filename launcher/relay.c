@@ -15,10 +15,7 @@
 #define PIECE (1UL << 20)
 #define SNIFF_NS 15000000000UL
 #define CONNECT_NS 10000000000UL
-#define DENIALS_AT_ONCE 200UL
-#define DENIAL_NS 50000000UL /* and then one each */
 #define EPOLL_ET 0x80000000u
-#define GROUP 1
 #define MOST_PORTS 256
 #ifdef __x86_64__
 #define ARCHITECTURE AUDIT_ARCH_X86_64
@@ -49,9 +46,8 @@ struct policy policy; /* without a rule everything is let through */
 ulong now;
 static struct connection connections[MOST_CONNECTIONS];
 static struct {
-    int epoll, control, listener, dropped, log;
+    int epoll, control, listener, dropped;
     uint most, used, full, again;
-    ulong log_bytes, log_size, said_until, unsaid;
 } r = {.epoll = -1};
 
 const struct address own_address = {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 198, 18, 0, 1}};
@@ -61,108 +57,9 @@ static struct { int listener; uint target, datagrams; struct address to; } ports
 static uint port_count;
 static int inner; /* who opens sockets inside: see serve_sockets; -1: we do, outside */
 
-static unsigned short swapped(uint n) { return (unsigned short)((n & 255) << 8 | (n >> 8 & 255)); }
-
 long watch(int fd, enum watched what, uint index, uint events) {
     struct epoll_event e = {.events = events, .index = index, .what = (uint)what};
     return sys(epoll_ctl, r.epoll, 1 /* EPOLL_CTL_ADD */, fd, &e);
-}
-
-/* --- what was denied */
-
-/* The file keeps its newer half: it is never longer than was asked for. */
-static void make_room(ulong bytes) {
-    static byte kept[1 << 19];
-    if (r.log_size + bytes <= r.log_bytes) return;
-    ulong half = r.log_bytes / 2 < sizeof kept ? r.log_bytes / 2 : sizeof kept;
-    ulong from = r.log_size > half ? r.log_size - half : 0;
-    long n = sys(pread64, r.log, kept, half, from), start = 0;
-    while (start < n && kept[start] != '\n') start++;
-    start++;
-    sys(ftruncate, r.log, 0);
-    r.log_size = 0;
-    if (start < n && sys(write, r.log, kept + start, n - start) == n - start) r.log_size = (ulong)(n - start);
-}
-
-static ulong put(char *line, ulong n, const char *text) {
-    while (*text && n < 900) line[n++] = *text++;
-    return n;
-}
-
-static void write_line(char *line, ulong n) {
-    line[n++] = '\n';
-    make_room(n);
-    if (sys(write, r.log, line, n) == (long)n) r.log_size += n;
-}
-
-/* TIME PROTOCOL ADDRESS PORT NAME WHY...: src/kist/engine/denials.py reads it. */
-void denied(const char *protocol, const struct address *to, uint port, const char *name, const char *why, const char *more) {
-    char line[1024];
-    if (r.said_until < now) r.said_until = now;
-    if (r.said_until - now > DENIALS_AT_ONCE * DENIAL_NS) {
-        r.unsaid++;
-        return;
-    }
-    r.said_until += DENIAL_NS;
-    memcpy(line, log_stamp(), 30);
-    ulong n = 30;
-    if (r.unsaid) {
-        n = put(line, n, " more - 0 - ");
-        n += decimal(line + n, r.unsaid);
-        n = put(line, n, " more were denied");
-        write_line(line, n);
-        r.unsaid = 0;
-        n = 30;
-    }
-    line[n++] = ' ';
-    n = put(line, n, protocol);
-    line[n++] = ' ';
-    if (to) n += write_address(line + n, to);
-    else line[n++] = '-';
-    line[n++] = ' ';
-    n += decimal(line + n, port);
-    line[n++] = ' ';
-    n = put(line, n, *name ? name : "-");
-    line[n++] = ' ';
-    n = put(line, n, why);
-    write_line(line, put(line, n, more));
-}
-
-/* Packets that were dropped inside, in the kernel's words: attribute 9 is the packet's beginning. */
-static void take_packet(const byte *p, ulong size) {
-    struct address to = {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255}};
-    uint four = size && *p >> 4 == 4, head = four ? (*p & 15) * 4U : 40, protocol, port = 0;
-    char number[21];
-    if (size < head || head < 20) return;
-    protocol = p[four ? 9 : 6];
-    memcpy(to.bytes + (four ? 12 : 0), p + (four ? 16 : 24), four ? 4 : 16);
-    int ports = protocol == 6 || protocol == 17 || protocol == 132 || protocol == 33;
-    if (ports && size >= head + 4) port = (uint)p[head + 2] << 8 | p[head + 3];
-    if (protocol == 6 && size >= head + 14 && (p[head + 13] & 0x12) != 2 /* SYN alone */) return;
-    decimal(number, protocol);
-    const char *name = protocol == 6 ? "tcp" : protocol == 17 ? "udp" : protocol == 1 || protocol == 58 ? "icmp" : protocol == 132 ? "sctp" : number;
-    denied(name, &to, port, "", protocol == 17 && port == 53 ? "another name server" : protocol == 6 ? "not by the relay" : "only TCP goes out", "");
-}
-
-static void take_dropped(void) {
-    static byte m[65536];
-    for (int round = 0; round < 64; round++) {
-        long size = sys(recvfrom, r.dropped, m, sizeof m, 0, 0, 0);
-        if (size < 0) return;
-        for (ulong at = 0; at + 20 <= (ulong)size;) {
-            uint whole, kind;
-            memcpy(&whole, m + at, 4);
-            if (whole < 20 || whole > (ulong)size - at) return;
-            for (ulong a = at + 20; a + 4 <= at + whole;) {
-                kind = m[a + 2] | (uint)(m[a + 3] & 0x3f) << 8;
-                uint bytes = m[a] | (uint)m[a + 1] << 8;
-                if (bytes < 4 || bytes > at + whole - a) break;
-                if (kind == 9 && m[at + 4] == 0 && m[at + 5] == 4) take_packet(m + a + 4, bytes - 4);
-                a += (bytes + 3) & ~3U;
-            }
-            at += (whole + 3) & ~3U;
-        }
-    }
 }
 
 /* --- connections */
@@ -571,7 +468,7 @@ __attribute__((noreturn)) static void run(void) {
             uint index = events[i].index;
             switch ((enum watched)events[i].what) {
             case CONTROL: /* it is over: what is left to be said is said */
-                if (policy.count) take_questions(), take_dropped();
+                if (policy.count) take_questions(), take_dropped(r.dropped);
                 leave(0);
             case LISTENER: take_connections(-1); break;
             case PORT:
@@ -582,7 +479,7 @@ __attribute__((noreturn)) static void run(void) {
             case FLOW_INSIDE:
             case FLOW_OUTSIDE: move_datagrams(index, events[i].what == FLOW_INSIDE); break;
             case QUESTIONS: take_questions(); break;
-            case DROPPED: take_dropped(); break;
+            case DROPPED: take_dropped(r.dropped); break;
             case LOOKUP: take_reply(index); break;
             case CLIENT:
             case SERVER: serve(&connections[index], (enum watched)events[i].what); break;
@@ -659,7 +556,7 @@ static long settle_in(const int *given, char **servers, long count) {
     }
     r.listener = 3 + GIVEN_LISTENER;
     r.dropped = 3 + GIVEN_DROPPED;
-    r.log = 3 + LOG;
+    denials_to(3 + LOG);
     r.control = 3 + OURS;
     inner = given[INNER] < 0 ? -1 : 3 + INNER;
     if (sys(prlimit64, 0, 7 /* RLIMIT_NOFILE */, 0, &files) == 0) {
@@ -679,17 +576,6 @@ static long settle_in(const int *given, char **servers, long count) {
     if (n == 0 && policy.count) n = watch(r.dropped, DROPPED, 0, POLLIN);
     if (n == 0) n = datagrams_begin(given[GIVEN_DATAGRAMS] < 0 ? -1 : 3 + GIVEN_DATAGRAMS);
     return n < 0 ? n : confine();
-}
-
-static long open_log(const struct relay_start *a) {
-    struct statx st;
-    int fd = (int)sys(openat, AT_FDCWD, a->log.s, O_RDWR | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (fd < 0) return fd;
-    memset(&st, 0, sizeof st);
-    sys(statx, fd, "", AT_EMPTY_PATH, STATX_SIZE, &st);
-    r.log_size = st.stx_size;
-    r.log_bytes = a->log_bytes.n;
-    return fd;
 }
 
 /* A process in the container's network namespace but not among its processes, for open_inside. */
@@ -779,7 +665,7 @@ long relay_start(struct state *s, const struct step *step) {
         fds[*which] = (int)n;
     }
     if (!policy.count || port_count) fds[INNER] = (int)(n = start_inner(s));
-    if (n >= 0 && policy.count) fds[LOG] = (int)(n = open_log(a));
+    if (n >= 0 && policy.count) fds[LOG] = (int)(n = denials_open(a->log.s, a->log_bytes.n));
     if (n < 0) return n;
     long count = list_strings(&a->servers, servers, 7);
     n = sys(socketpair, 1 /* AF_UNIX */, 5 | 02000000, 0, pair);
@@ -832,93 +718,4 @@ void proxy_start(void) {
     }
     shut(pair[1]);
     for (uint i = 0; i < port_count; i++) shut(ports[i].listener);
-}
-
-/* --- inside, before the command: the sockets that it hands out */
-
-static long listen_inside(int family, int kind, const struct endpoint *at) {
-    int fd = (int)sys(socket, family, kind | SOCK_FLAGS, 0), off = 0;
-    if (fd < 0) return fd;
-    if (family == AF_INET6) sys(setsockopt, fd, 41, 26 /* IPV6_V6ONLY */, &off, sizeof off);
-    long n = sys(bind, fd, at, family == AF_INET6 ? 28 : 16);
-    if (n == 0 && kind == SOCK_STREAM) n = sys(listen, fd, 1024);
-    if (n == 0) return fd;
-    shut(fd);
-    return n;
-}
-
-/* Source: linux/netfilter/nfnetlink_log.h. */
-static long hear_dropped(void) {
-    struct { uint size; unsigned short type, flags; uint sequence, port; byte family, version; unsigned short group;
-             unsigned short length, kind; byte data[8]; } m;
-    struct { unsigned short family, pad; uint port, groups; } kernel = {16, 0, 0, 0};
-    int fd = (int)sys(socket, 16 /* AF_NETLINK */, 3 /* SOCK_RAW */ | SOCK_FLAGS, 12 /* NETLINK_NETFILTER */);
-    for (int i = 0; fd >= 0 && i < 2; i++) {
-        byte answer[256];
-        int error;
-        memset(&m, 0, sizeof m);
-        m.type = 4 << 8 | 1;  /* NFULNL_MSG_CONFIG */
-        m.flags = 1 | 4;      /* REQUEST, ACK */
-        m.group = swapped(GROUP);
-        m.kind = i ? 2 : 1;   /* how much of a packet; bind */
-        m.length = i ? 10 : 5;
-        m.data[0] = i ? 0 : 1;
-        m.data[3] = 128;
-        m.data[4] = 2;
-        if (!i) m.data[3] = m.data[4] = 0;
-        m.size = i ? 32 : 28;
-        long n = sys(sendto, fd, &m, m.size, 0, &kernel, sizeof kernel);
-        if (n >= 0) n = sys(recvfrom, fd, answer, sizeof answer, 0, 0, 0);
-        if (n >= 0 && n < 20) n = -EPROTO;
-        if (n >= 0) memcpy(&error, answer + 16, 4), n = error;
-        if (n < 0) {
-            shut(fd);
-            return n;
-        }
-    }
-    return fd;
-}
-
-/* Source: ip(7), Documentation/networking/tproxy.rst. */
-static long listen_to_datagrams(const struct endpoint *any) {
-    int fd = (int)sys(socket, any->family, SOCK_DGRAM | SOCK_FLAGS, 0), on = 1, off = 0;
-    if (fd < 0) return fd;
-    if (any->family == AF_INET6) {
-        sys(setsockopt, fd, 41, 26 /* IPV6_V6ONLY */, &off, sizeof off);
-        sys(setsockopt, fd, 41, 75 /* IPV6_TRANSPARENT */, &on, sizeof on);
-        sys(setsockopt, fd, 41, 74 /* IPV6_RECVORIGDSTADDR */, &on, sizeof on);
-    }
-    long n = sys(setsockopt, fd, 0, 19 /* IP_TRANSPARENT */, &on, sizeof on);
-    if (n == 0) n = sys(setsockopt, fd, 0, 20 /* IP_RECVORIGDSTADDR */, &on, sizeof on);
-    if (n == 0) n = sys(bind, fd, any, any->family == AF_INET6 ? 28 : 16);
-    if (n == 0) return fd;
-    shut(fd);
-    return n;
-}
-
-/* Takes the fd over; one that is negative is an error. */
-static long hand_out(struct state *s, long fd) {
-    if (fd < 0) return fd;
-    long n = send_fd(s->peer, (int)fd);
-    shut((int)fd);
-    return n;
-}
-
-/* In the order in which relay_start and, without a policy, name_server take them. */
-long relay_listen(struct state *s, const struct step *step) {
-    ARGUMENTS(relay_listen);
-    struct endpoint any = {AF_INET6, swapped((uint)a->port.n), {0}}, server = {AF_INET, swapped((uint)a->name_port.n), {127, 0, 0, 11}};
-    long fd = listen_inside(AF_INET6, SOCK_STREAM, &any);
-    if (fd < 0) {
-        any.family = AF_INET; /* a host without IPv6 */
-        fd = listen_inside(AF_INET, SOCK_STREAM, &any);
-    }
-    long n = hand_out(s, fd);
-    if (n == 0 && !a->tells.n) n = hand_out(s, listen_to_datagrams(&any));
-    if (n == 0 && a->tells.n) n = hand_out(s, listen_inside(AF_INET, SOCK_DGRAM, &server));
-    if (n == 0 && a->tells.n) n = hand_out(s, hear_dropped());
-    if (n == 0 && a->namespaces.n) n = hand_out(s, open_at(AT_FDCWD, "/proc/thread-self/ns/user", O_RDONLY, 0));
-    if (n == 0 && a->namespaces.n) n = hand_out(s, open_at(AT_FDCWD, "/proc/thread-self/ns/net", O_RDONLY, 0));
-    if (n == 0 && !a->tells.n) n = hand_out(s, listen_inside(AF_INET, SOCK_DGRAM, &server));
-    return n < 0 || a->tells.n ? n : hand_out(s, listen_inside(AF_INET, SOCK_STREAM, &server));
 }

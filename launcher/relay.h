@@ -35,13 +35,21 @@ struct endpoint { unsigned short family, port; unsigned char bytes[24]; }; /* so
 /* A socket inside of the container's network namespace, connected to `to`; datagrams come from `from`. */
 struct wish { uint datagrams, size; struct endpoint from, to; };
 
+static inline unsigned short swapped(uint n) { return (unsigned short)((n & 255) << 8 | (n >> 8 & 255)); }
+
 enum watched { CONTROL, LISTENER, PORT, QUESTIONS, DROPPED, LOOKUP, CLIENT, SERVER, DATAGRAMS, FLOW_INSIDE, FLOW_OUTSIDE };
 
 extern struct policy policy;
 extern ulong now;           /* of this round */
 extern const struct address own_address; /* the container's */
 long watch(int fd, enum watched what, uint index, uint events);
+
+/* denied.c */
+long denials_open(const char *path, ulong most); /* its fd; of more bytes, the newest are kept */
+void denials_to(int fd);
+void take_dropped(int from); /* packets, in nfnetlink_log's words */
 void denied(const char *protocol, const struct address *to, uint port, const char *name, const char *why, const char *more);
+
 ulong endpoint_of(struct endpoint *e, const struct address *a, uint port); /* its size */
 void read_endpoint(const struct endpoint *e, struct address *a, uint *port);
 long open_inside(const struct wish *wish);

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 PORT = 61054
 OWN4, OWN6 = bytes((198, 18, 0, 1)), b"\xfd" + b"kist" + bytes(10) + b"\1"
-GROUP = 1  # of nfnetlink_log, relay.c
+GROUP = 1  # of nfnetlink_log, relay_inside.c
 LOG_BYTES = 1 << 20
 _LO = 1  # the number of the loopback interface
 
