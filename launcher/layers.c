@@ -9,7 +9,8 @@ typedef unsigned char byte;
 typedef __u64 u64;
 
 #define EXPORTED __attribute__((visibility("default")))
-enum { BLOCK = 512, NAME = 100, HEAD = 8, INODE = 40, DIRENT = 12 };
+enum { BLOCK = 512, NAME = 100, HEAD = 8, INODE = 40, DIRENT = 12, LEAF = 255 };
+#define NONE (~(u64)0)
 enum { FILES = 32 }; /* in one directory: ext4 looks through all of a block; as in store/layers.py */
 
 /* As in store/library.py. `in` and `out` are from the caller's view. */
@@ -109,6 +110,10 @@ static u64 get(const byte *from, int size) {
     return value;
 }
 static byte *copy(byte *to, const byte *from, ulong size) { while (size--) *to++ = *from++; return to; }
+static int equal(const byte *one, const byte *other, ulong size) {
+    while (size && *one == *other) one++, other++, size--;
+    return !size;
+}
 
 static void record(struct plain *p, const struct entry *e, const byte *header, u64 place) {
     byte *to = p->records + p->used;
@@ -141,6 +146,43 @@ EXPORTED void kist_plain(struct plain *p) {
         next = begin + whole;
     }
     p->entries = entries, p->bytes = bytes;
+}
+
+/* Takes apart records, as they are in the file of changes.py, as far as they are whole. Files without attributes that
+ * stand beside each other in one directory are a run: their names below it, with a NUL after each, go to `names`, their
+ * inodes to `inodes`, told that they came with `layer`, and what their place is, from `number` on, unless that is NONE. All
+ * else stands alone. `runs`: where each begins, how many are in it, 0 for one alone; `count`: of runs, in: that may be.
+ * Returns where the next record begins; NONE when one is none. */
+EXPORTED u64 kist_runs(const byte *records, u64 size, u64 layer, u64 number, byte *names, byte *inodes, u64 *runs,
+                       u64 *count) {
+    u64 at = 0, room = *count, head = 0, last = 0; /* of the run: how long its directory's name is, a record with it */
+    *count = 0;
+    for (u64 i = number; size - at >= HEAD; i++) {
+        const byte *name = records + at + HEAD;
+        u64 name_size = get(records + at, 2), link = get(records + at + 2, 2), inode = get(records + at + 4, 4);
+        if (name_size + link + inode > size - at - HEAD) break;
+        if (inode && inode < INODE) return NONE;
+        u64 slash = name_size, leaf;
+        while (slash && name[slash - 1] != '/') slash--;
+        leaf = name_size - slash;
+        int alone = link || inode != INODE || (name[name_size + 1] & 0xf0) != S_IFREG >> 8 || !leaf || leaf > LEAF ||
+                    (name[slash] == '.' && (leaf == 1 || (leaf == 2 && name[slash + 1] == '.')));
+        for (u64 j = slash; j < name_size; j++) alone |= !name[j];
+        if (alone || !*count || !runs[2 * *count - 1] || slash != head || !equal(name, records + last + HEAD, head)) {
+            if (*count == room) break;
+            runs[2 * *count] = at, runs[2 * *count + 1] = 0;
+            ++*count;
+        }
+        if (!alone) {
+            runs[2 * *count - 1]++;
+            head = slash, last = at;
+            names = put(copy(names, name + slash, leaf), 0, 1);
+            inodes = copy(put(copy(inodes, name + name_size, 2), layer, 2), name + name_size + 4, INODE - 4);
+            if (number != NONE) put(inodes - 8, i, 8);
+        }
+        at += HEAD + name_size + link + inode;
+    }
+    return at;
 }
 
 /* Moves files from one directory to another: `names` are pairs of names, each with a NUL. How many pairs were moved: all,

@@ -31,6 +31,19 @@ int LLVMFuzzerTestOneInput(const byte *data, ulong size) {
         at += HEAD + name + inode;
     }
     demand(at == records + p.used);
+    /* The same bytes as records, and the records that came of them. */
+    enum { RUNS = 5 };
+    const byte *from[] = {data, records};
+    const u64 sizes[] = {size, p.used};
+    for (int i = 0; i < 2; i++) {
+        byte *exact = malloc(sizes[i] + 1), *names = malloc(sizes[i] + 1), *inodes = malloc(sizes[i] + 1);
+        u64 runs[2 * RUNS], count = RUNS;
+        copy(exact, from[i], sizes[i]);
+        u64 end = kist_runs(exact, sizes[i], 3, i ? NONE : 7, names, inodes, runs, &count);
+        demand(count <= RUNS && (end == NONE ? !i : end <= sizes[i]));
+        for (u64 j = 0; j < count; j++) demand(runs[2 * j] + HEAD <= sizes[i] && (!j || runs[2 * j] > runs[2 * j - 2]));
+        free(exact), free(names), free(inodes);
+    }
     free(buffer);
     free(records);
     return 0;

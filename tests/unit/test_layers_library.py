@@ -4,7 +4,10 @@ import io
 import os
 import random
 import resource
+import stat
+import struct
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,6 +19,7 @@ from images import hardlink, member, symlink, tar_of
 from kist.errors import KistError
 from kist.store import changes, layers, view
 from kist.store.ahead import CHUNK_BYTES
+from kist.store.changes import Change
 from kist.store.library import Plain
 from kist.store.tar import Limits
 from kist.store.view import Inode
@@ -117,6 +121,68 @@ def test_what_cannot_be_made_is_said() -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "'b': File too large" in str(error[2])
+
+
+NAMES = st.lists(
+    st.sampled_from([b"a", b"b", b"c" * 255, b"d" * 256, b".", b"..", b"", b"e\0f"]), min_size=1, max_size=3
+)
+INODES = st.sampled_from([
+    Inode.make(stat.S_IFREG | 0o644, size=5, place=512), Inode.make(stat.S_IFREG | 0o4755, uid=1, tail=b"attribute"),
+    Inode.make(stat.S_IFDIR | 0o755), Inode.make(stat.S_IFLNK | 0o777, tail=b"a"), Inode.make(stat.S_IFIFO), None,
+    b"short",
+])  # fmt: skip
+
+
+def one_by_one(records: bytes, layer: int, number: int | None) -> tuple[int, list[Change], int]:
+    """What changes.taken_apart promises, without runs."""
+    at, found = 0, list[Change]()
+    while len(records) - at >= 8:
+        name, link, size = struct.unpack_from("<HHI", records, at)
+        end = at + 8 + name + link + size
+        if end > len(records):
+            break
+        data = records[end - size : end]
+        if 0 < size < 40:
+            raise ValueError
+        if data:
+            place = struct.pack("<Q", number + len(found)) if number is not None and data[1] >> 4 == 8 else data[32:40]
+            data = data[:2] + struct.pack("<H", layer) + data[4:32] + place + data[40:]
+        found.append(Change(records[at + 8 :][:name], Inode(data) if data else None, records[at + 8 + name :][:link]))
+        at = end
+    return at, found, len(found)
+
+
+def applied(entries: Sequence[Change | view.Run]) -> object:
+    try:
+        found = view.apply(view.empty(), entries)
+    except KistError as e:
+        return e.code
+    return [(path, node if isinstance(node, Inode) else node.inode) for path, node in found.walk()], found.nodes
+
+
+@settings(max_examples=200, deadline=None)
+@given(entries=st.lists(st.tuples(NAMES, INODES), max_size=12), cut=st.integers(0, 400), number=st.none() | st.just(7))
+def test_records_taken_apart(entries: list[tuple[list[bytes], bytes | None]], cut: int, number: int | None) -> None:
+    """A run is its entries, one after the other."""
+    whole = b"".join(
+        [struct.pack("<HHI", len(name), 1 if inode is None else 0, len(inode or b"")) + name
+         + (b"l" if inode is None else inode) for names, inode in entries for name in [b"/".join(names)]]
+    )  # fmt: skip
+    for records in (whole, whole[: len(whole) - min(cut, len(whole))]):
+        try:
+            end, expected, count = one_by_one(records, 3, number)
+        except ValueError:
+            with pytest.raises(ValueError):
+                changes.taken_apart(records, 3, number)
+            continue
+        found = changes.taken_apart(records, 3, number)
+        assert found[::2] == (end, count)
+        flat = list[Change]()
+        for item in found[1]:
+            each = zip(item.names, item.inodes, strict=True) if isinstance(item, view.Run) else None
+            flat += [Change(item.head + b"/" + name, inode) for name, inode in each] if each else [item]  # type: ignore[list-item]
+        assert [(a.name.lstrip(b"/"), *a[1:]) for a in flat] == [(b.name.lstrip(b"/"), *b[1:]) for b in expected]
+        assert applied(found[1]) == applied(expected)
 
 
 FIELDS = {"name": (0, 100), "mode": (100, 8), "uid": (108, 8), "gid": (116, 8), "size": (124, 12), "mtime": (136, 12),

@@ -13,7 +13,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from kist.errors import CorruptStore, InvalidInput
-from kist.store.view import INODE, Inode, Layer
+from kist.store.view import INODE, Inode, Layer, Run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,8 +66,7 @@ class Writer:
         self.count += count
         if self._applied is not None:
             try:
-                for change in _unpacked(records):
-                    self._applied.add(change)
+                self._applied.add_all(taken_apart(records, self.layer, None)[1])
             except InvalidInput:
                 self._applied = None
 
@@ -89,17 +88,45 @@ class Writer:
             self._whiteouts.close()
 
 
-def _unpacked(records: bytes) -> Iterator[Change]:
-    at, unpack = 0, _HEAD.unpack_from
-    while at < len(records):
-        name_size, _, inode_size = unpack(records, at)
+def taken_apart(records: bytes, layer: int, number: int | None) -> tuple[int, list[Change | Run], int]:
+    """(bytes of the records that are whole, what they say, how many they are). The inodes are told that they came with
+    `layer`; unless `number` is None, that of the first entry, their place is their number, not where their content is.
+
+    Raises ValueError for what is no record.
+    """
+    from kist.store import library
+
+    taken = library.runs(records, layer, number)
+    if taken is None:
+        raise ValueError
+    end, names, inodes, runs = taken
+    found: list[Change | Run] = []
+    done = count = 0  # entries that stand in runs, all entries
+    for at, size in zip(runs[::2], runs[1::2], strict=True):
+        name_size, link_size, inode_size = _HEAD.unpack_from(records, at)
         begin = at + _HEAD.size
-        end = begin + name_size
-        at = end + inode_size
-        yield Change(records[begin:end], Inode(records[end:at]))
+        middle = begin + name_size + link_size
+        name, link = records[begin : begin + name_size], records[begin + name_size : middle]
+        if size:
+            packed = [
+                Inode(inodes[i : i + INODE.size])
+                for i in range(done * INODE.size, (done + size) * INODE.size, INODE.size)
+            ]
+            found.append(Run(name.rpartition(b"/")[0], names[done : done + size], packed))
+            done += size
+        else:
+            inode = records[middle : middle + inode_size]
+            if inode:
+                place = inode[32:40]
+                if number is not None and stat.S_ISREG(inode[0] | inode[1] << 8):
+                    place = (number + count).to_bytes(8, "little")
+                inode = b"".join((inode[:2], layer.to_bytes(2, "little"), inode[4:32], place, inode[40:]))
+            found.append(Change(name, Inode(inode) if inode else None, link))
+        count += size or 1
+    return end, found, count
 
 
-def read(directory: str, layer: int, *, by_number: bool) -> tuple[list[bytes], Iterator[Change]]:
+def read(directory: str, layer: int, *, by_number: bool) -> tuple[list[bytes], Iterator[Change | Run]]:
     """(names of whiteout files, all entries in order). The inodes are told that they came with `layer`.
 
     `by_number`: an entry's place is its number in the archive, not where its content is. Raises OSError, CorruptStore.
@@ -109,10 +136,10 @@ def read(directory: str, layer: int, *, by_number: bool) -> tuple[list[bytes], I
             whiteouts = file.read().split(b"\0")[:-1]
     except FileNotFoundError as e:
         raise _damaged(directory) from e
-    return whiteouts, _read(directory, layer.to_bytes(2, "little"), by_number=by_number)
+    return whiteouts, _read(directory, layer, by_number=by_number)
 
 
-def _read(directory: str, layer: bytes, *, by_number: bool) -> Iterator[Change]:
+def _read(directory: str, layer: int, *, by_number: bool) -> Iterator[Change | Run]:
     try:
         file = open(f"{directory}/changes", "rb", _BUFFER_BYTES)  # noqa: SIM115
     except FileNotFoundError as e:
@@ -122,26 +149,14 @@ def _read(directory: str, layer: bytes, *, by_number: bool) -> Iterator[Change]:
             raise _damaged(directory)
         number, rest = 0, b""
         while block := file.read(_BUFFER_BYTES):
-            data, at = rest + block, 0
-            while len(data) - at >= _HEAD.size:
-                name_size, link_size, inode_size = _HEAD.unpack_from(data, at)
-                begin = at + _HEAD.size + name_size
-                middle = begin + link_size
-                end = middle + inode_size
-                if end > len(data):
-                    break
-                if 0 < inode_size < INODE.size:
-                    raise _damaged(directory)
-                inode = data[middle:end]
-                if inode:
-                    place = inode[32:40]
-                    if by_number and stat.S_ISREG(inode[0] | inode[1] << 8):
-                        place = number.to_bytes(8, "little")
-                    inode = Inode(b"".join((inode[:2], layer, inode[4:32], place, inode[40:])))
-                yield Change(data[at + _HEAD.size : begin], inode or None, data[begin:middle])
-                at = end
-                number += 1
-            rest = data[at:]
+            data = rest + block
+            try:
+                end, found, count = taken_apart(data, layer, number if by_number else None)
+            except ValueError as e:
+                raise _damaged(directory) from e
+            yield from found
+            rest = data[end:]
+            number += count
         if rest:
             raise _damaged(directory)
 

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _ROOM_BYTES = 256 << 10  # enough for what CHUNK_BYTES hold: 1,024 records of at most 248 bytes
 _BLOCK = 512  # of erofs.py
+_NONE = (1 << 64) - 1
+_RECORD_MIN = 8  # bytes
 
 
 class _Plain(Structure):
@@ -54,6 +56,9 @@ _move.argtypes, _move.restype = (c_int, c_int, c_char_p, c_uint64), c_uint64
 _inodes = _LIBRARY.kist_inodes
 _inodes.argtypes = (c_char_p, c_uint64, c_uint64, c_uint64, c_void_p, c_char_p, c_void_p)
 _inodes.restype = c_uint64
+_runs = _LIBRARY.kist_runs
+_runs.argtypes = (c_char_p, c_uint64, c_uint64, c_uint64, c_char_p, c_char_p, c_void_p, POINTER(c_uint64))
+_runs.restype = c_uint64
 _dirents = _LIBRARY.kist_dirents
 _dirents.argtypes = (c_void_p, c_uint64, c_char_p, c_void_p, c_char_p, c_void_p, c_char_p, c_void_p)
 _dirents.restype = c_uint64
@@ -94,6 +99,24 @@ class Plain:
 def move(source: int, target: int, names: Sequence[bytes]) -> int:
     """Move files between two open directories; names alternate, old and new. How many were moved before one failed."""
     return int(_move(source, target, b"\0".join(names), len(names) // 2))
+
+
+def runs(records: bytes, layer: int, number: int | None) -> tuple[int, list[bytes], bytes, array[int]] | None:
+    """Records of changes.py taken apart: how many bytes of them are whole; names of files that stand beside each other,
+    and their inodes; for each run of those where its first record begins, and how many they are: 0 for a record that
+    stands alone. The inodes are told that they came with `layer`, and, unless `number` is None, their numbers from it
+    on. None for what is no record."""
+    room = len(records) // _RECORD_MIN + 1
+    names, inodes = create_string_buffer(len(records)), create_string_buffer(len(records))
+    found, count = array("Q", bytes(16 * room)), c_uint64(room)
+    number = _NONE if number is None else number
+    end = _runs(records, len(records), layer, number, names, inodes, _address(found), byref(count))
+    if end == _NONE:
+        return None
+    del found[2 * count.value :]
+    total = sum(found[1::2])
+    inode_bytes = memoryview(inodes)[: 40 * total].tobytes()
+    return end, memoryview(names).tobytes().split(b"\0", total)[:total], inode_bytes, found
 
 
 def inodes(packed: Sequence[bytes], at: int, last: int, bases: array[int]) -> tuple[bytes, array[int]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import stat
 from struct import Struct, pack, unpack_from
+from typing import NamedTuple
 
 from kist.errors import InvalidInput
 from kist.store.tree import clean, components, show
@@ -97,6 +98,14 @@ class Inode(bytes):
         return {} if len(self) == INODE.size or stat.S_ISLNK(self.mode) else unpack_xattrs(self.tail)
 
 
+class Run(NamedTuple):
+    """Entries of a layer, one after the other: files in the directory `head`, by names that stand below it."""
+
+    head: bytes
+    names: list[bytes]
+    inodes: list[Inode]
+
+
 class Directory:
     """`inode` has its metadata, `children` what is in it. Only the layer that is being applied may change it, and only
     if it is the `owner`: made or copied by it."""
@@ -143,7 +152,7 @@ def empty() -> View:
     return View(Directory(Inode.make(stat.S_IFDIR | 0o755), {}, -1))
 
 
-def apply(view: View, changes: Iterable[Change], whiteouts: Iterable[bytes] = ()) -> View:
+def apply(view: View, changes: Iterable[Change | Run], whiteouts: Iterable[bytes] = ()) -> View:
     """What the view is with another layer on top; `whiteouts` are that layer's, which hide what is below it and nothing
     of its own, wherever in the archive they stand.
 
@@ -152,8 +161,7 @@ def apply(view: View, changes: Iterable[Change], whiteouts: Iterable[bytes] = ()
     layer = Layer(view)
     for name in whiteouts:
         layer.hide(name)
-    for change in changes:
-        layer.add(change)
+    layer.add_all(changes)
     return layer.view
 
 
@@ -275,6 +283,25 @@ class Layer(_Walk):
             self._forget()
         parent.children[leaf] = inode
 
+    def add_all(self, changes: Iterable[Change | Run]) -> None:
+        for change in changes:
+            if isinstance(change, Run):
+                self._add_run(change)
+            else:
+                self.add(change)
+
+    def _add_run(self, run: Run) -> None:
+        new = dict(zip(run.names, run.inodes, strict=True))
+        children = self._parent(run.head, run.inodes[0]).children
+        if len(new) == len(run.names) and children.keys().isdisjoint(new) and self.nodes + len(new) <= _NODES_MAX:
+            children.update(new)
+            self.nodes += len(new)
+            return
+        from kist.store.changes import Change
+
+        for name, inode in zip(run.names, run.inodes, strict=True):
+            self.add(Change(b"/".join((run.head, name)), inode))
+
     def _forget(self) -> None:
         """Paths may lead elsewhere now."""
         self._known.clear()
@@ -287,6 +314,10 @@ class Layer(_Walk):
             parts = clean(name)
             leaf = parts.pop() if parts else b""
             head = b"/".join(parts)
+        return self._parent(head, inode), leaf
+
+    def _parent(self, head: bytes, inode: Inode) -> Directory:
+        """The directory `head`, made if missing, with the times of what is put into it."""
         found = self._known.get(head)
         if found is None and head == self._made[0]:
             found = self._known[head] = self._made[1]
@@ -296,7 +327,7 @@ class Layer(_Walk):
             if not isinstance(made, Directory):
                 raise InvalidInput(f"{show(head)} is used as a directory, and is something else", code="tar-path")
             found = self._known[head] = made
-        return found, leaf
+        return found
 
     def _directory(self, parent: Directory, leaf: bytes, inode: Inode) -> Directory:
         if not leaf:
