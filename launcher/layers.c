@@ -11,7 +11,6 @@ typedef __u64 u64;
 #define EXPORTED __attribute__((visibility("default")))
 enum { BLOCK = 512, NAME = 100, HEAD = 8, INODE = 40, DIRENT = 12, LEAF = 255 };
 #define NONE (~(u64)0)
-enum { FILES = 32 }; /* in one directory: ext4 looks through all of a block; as in store/layers.py */
 
 /* As in store/library.py. `in` and `out` are from the caller's view. */
 struct plain {
@@ -24,9 +23,13 @@ struct plain {
     u64 name_bytes;          /* in: the longest name */
     u64 number, layer;       /* in: of the next entry, and what inodes say */
     u64 stored;              /* out: bytes of content of the last one */
+    u64 *runs, runs_used;    /* out: files that were put into one directory there: the first one's number, how many */
+    u64 first, count;        /* in and out: of those, the ones that came last */
     int files;               /* in: the directory for contents, or -1: they stay in the archive */
     __u32 mask;              /* in: what a new file there keeps of its mode */
     __u32 chown, uid, gid;   /* in: whether owners are set, but for these, whom it belongs to anyway */
+    __u32 head_size;         /* in and out: of the name of the directory that the last ones are of */
+    byte head[NAME];
 };
 
 struct entry { u64 mode, uid, gid, size, seconds; ulong name, link; byte kind; };
@@ -69,37 +72,6 @@ static int usual(const byte *header, struct entry *e) {
     return 1;
 }
 
-static int fill(int fd, const struct plain *p, const struct entry *e, const byte *content) {
-    struct __kernel_timespec times[2] = {{(long)e->seconds, 0}, {(long)e->seconds, 0}};
-    for (u64 done = 0; done < e->size;) {
-        long n = sys(write, fd, content + done, e->size - done);
-        if (n <= 0) return 0;
-        done += (u64)n;
-    }
-    if (p->chown && (e->uid != p->uid || e->gid != p->gid) && sys(fchown, fd, e->uid, e->gid)) return 0;
-    if (e->mode & ~(u64)p->mask && sys(fchmod, fd, e->mode)) return 0;
-    return !sys(utimensat, fd, 0, times, 0);
-}
-
-/* Its content and metadata under its number; nothing is left of what fails. */
-static int file(const struct plain *p, const struct entry *e, const byte *content, u64 number) {
-    char name[48];
-    ulong size = decimal(name, number / FILES);
-    int mode = e->mode & ~(u64)p->mask ? 0600 : (int)e->mode, fd;
-    for (int again = 0;; again++) {
-        name[size] = '/';
-        decimal(name + size + 1, number);
-        fd = (int)open_at(p->files, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
-        if (fd >= 0) break;
-        name[size] = 0;
-        if (again || fd != -ENOENT || sys(mkdirat, p->files, name, 0700)) return 0;
-    }
-    int good = fill(fd, p, e, content);
-    shut(fd);
-    if (!good) sys(unlinkat, p->files, name, 0);
-    return good;
-}
-
 static byte *put(byte *to, u64 value, int size) { /* little endian */
     for (; size--; value >>= 8) *to++ = (byte)value;
     return to;
@@ -113,6 +85,45 @@ static byte *copy(byte *to, const byte *from, ulong size) { while (size--) *to++
 static int equal(const byte *one, const byte *other, ulong size) {
     while (size && *one == *other) one++, other++, size--;
     return !size;
+}
+
+static int fill(int fd, const struct plain *p, const struct entry *e, const byte *content) {
+    struct __kernel_timespec times[2] = {{(long)e->seconds, 0}, {(long)e->seconds, 0}};
+    for (u64 done = 0; done < e->size;) {
+        long n = sys(write, fd, content + done, e->size - done);
+        if (n <= 0) return 0;
+        done += (u64)n;
+    }
+    if (p->chown && (e->uid != p->uid || e->gid != p->gid) && sys(fchown, fd, e->uid, e->gid)) return 0;
+    if (e->mode & ~(u64)p->mask && sys(fchmod, fd, e->mode)) return 0;
+    return !sys(utimensat, fd, 0, times, 0);
+}
+
+/* Its content and metadata; nothing is left of what fails. Files that stand beside each other in the archive, in one
+ * directory, do so here as well, in one that has the first one's number. */
+static int file(struct plain *p, const struct entry *e, const byte *header, u64 number) {
+    char name[NAME + 32] = "r";
+    ulong head = e->name;
+    while (head && header[head - 1] != '/') head--;
+    const byte *leaf = header + head;
+    ulong size = e->name - head;
+    if (!size || (*leaf == '.' && (size == 1 || (size == 2 && leaf[1] == '.')))) return 0;
+    int first = !p->count || p->first + p->count != number || head != p->head_size || !equal(header, p->head, head);
+    ulong at = 1 + decimal(name + 1, first ? number : p->first);
+    if (first && sys(mkdirat, p->files, name, 0700)) return 0;
+    name[at] = '/';
+    copy((byte *)name + at + 1, leaf, size);
+    int mode = e->mode & ~(u64)p->mask ? 0600 : (int)e->mode;
+    int fd = (int)open_at(p->files, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
+    int good = fd >= 0 && fill(fd, p, e, header + BLOCK);
+    if (fd >= 0) shut(fd);
+    if (fd >= 0 && !good) sys(unlinkat, p->files, name, 0);
+    if (!good) return 0;
+    if (first) p->first = number, p->count = 0, p->head_size = (__u32)head, copy(p->head, header, head);
+    p->count++;
+    if (first || !p->runs_used) p->runs_used++, p->runs[2 * p->runs_used - 2] = p->first;
+    p->runs[2 * p->runs_used - 1] = p->count;
+    return 1;
 }
 
 static void record(struct plain *p, const struct entry *e, const byte *header, u64 place) {
@@ -129,7 +140,7 @@ static void record(struct plain *p, const struct entry *e, const byte *header, u
 EXPORTED void kist_plain(struct plain *p) {
     u64 entries = 0, bytes = 0, next = p->at;
     struct entry e;
-    p->used = 0;
+    p->used = p->runs_used = 0;
     for (; next <= p->end && p->end - next >= BLOCK && entries < p->entries; entries++) {
         const byte *header = p->buffer + next;
         u64 begin = next + BLOCK;
@@ -138,7 +149,7 @@ EXPORTED void kist_plain(struct plain *p) {
         u64 whole = (e.size + BLOCK - 1) / BLOCK * BLOCK, place = 0;
         if (e.kind == '0') {
             place = p->files < 0 ? p->base + begin : p->number + entries;
-            if (p->files >= 0 && (whole > p->end - begin || !file(p, &e, header + BLOCK, place))) break;
+            if (p->files >= 0 && (whole > p->end - begin || !file(p, &e, header, place))) break;
         }
         record(p, &e, header, place);
         bytes += e.size;

@@ -216,5 +216,21 @@ def test_compressions(data_dir: str, tmp_path: Path, compress: Callable[[bytes],
     compare(data_dir, tmp_path, archive, compress=compress)
 
 
+def test_files_of_one_directory_that_do_not_stay_together(data_dir: str, tmp_path: Path) -> None:
+    """Whole ones, split ones, some that are replaced, linked, reached by another way, or named in odd ones."""
+    members = [member("", None)]
+    for name in ("whole", "split", "split/inner", "again", "linked", "long", "long/" + "n" * 120):
+        members.append(member(name, None, mode=0o750))
+    members += [member(f"whole/{i}", b"%d" % i, mode=0o4711 if i == 3 else 0o644) for i in range(9)]
+    members += [member("split/a", b"1"), member("split/inner/b", b"2"), member("split/c", b"3" * 2_000_000)]
+    members += [member("split/d", b"4"), member("./split/e", b"5"), member("split//f", b"6"), member("split/./g", b"7")]
+    members += [member("again/a", b"8"), member("again/b", b"9"), member("again/a", b"10"), member("again/c", b"11")]
+    members += [member("linked/a", b"12"), member("linked/b", b"13"), hardlink("linked/c", "linked/a")]
+    members += [hardlink("whole/h", "linked/c"), member("linked/a", b"14"), hardlink("linked/i", "linked/a")]
+    members += [symlink("way", "whole"), member("way/z", b"15"), member("whole/4", b"16"), member("way/z", b"17")]
+    members += [member(f"long/{'n' * 120}/{i}", b"%d" % i) for i in range(3)]
+    compare(data_dir, tmp_path, tar_of(*members))
+
+
 def test_an_archive_without_its_end(data_dir: str, tmp_path: Path) -> None:
     compare(data_dir, tmp_path, BASE.rstrip(b"\0") + bytes(-len(BASE.rstrip(b"\0")) % 512))

@@ -93,6 +93,6 @@ def test_modes_are_the_archives_whatever_the_umask(blobs: BlobStore, umask: int)
     finally:
         os.umask(before)
     (stage,) = Path(blobs.data_dir, "tmp").glob("*/stage")
-    assert [os.stat(stage / "0" / str(i)).st_mode & 0o7777 for i in range(len(modes))] == modes
-    assert len(os.listdir(stage / "0")) == len(modes)
+    assert [os.stat(stage / "r0" / f"file{mode:o}").st_mode & 0o7777 for mode in modes] == modes
+    assert len(os.listdir(stage / "r0")) == len(modes)
     prepared.close()

@@ -49,7 +49,19 @@ def read(archive: bytes, form: str, limits: Limits) -> tuple[object, ...]:
         nodes = [(path, bytes(node) if isinstance(node, Inode) else bytes(node.inode))
                  for path, node in writer.view.walk()] if writer.view else None  # fmt: skip
         files = {path.name: path.read_bytes() for path in books.iterdir()}
-        return summary, nodes, files, {k: v for k, v in snapshot(str(stage)).items() if "content" in v}
+        return summary, nodes, files, by_number(str(stage), str(books), staged.files.staged)
+
+
+def by_number(stage: str, books: str, staged: layers.Staged) -> dict[int, object]:
+    """Whatever is staged, wherever."""
+    found = {k[2:]: v for k, v in snapshot(stage).items() if "content" in v}
+    there = {}
+    for number, change in enumerate(one_by_one((Path(books) / "changes").read_bytes()[8:], 0, 0)[1]):
+        if found and change.inode and stat.S_ISREG(change.inode.mode):
+            there[number] = found.pop(staged.name(number, change.name.rpartition(b"/")[2]))
+            del there[number]["first"]
+    assert not found
+    return there
 
 
 def same(archive: bytes, form: str, limits: Limits | None = None) -> tuple[object, ...]:

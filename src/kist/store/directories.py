@@ -12,14 +12,15 @@ import stat
 
 from kist.store import library
 from kist.store.data import write_all
-from kist.store.layers import Notes, failed, set_metadata, staged_name
+from kist.store.layers import Notes, directory_of, failed, set_metadata
 from kist.store.tree import OPEN_DIRECTORY, Walker
 from kist.store.view import Directory, Inode, View, copy_up, difference
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from kist.store.layers import Staged
     from kist.store.summary import Skipped
 
 _READ_BYTES = 1 << 20
@@ -27,28 +28,28 @@ _WHITEOUT = stat.S_IFCHR  # 0:0; any user may make those since Linux 5.8
 
 
 def build(
-    old: View, new: View, *, stage: int, root: int, lowers: Sequence[str], owners: bool
+    old: View, new: View, *, stage: int, staged: Mapping[int, Staged], root: int, lowers: Sequence[str], owners: bool
 ) -> tuple[View, tuple[Skipped, ...]]:
     """Put into the empty directory `root` what `new` has beyond `old`.
 
-    `stage` holds the contents of files as StagedContents put them, in a directory for each layer; what is used is taken
-    from there. `lowers` are the
-    directories of the layers below, the lowest first. Without `owners` everything belongs to the caller, and
-    directories get at least u+rwx. Returns the view as the directories now have it (see view.copy_up).
+    `stage` holds the contents of files as StagedContents put them, in a directory for each layer, where `staged` says;
+    what is used is taken from there. `lowers` are the directories of the layers below, the lowest first. Without
+    `owners` everything belongs to the caller, and directories get at least u+rwx. Returns the view as the directories
+    now have it (see view.copy_up).
     Raises OSError, KistError (unpack-failed).
     """
     new, copies = copy_up(old, new)
     with Walker(root) as walker:
-        builder = _Builder(walker, stage, lowers, copies, owners)
+        builder = _Builder(walker, new, stage, staged, lowers, copies, owners)
         made: list[tuple[bytes, Directory]] = []
         for path, before, after in difference(old.root, new.root):
             try:
                 if isinstance(after, Directory):
                     if path:
-                        builder.directory(path)
+                        builder.directory(path, after)
                     made.append((path, after))
                     continue
-                there = after is not None and builder.put(path, after, linked=id(after) in new.linked)
+                there = after is not None and builder.put(path, after)
                 if not there and before is not None:
                     builder.hide(path)
             except OSError as e:
@@ -63,10 +64,14 @@ def build(
 
 class _Builder:
     def __init__(
-        self, walker: Walker, stage: int, lowers: Sequence[str], copies: dict[int, bytes], owners: bool
-    ) -> None:
+        self, walker: Walker, new: View, stage: int, staged: Mapping[int, Staged], lowers: Sequence[str],
+        copies: dict[int, bytes], owners: bool,
+    ) -> None:  # fmt: skip
         self._walker = walker
+        self._linked = new.linked
         self._stage = stage
+        self._staged = staged
+        self._filled: dict[bytes, tuple[int, range]] = {}  # by path: the layer and the numbers of files that are there
         self._lowers = lowers
         self._copies = copies
         self._owners = owners
@@ -94,9 +99,29 @@ class _Builder:
             self._moves = names[done + 2 :]
             self.move()
 
-    def directory(self, path: bytes) -> None:
+    def directory(self, path: bytes, directory: Directory) -> None:
+        """Make it, or take it with files in it from where they wait, if it is to have all of them."""
         parent, leaf = self._parent(path)
-        os.mkdir(leaf, 0o700, dir_fd=parent)
+        if (found := self._beside(directory)) is None:
+            os.mkdir(leaf, 0o700, dir_fd=parent)
+            return
+        layer, beside = self._filled[path] = found
+        os.rename(b"%d/%b" % (layer, directory_of(beside.start)), leaf, src_dir_fd=self._stage, dst_dir_fd=parent)
+
+    def _beside(self, directory: Directory) -> tuple[int, range] | None:
+        files = [child for child in directory.children.values() if isinstance(child, Inode) and self._waits(child)]
+        if not files:
+            return None
+        layer = files[0].layer
+        beside = self._staged[layer].beside(files[0].place)
+        if beside is None or len(beside) > len(files):
+            return None
+        whole = len(beside) == sum(file.layer == layer and file.place in beside for file in files)
+        return (layer, beside) if whole else None
+
+    def _waits(self, inode: Inode) -> bool:
+        """A file that has but one name, and comes from one of these layers."""
+        return inode[1] & 0xF0 == 0x80 and id(inode) not in self._linked and inode.layer in self._staged
 
     def finish(self, path: bytes, inode: Inode, mode: int) -> None:
         """When nothing is put anywhere any more."""
@@ -110,23 +135,31 @@ class _Builder:
         parent, leaf = self._parent(path)
         os.mknod(leaf, _WHITEOUT, 0, dir_fd=parent)
 
-    def put(self, path: bytes, inode: Inode, *, linked: bool) -> bool:
+    def put(self, path: bytes, inode: Inode) -> bool:
         """Make anything but a directory; False when this caller cannot."""
-        parent, leaf = self._parent(path)
-        name = f"{inode.layer}/{staged_name(inode.place)}"
         kind = inode.mode & 0o170000
-        if linked:
-            name = f"l{id(inode)}" if kind != stat.S_IFREG or id(inode) in self._copies else name
-            if not self._exists(name) and not self._make(path, inode, kind, self._stage, os.fsencode(name)):
+        head, _, leaf = path.rpartition(b"/")
+        if (linked := self._linked.get(id(inode))) is not None:
+            parent, _ = self._parent(path)
+            name = b"l%d" % id(inode)
+            if kind == stat.S_IFREG and id(inode) not in self._copies:
+                name = self._name(inode, linked[1])
+            if not self._exists(name) and not self._make(path, inode, kind, self._stage, name):
                 return False
             os.link(name, leaf, src_dir_fd=self._stage, dst_dir_fd=parent, follow_symlinks=False)
             return True
         if kind == stat.S_IFREG:
-            self._moves += os.fsencode(name), leaf
+            layer, beside = self._filled.get(head, (-1, range(0)))
+            if inode.layer != layer or inode.place not in beside:
+                self._parent(path)
+                self._moves += self._name(inode, leaf), leaf
             return True
-        return self._make(path, inode, kind, parent, leaf)
+        return self._make(path, inode, kind, self._parent(path)[0], leaf)
 
-    def _exists(self, name: str) -> bool:
+    def _name(self, inode: Inode, leaf: bytes) -> bytes:
+        return b"%d/%b" % (inode.layer, self._staged[inode.layer].name(inode.place, leaf))
+
+    def _exists(self, name: bytes) -> bool:
         try:
             os.stat(name, dir_fd=self._stage, follow_symlinks=False)
         except FileNotFoundError:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from array import array
+from bisect import bisect_right
 from functools import partial
 from typing import Protocol
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from kist.store.tar import Entry, Limits, TarReader
 
 _EXAMPLES_MAX = 8
+_NAME_BYTES_MAX = 255  # NAME_MAX
 _NONE: dict[bytes, bytes] = {}
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _TYPES = {
@@ -53,11 +56,53 @@ class Contents(Protocol):
         """Given each regular file, by its number among the entries. Returns the place that its inode names."""
 
 
+class Staged:
+    """Where the contents of files wait, by the numbers of their entries: those that stand beside each other in the
+    archive, in one directory, are so here too, under their own names; files with names that are none, under numbers."""
+
+    def __init__(self) -> None:
+        self._firsts, self._counts = array("Q"), array("Q")  # of files in one directory, ascending
+        self._head = b""  # of their names, those of the last ones
+
+    def add(self, runs: array[int], head: bytes) -> None:
+        """Pairs: the number of the first file, and how many; the first pair may be the last one before, grown."""
+        if self._firsts and self._firsts[-1] == runs[0]:
+            self._firsts.pop()
+            self._counts.pop()
+        self._firsts += runs[::2]
+        self._counts += runs[1::2]
+        self._head = head
+
+    @property
+    def last(self) -> tuple[int, int, bytes]:
+        """Of those that were put into one directory last: the first one's number, how many, the head of their names."""
+        return (self._firsts[-1], self._counts[-1], self._head) if self._firsts else (0, 0, b"")
+
+    def beside(self, number: int) -> range | None:
+        """The numbers of all files in the directory that has this one."""
+        i = bisect_right(self._firsts, number) - 1
+        if i < 0:
+            return None
+        found = range(self._firsts[i], self._firsts[i] + self._counts[i])
+        return found if number in found else None
+
+    def name(self, number: int, leaf: bytes) -> bytes:
+        """`leaf`: the last part of its name in the archive."""
+        beside = self.beside(number)
+        return b"%b/%b" % (directory_of(beside.start), leaf) if beside else b"%d" % number
+
+
+def directory_of(first: int) -> bytes:
+    """As in layers.c."""
+    return b"r%d" % first
+
+
 class Files(Value):
-    """A directory for files that are named by numbers. `own`: whom they belong to at first, None for nobody; `mode`:
+    """A directory for files, and where in it they are. `own`: whom they belong to at first, None for nobody; `mode`:
     what of their mode they get; `owners`: whether owners are set."""
 
     directory: int
+    staged: Staged
     owners: bool
     own: tuple[int, int] | None
     mode: int
@@ -206,7 +251,7 @@ class RawContents:
 
 
 class StagedContents:
-    """A file for each, named by its number, with its metadata: directories.build puts it where it belongs."""
+    """A file for each, with its metadata: directories.build puts it where it belongs."""
 
     def __init__(self, directory: int, owners: bool) -> None:
         status = os.fstat(directory)
@@ -216,14 +261,14 @@ class StagedContents:
         mode = os.fstat(fd).st_mode & 0o777  # what umask and a default ACL, acl(5), leave of a new file's mode
         os.close(fd)
         os.unlink("mode", dir_fd=directory)
-        self.files = Files(directory, owners, own, mode)
+        self.files = Files(directory, Staged(), owners, own, mode)
 
     copy = None
 
     def add(self, number: int, entry: Entry, content: TarReader, xattrs: dict[bytes, bytes]) -> int:
         own = (entry.uid, entry.gid) == self.files.own
         right = not xattrs and not entry.mode & ~self.files.mode  # setxattr(2) needs a file that its owner may write
-        fd = self._open(staged_name(number), entry.mode if right else 0o600)
+        fd = self._open(number, entry.name, entry.mode if right else 0o600)
         try:
             if entry.sparse is None:
                 while piece := content.piece():
@@ -238,17 +283,24 @@ class StagedContents:
             os.close(fd)
         return number
 
-    def _open(self, name: str, mode: int) -> int:
-        try:
-            return os.open(name, _NEW_FILE, mode, dir_fd=self.files.directory)
-        except FileNotFoundError:
-            os.mkdir(name.partition("/")[0], 0o700, dir_fd=self.files.directory)
-            return os.open(name, _NEW_FILE, mode, dir_fd=self.files.directory)
-
-
-def staged_name(number: int) -> str:
-    """Where the content of that entry waits. A file system is slower with many in a directory; as in layers.c."""
-    return f"{number // 32}/{number}"
+    def _open(self, number: int, name: bytes, mode: int) -> int:
+        """As in layers.c."""
+        directory, leaf, first = self.files.directory, name.rpartition(b"/")[2], number
+        if not 0 < len(leaf) <= _NAME_BYTES_MAX or leaf in (b".", b"..") or b"\0" in leaf:
+            return os.open(b"%d" % number, _NEW_FILE, mode, dir_fd=directory)
+        head, last = name[: -len(leaf)], self.files.staged.last
+        fd = -1
+        if last[1] and (sum(last[:2]), last[2]) == (number, head):
+            try:
+                fd = os.open(b"%b/%b" % (directory_of(last[0]), leaf), _NEW_FILE, mode, dir_fd=directory)
+                first = last[0]
+            except FileExistsError:
+                pass
+        if fd < 0:
+            os.mkdir(directory_of(number), 0o700, dir_fd=directory)
+            fd = os.open(b"%b/%b" % (directory_of(number), leaf), _NEW_FILE, mode, dir_fd=directory)
+        self.files.staged.add(array("Q", (first, number - first + 1)), head)
+        return fd
 
 
 class Metadata(Protocol):

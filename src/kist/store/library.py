@@ -23,6 +23,8 @@ from ctypes import (
     create_string_buffer,
 )
 
+from kist.store.ahead import CHUNK_BYTES
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from kist.store.tar import Limits
 
 _ROOM_BYTES = 256 << 10  # enough for what CHUNK_BYTES hold: 1,024 records of at most 248 bytes
+_ENTRIES_MAX = CHUNK_BYTES // 512
 _BLOCK = 512  # of erofs.py
 _NONE = (1 << 64) - 1
 _RECORD_MIN = 8  # bytes
@@ -43,8 +46,9 @@ class _Plain(Structure):
     _fields_ = (
         ("buffer", c_void_p), ("at", c_uint64), ("end", c_uint64), ("base", c_uint64), ("records", c_void_p),
         ("room", c_uint64), ("used", c_uint64), ("entries", c_uint64), ("bytes", c_uint64), ("name_bytes", c_uint64),
-        ("number", c_uint64), ("layer", c_uint64), ("stored", c_uint64), ("files", c_int), ("mask", c_uint32),
-        ("chown", c_uint32), ("uid", c_uint32), ("gid", c_uint32),
+        ("number", c_uint64), ("layer", c_uint64), ("stored", c_uint64), ("runs", c_void_p), ("runs_used", c_uint64),
+        ("first", c_uint64), ("count", c_uint64), ("files", c_int), ("mask", c_uint32), ("chown", c_uint32),
+        ("uid", c_uint32), ("gid", c_uint32), ("head_size", c_uint32), ("head", c_char * 100),
     )  # fmt: skip
 
 
@@ -72,10 +76,12 @@ class Plain:
         self._records = create_string_buffer(_ROOM_BYTES)
         self._given = given = _Plain(files=-1, layer=writer.layer, name_bytes=limits.name_bytes, room=_ROOM_BYTES)
         given.records = addressof(self._records)
+        self._placed = array("Q", bytes(16 * _ENTRIES_MAX))
+        given.runs, self._files = _address(self._placed), files
+        self.entries = self.file_bytes = 0  # taken so far
         if files is not None:
             given.files, given.mask, given.chown = files.directory, files.mode, files.owners
             given.uid, given.gid = files.own or (-1, -1)  # nobody has these
-        self.entries = self.file_bytes = 0  # taken so far
 
     def take(self, buffer: memoryview, at: int, base: int, entries: int, file_bytes: int) -> tuple[int, int] | None:
         """Take those whose headers are in this part of the archive, which begins there at `base`, from the header at
@@ -83,15 +89,20 @@ class Plain:
 
         Raises OSError when its books cannot be written.
         """
-        given = self._given
+        given, files = self._given, self._files
+        if files is not None:
+            given.first, given.count, head = files.staged.last
+            given.head, given.head_size = head[:100], len(head)  # longer than any that it takes: another one
         given.buffer = addressof(c_char.from_buffer(buffer))
         given.at, given.end, given.base = at, len(buffer), base
-        given.entries, given.bytes, given.number = entries, file_bytes, self._writer.count
+        given.entries, given.bytes, given.number = min(entries, _ENTRIES_MAX), file_bytes, self._writer.count
         _take(byref(given))
         if not given.entries:
             return None
         self.entries += given.entries
         self.file_bytes += given.bytes
+        if files is not None and given.runs_used:
+            files.staged.add(self._placed[: 2 * given.runs_used], given.head[: given.head_size])
         self._writer.add_packed(memoryview(self._records)[: given.used].tobytes(), given.entries)
         return given.at, given.stored
 

@@ -55,10 +55,11 @@ class LayerBlob(Value):
     diff_id: str
 
 
-class Staged(Value):
+class StagedLayer(Value):
     """A layer's contents and books in a directory of `making`. `view` is of it alone, if it was the first to come."""
 
     path: str
+    staged: layers.Staged
     view: View | None
     making: ExitStack
 
@@ -96,7 +97,7 @@ class Prepared:
         self.data_dir = data_dir
         self._limits = limits
         self.came: Came = ((), view.empty())  # a view that is known
-        self._staged: dict[str, Staged] = {}  # layers for prepare_roots, by DiffID
+        self._staged: dict[str, StagedLayer] = {}  # layers for prepare_roots, by DiffID
 
     def layer_path(self, diff_id: str) -> str:
         return f"{self.data_dir}/layers/{diff_id.replace(':', '-')}"
@@ -265,7 +266,7 @@ class Prepared:
                 contents = layers.StagedContents(stage, owners)
                 diff_id, found = self._read_stream(stream, making.directory("layer"), contents, below, ahead=True)
             if diff_id not in self._staged:
-                self._staged[diff_id] = Staged(making.path, found, stack.pop_all())
+                self._staged[diff_id] = StagedLayer(making.path, contents.files.staged, found, stack.pop_all())
 
     def close(self) -> None:
         """Throw away what was staged and not used."""
@@ -276,12 +277,13 @@ class Prepared:
         with making.unpacking() as (stage, root):
             books = making.directory("layer")
             with making.staging("stage/0") as contents:
-                diff_id, found = self._read_stream(
-                    stream, books, layers.StagedContents(contents, owners), view.empty(), ahead=False
-                )
+                taker = layers.StagedContents(contents, owners)
+                diff_id, found = self._read_stream(stream, books, taker, view.empty(), ahead=False)
             self._keep_books(making, books, diff_id)
             found = found or self.on_top(view.empty(), diff_id, 0, DIRECTORIES)
-            _, skipped = directories.build(view.empty(), found, stage=stage, root=root, lowers=(), owners=owners)
+            _, skipped = directories.build(
+                view.empty(), found, stage=stage, staged={0: taker.files.staged}, root=root, lowers=(), owners=owners
+            )
             making.note(skipped)
         with Lock(self.data_dir, locks.of_digest(locks.CHAIN, diff_id)):
             if not is_whole(f"{self._chain_path(diff_id)}/root"):
@@ -338,21 +340,24 @@ class Prepared:
         owners: bool, progress: Progress,
     ) -> tuple[View, tuple[Skipped, ...]]:  # fmt: skip
         with making.unpacking() as (stage, root):
-            found = below
+            found, contents_of = below, dict[int, layers.Staged]()
             for i in group:
                 books, staged = f"{making.path}/layer", self._staged.pop(blobs[i].diff_id, None)
                 if staged is not None:
                     os.rename(f"{staged.path}/stage", f"{making.path}/stage/{i}")
                     os.rename(f"{staged.path}/layer", books)
                     staged.making.close()
-                    on_top = None if i else staged.view
+                    on_top, contents_of[i] = None if i else staged.view, staged.staged
                 else:
                     with making.staging(f"stage/{i}") as contents:
                         taker = layers.StagedContents(contents, owners)
                         on_top = self._read(blobs[i], making.directory("layer"), taker, progress, found)
+                        contents_of[i] = taker.files.staged
                 self._keep_books(making, books, blobs[i].diff_id)
                 found = on_top or self.on_top(found, blobs[i].diff_id, i, DIRECTORIES)
-            made, skipped = directories.build(below, found, stage=stage, root=root, lowers=lowers, owners=owners)
+            made, skipped = directories.build(
+                below, found, stage=stage, staged=contents_of, root=root, lowers=lowers, owners=owners
+            )
             making.note(skipped)
             return made, skipped
 

@@ -122,10 +122,10 @@ Node = Inode | Directory
 
 
 class View(Value):
-    """`linked`: inodes that once got a second name, by id(); they may have lost it again."""
+    """`linked`: inodes that once got a second name, by id(), and the last part of the first; each may be gone."""
 
     root: Directory
-    linked: dict[int, Inode] = {}
+    linked: dict[int, tuple[Inode, bytes]] = {}
     layers: int = 0
     nodes: int = 0  # at most
 
@@ -358,7 +358,7 @@ class Layer(_Walk):
                 why="a hard link's target comes before it in the archive, or in a layer below, under the same root",
                 code="tar-link",
             )
-        self.linked[id(inode)] = inode
+        self.linked.setdefault(id(inode), (inode, leaf))
         return inode
 
 
@@ -417,5 +417,5 @@ def copy_up(old: View, new: View) -> tuple[View, dict[int, bytes]]:
             assert isinstance(parent, Directory)
             parent.children[leaf] = copies[id(node)]
     places = {id(copies[id(inode)]): before[id(inode)] for inode in linked}
-    kept = {**{id(copy): copy for copy in copies.values()}, **new.linked}
+    kept = {**{id(copy): (copy, b"") for copy in copies.values()}, **new.linked}
     return View(layer.root, kept, new.layers, new.nodes), places
