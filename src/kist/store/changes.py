@@ -13,6 +13,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from kist.errors import CorruptStore, InvalidInput
+from kist.store.data import write_all
 from kist.store.view import INODE, Inode, Layer, Run
 
 TYPE_CHECKING = False
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 _MAGIC = b"KISTCHG1"
 _HEAD = Struct("<HHI")
-_BUFFER_BYTES = 1 << 18  # less, and threads are woken for nothing
+_BUFFER_BYTES = 1 << 18
+_BATCH_BYTES = 1 << 16  # less, and the threads beside wait for the interpreter more often
 
 
 class Change(NamedTuple):
@@ -44,34 +46,38 @@ class Writer:
     def __init__(self, directory: str, below: View | None = None) -> None:
         self._applied = Layer(below) if below else None
         self.layer = below.layers if below else 0
-        self._changes: BinaryIO = open(f"{directory}/changes", "xb", _BUFFER_BYTES)  # noqa: SIM115
+        self._changes: BinaryIO = open(f"{directory}/changes", "xb", 0)  # noqa: SIM115
         self._whiteouts: BinaryIO = open(f"{directory}/whiteouts", "xb")  # noqa: SIM115
-        self._changes.write(_MAGIC)
+        self._waiting = [_MAGIC]
+        self._waiting_bytes = 0
         self.count = 0  # entries so far
 
     def add(self, change: Change) -> None:
         name, inode, link = change
         data = inode or b""
-        self._changes.write(b"".join((_HEAD.pack(len(name), len(link), len(data)), name, link, data)))
-        self.count += 1
-        if self._applied is not None:
-            try:
-                self._applied.add(change)
-            except InvalidInput:  # whoever needs it gets to know
-                self._applied = None
+        self.add_packed(b"".join((_HEAD.pack(len(name), len(link), len(data)), name, link, data)), 1)
 
     def add_packed(self, records: bytes, count: int) -> None:
-        """So many entries that are no hard links, as they are in the file."""
-        self._changes.write(records)
+        """So many entries as they are in the file."""
+        self._waiting.append(records)
+        self._waiting_bytes += len(records)
         self.count += count
+        if self._waiting_bytes >= _BATCH_BYTES:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Write what waits, and apply it."""
+        records, self._waiting, self._waiting_bytes = b"".join(self._waiting), [], 0
+        write_all(self._changes.fileno(), records)
         if self._applied is not None:
             try:
-                self._applied.add_all(taken_apart(records, self.layer, None)[1])
-            except InvalidInput:
+                self._applied.add_all(taken_apart(records.removeprefix(_MAGIC), self.layer, None)[1])
+            except InvalidInput:  # whoever needs it gets to know
                 self._applied = None
 
     @property
     def view(self) -> View | None:
+        """When all is written."""
         return self._applied.view if self._applied else None
 
     def hide(self, name: bytes) -> None:
@@ -81,11 +87,13 @@ class Writer:
     def __enter__(self) -> Writer:
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: object, *exc: object) -> None:
         try:
-            self._changes.close()  # which writes what is left, and may fail
+            if kind is None:
+                self._pass_on()
         finally:
-            self._whiteouts.close()
+            self._changes.close()
+            self._whiteouts.close()  # which writes what is left, and may fail
 
 
 def taken_apart(records: bytes, layer: int, number: int | None) -> tuple[int, list[Change | Run], int]:

@@ -61,7 +61,7 @@ _inodes = _LIBRARY.kist_inodes
 _inodes.argtypes = (c_char_p, c_uint64, c_uint64, c_uint64, c_void_p, c_char_p, c_void_p)
 _inodes.restype = c_uint64
 _runs = _LIBRARY.kist_runs
-_runs.argtypes = (c_char_p, c_uint64, c_uint64, c_uint64, c_char_p, c_char_p, c_void_p, POINTER(c_uint64))
+_runs.argtypes = (c_char_p, c_uint64, c_uint64, c_uint64, c_void_p, c_void_p, c_void_p, POINTER(c_uint64))
 _runs.restype = c_uint64
 _dirents = _LIBRARY.kist_dirents
 _dirents.argtypes = (c_void_p, c_uint64, c_char_p, c_void_p, c_char_p, c_void_p, c_char_p, c_void_p)
@@ -118,16 +118,15 @@ def runs(records: bytes, layer: int, number: int | None) -> tuple[int, list[byte
     stands alone. The inodes are told that they came with `layer`, and, unless `number` is None, their numbers from it
     on. None for what is no record."""
     room = len(records) // _RECORD_MIN + 1
-    names, inodes = create_string_buffer(len(records)), create_string_buffer(len(records))
+    names, inodes = array("B", bytes(len(records))), array("B", bytes(len(records)))
     found, count = array("Q", bytes(16 * room)), c_uint64(room)
     number = _NONE if number is None else number
-    end = _runs(records, len(records), layer, number, names, inodes, _address(found), byref(count))
+    end = _runs(records, len(records), layer, number, _address(names), _address(inodes), _address(found), byref(count))
     if end == _NONE:
         return None
     del found[2 * count.value :]
     total = sum(found[1::2])
-    inode_bytes = memoryview(inodes)[: 40 * total].tobytes()
-    return end, memoryview(names).tobytes().split(b"\0", total)[:total], inode_bytes, found
+    return end, names.tobytes().split(b"\0", total)[:total], inodes[: 40 * total].tobytes(), found
 
 
 def inodes(packed: Sequence[bytes], at: int, last: int, bases: array[int]) -> tuple[bytes, array[int]]:
@@ -154,4 +153,5 @@ def dirents(
 
 
 def _address(numbers: array[int]) -> int:
+    """Good as long as the array is neither changed in size nor forgotten."""
     return numbers.buffer_info()[0]

@@ -309,7 +309,7 @@ class Layer(_Walk):
 
     def _place(self, name: bytes, inode: Inode) -> tuple[Directory, bytes]:
         """The directory that `name` lies in, made if missing, and its last part, b"" for the root itself."""
-        head, _, leaf = name.rpartition(b"/")
+        head, _, leaf = name.rstrip(b"/").rpartition(b"/")
         if leaf in (b"", b".", b".."):
             parts = clean(name)
             leaf = parts.pop() if parts else b""
