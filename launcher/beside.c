@@ -26,13 +26,15 @@ static long path_of(int fd, char path[64]) {
     return 0;
 }
 
-/* What it says first, until it ends. It is heard out: of a user who has many, a pipe holds 4 KiB, less than its usage. */
-static void listen(int from, int pidfd, char *to, ulong room) {
-    struct pollfd fds[] = {{from, POLLIN, 0}, {pidfd, POLLIN, 0}};
+/* What it says first, until it or the supervisor ends. It is heard out: of a user who has many, a pipe holds 4 KiB, less
+ * than its usage. */
+static void listen(int from, int pidfd, int control, char *to, ulong room) {
+    struct pollfd fds[] = {{from, POLLIN, 0}, {pidfd, POLLIN, 0}, {control, 0, 0}};
     char rest[512];
     ulong had = 0;
     for (int over = 0; !over;) {
-        sys(ppoll, fds, 2, 0, 0, 8);
+        sys(ppoll, fds, 3, 0, 0, 8);
+        if (fds[2].revents) leave(0);
         over = fds[1].revents != 0;
         for (long n; (n = sys(read, from, rest, sizeof rest)) > 0;)
             for (long i = 0; i < n && had < room; i++) to[had++] = rest[i];
@@ -58,7 +60,7 @@ __attribute__((noreturn)) static void keep(char **argv, char **envp, char *path,
             leave(127);
         }
         sys(fcntl, words[0], F_SETFL, O_NONBLOCK);
-        listen(words[0], pidfd, said.words, sizeof said.words - 1);
+        listen(words[0], pidfd, control, said.words, sizeof said.words - 1);
         sys(wait4, pid, &status, 0, 0);
         shut(pidfd);
         shut(words[0]);

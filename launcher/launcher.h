@@ -122,6 +122,7 @@ int path_in(char *to, const char *directory, const char *name); /* 0 when longer
 long bound_socket(const char *directory, const char *name, int kind, int mode);
 void exec_clean(char **argv, char **envp);
 long null_stdio(void);
+long end_with(int maker);
 void keep_only(int *fds, uint count);
 void say_started(struct state *s);
 long send_fd(int socket, int fd);

@@ -74,6 +74,12 @@ void exec_clean(char **argv, char **envp) {
     sys(execve, argv[0], argv, envp);
 }
 
+/* In a child that does one thing for its maker: no longer than that is there, which may have gone by now. */
+long end_with(int maker) {
+    long r = sys(prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    return r == 0 && sys(getppid) != maker ? -ESRCH : r;
+}
+
 /* A child from here on. The new process's own name for itself comes later. */
 static void be_child(struct state *s, uint actor, int peer) {
     if (s->actor == ACTOR_HOST) {
@@ -265,15 +271,15 @@ static long run_hook(struct state *s, const struct step *step) {
 static long user_namespace(struct state *s, const struct step *step) {
     ARGUMENTS(user_namespace);
     struct clone_args args;
-    int pidfd = -1;
+    int pidfd = -1, maker = (int)sys(getpid);
     memset(&args, 0, sizeof args);
     args.flags = CLONE_NEWUSER | CLONE_PIDFD;
     args.pidfd = (ulong)&pidfd;
     args.exit_signal = SIGCHLD;
     long child = sys(clone3, &args, sizeof args);
     if (child == 0) {
-        sys(prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-        for (;;) sys(ppoll, 0, 0, 0, 0, 8);
+        while (end_with(maker) == 0) sys(ppoll, 0, 0, 0, 0, 8);
+        leave(0);
     }
     if (child < 0) return child;
     char path[64];

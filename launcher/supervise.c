@@ -274,8 +274,11 @@ void say_started(struct state *s) {
 
 /* One round; 1 when the command has ended, or in the final rounds (`drain`) when nothing is left to copy. */
 static long watch_once(struct state *s, struct watch *w, int drain) {
-    enum { FIRST = 5 };
-    struct pollfd fds[FIRST + MAX_RELAYS + ATTEND_FDS + RESOLVER_FDS] = {{s->init_fd, POLLIN, 0}, {s->orders, POLLIN, 0}, {s->peer, POLLIN, 0}, {w->signals, POLLIN, 0}, {proxy_waits(), POLLIN, 0}};
+    enum { FIRST = 6 };
+    struct pollfd fds[FIRST + MAX_RELAYS + ATTEND_FDS + RESOLVER_FDS] = {
+        {s->init_fd, POLLIN, 0}, {s->orders, POLLIN, 0}, {s->peer, POLLIN, 0}, {w->signals, POLLIN, 0},
+        {proxy_waits(), POLLIN, 0}, {drain ? -1 : s->slots[SLOT_TARGET], POLLIN, 0},
+    };
     uint count = FIRST;
     for (uint i = 0; i < s->relay_count; i++, count++) {
         struct channel *relay = &s->relays[i];
@@ -315,6 +318,11 @@ static long watch_once(struct state *s, struct watch *w, int drain) {
         if (!s->detached) pass_on(s, w, SIGKILL, 0);
     }
     if (fds[3].revents) take_signal(s, w);
+    if (fds[5].revents) { /* exec, whose container ended: without a PID namespace the kernel does not do it */
+        kill_init(s);
+        shut(s->slots[SLOT_TARGET]);
+        s->slots[SLOT_TARGET] = -1;
+    }
     if (fds[2].revents) {
         uint words[1];
         long n = hear(s, words, 1);

@@ -232,7 +232,44 @@ def test_who_starts_it_takes_it_along(log: Path) -> None:
     """
     done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parent, capture_output=True, text=True,
                           check=False)  # fmt: skip
-    pid = int(done.stdout)
+    await_end(int(done.stdout))
+
+
+def test_one_that_comes_too_late_for_its_reader_shows_nothing(log: Path) -> None:
+    """The reader is killed before its launcher has asked to be told of that; nobody takes what it says."""
+    (log / "log.1").write_bytes(record(b"x" * 999) * 999)
+    ear, said = os.pipe()
+    script = f"""if True:
+        import os, sys
+        from pathlib import Path
+        sys.path[:0] = {sys.path!r}
+        from kist.kernel import launcher
+        from test_show_log import Shown
+
+        def spawn(program, stdio, name, given, environment):
+            reader = os.getpid()
+            if pid := os.fork():
+                return pid
+            for number, fd in enumerate(stdio):
+                os.dup2(fd, number)
+            for fd in given:
+                os.set_inheritable(fd, True)
+            while os.getppid() == reader:
+                pass
+            os.execv(f"/proc/self/fd/{{program}}", [name, *map(str, given)])
+
+        launcher._spawn = spawn
+        print(Shown(Path({str(log)!r}), stdout={said}).launcher.pid, flush=True)
+        os.kill(os.getpid(), 9)
+    """
+    done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True,
+                          check=False, pass_fds=[said])  # fmt: skip
+    await_end(int(done.stdout))
+    os.close(ear)
+    os.close(said)
+
+
+def await_end(pid: int) -> None:
     deadline = time.monotonic() + RATHER_S
     while Path(f"/proc/{pid}/stat").exists() and ") Z" not in Path(f"/proc/{pid}/stat").read_text():
         assert time.monotonic() < deadline
