@@ -11,13 +11,14 @@ import os
 
 from kist.codec import dumps, loads
 from kist.errors import InvalidInput, KistError
-from kist.registry.helpers import Helper
 from kist.spec.reference import DOCKER_HUB
 from kist.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+
+    from kist.registry.helpers import Helper
 
 _FILE_BYTES_MAX = 1 << 20
 _HUB_KEY = "https://index.docker.io/v1/"  # what Docker calls docker.io in its files
@@ -40,12 +41,17 @@ class Credentials(Value):
         return f"Basic {base64.b64encode(f'{self.user}:{self.password}'.encode()).decode()}"
 
 
+def _helper(name: str) -> Helper:
+    from kist.registry.helpers import Helper  # subprocess and tempfile, 10 ms of each pull
+
+    return Helper(name)
+
+
 class Keychain:
     """The credentials of one user. `files` are read in this order; login writes to the first."""
 
-    def __init__(self, files: Sequence[str], helper: Callable[[str], Helper] = Helper) -> None:
+    def __init__(self, files: Sequence[str]) -> None:
         self._files = files
-        self._helper = helper
 
     @classmethod
     def default(cls, environ: Mapping[str, str], authfile: str = "") -> Keychain:
@@ -94,8 +100,8 @@ class Keychain:
         if isinstance(helpers, dict):
             for key in (*_keys(host), host):
                 if isinstance(name := helpers.get(key), str) and name:
-                    return self._helper(name)
-        return self._helper(default) if isinstance(default, str) and default else None
+                    return _helper(name)
+        return _helper(default) if isinstance(default, str) and default else None
 
     def store(self, host: str, credentials: Credentials) -> str:
         """Keep them; with a helper if the file names one. The path of the file, or the helper's name.
