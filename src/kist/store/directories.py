@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from kist.store.layers import Staged
     from kist.store.summary import Skipped
+    from kist.store.view import Node
 
 _READ_BYTES = 1 << 20
 _WHITEOUT = stat.S_IFCHR  # 0:0; any user may make those since Linux 5.8
@@ -42,11 +43,11 @@ def build(
     with Walker(root) as walker:
         builder = _Builder(walker, new, stage, staged, lowers, copies, owners)
         made: list[tuple[bytes, Directory]] = []
-        for path, before, after in difference(old.root, new.root):
+        for path, before, after in difference(old.root, new.root, builder.whole):
             try:
                 if isinstance(after, Directory):
                     if path:
-                        builder.directory(path, after)
+                        builder.directory(path, before, after)
                     made.append((path, after))
                     continue
                 there = after is not None and builder.put(path, after)
@@ -72,6 +73,7 @@ class _Builder:
         self._stage = stage
         self._staged = staged
         self._filled: dict[bytes, tuple[int, range]] = {}  # by path: the layer and the numbers of files that are there
+        self.whole: set[int] = set()  # directories with nothing else in them, by id()
         self._lowers = lowers
         self._copies = copies
         self._owners = owners
@@ -99,25 +101,31 @@ class _Builder:
             self._moves = names[done + 2 :]
             self.move()
 
-    def directory(self, path: bytes, directory: Directory) -> None:
+    def directory(self, path: bytes, before: Node | None, directory: Directory) -> None:
         """Make it, or take it with files in it from where they wait, if it is to have all of them."""
         parent, leaf = self._parent(path)
         if (found := self._beside(directory)) is None:
             os.mkdir(leaf, 0o700, dir_fd=parent)
             return
         layer, beside = self._filled[path] = found
+        if len(beside) == len(directory.children) and not isinstance(before, Directory):
+            self.whole.add(id(directory))
         os.rename(b"%d/%b" % (layer, directory_of(beside.start)), leaf, src_dir_fd=self._stage, dst_dir_fd=parent)
 
     def _beside(self, directory: Directory) -> tuple[int, range] | None:
-        files = [child for child in directory.children.values() if isinstance(child, Inode) and self._waits(child)]
-        if not files:
+        children = directory.children.values()
+        first = next((child for child in children if isinstance(child, Inode) and self._waits(child)), None)
+        if first is None:
             return None
-        layer = files[0].layer
-        beside = self._staged[layer].beside(files[0].place)
-        if beside is None or len(beside) > len(files):
+        layer = first.layer
+        beside = self._staged[layer].beside(first.place)
+        if beside is None or len(beside) > len(children):
             return None
-        whole = len(beside) == sum(file.layer == layer and file.place in beside for file in files)
-        return (layer, beside) if whole else None
+        there = sum(
+            isinstance(child, Inode) and child.place in beside and child.layer == layer and self._waits(child)
+            for child in children
+        )
+        return (layer, beside) if there == len(beside) else None
 
     def _waits(self, inode: Inode) -> bool:
         """A file that has but one name, and comes from one of these layers."""

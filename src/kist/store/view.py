@@ -19,7 +19,7 @@ from kist.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Container, Iterable, Iterator
 
     from kist.store.changes import Change
 
@@ -377,10 +377,13 @@ def unpack_xattrs(data: bytes) -> dict[bytes, bytes]:
     return found
 
 
-def difference(old: Directory | None, new: Directory) -> Iterator[tuple[bytes, Node | None, Node | None]]:
+def difference(
+    old: Directory | None, new: Directory, known: Container[int] = ()
+) -> Iterator[tuple[bytes, Node | None, Node | None]]:
     """(path, before, after) of every name that stands for another node, directories before what they hold.
 
-    A directory is another one when anything in it is. What was in a directory that is gone is not listed.
+    A directory is another one when anything in it is. What was in one that is gone is not listed, nor what is in one
+    that is `known`, by id(), by the time that the next name is asked for.
     """
     todo: list[tuple[bytes, Node | None, Node | None]] = [(b"", old, new)]
     while todo:
@@ -388,7 +391,7 @@ def difference(old: Directory | None, new: Directory) -> Iterator[tuple[bytes, N
         if before is after:
             continue
         yield path, before, after
-        if isinstance(after, Directory):
+        if isinstance(after, Directory) and id(after) not in known:
             below = before.children if isinstance(before, Directory) else {}
             head = path + b"/" if path else b""
             names = sorted(below.keys() | after.children.keys(), reverse=True)
@@ -401,6 +404,8 @@ def copy_up(old: View, new: View) -> tuple[View, dict[int, bytes]]:
     For layers that are directories: a hard link to a file of a layer below can only be made by having the file, under
     all its names, in the upper layer too.
     """
+    if all(inode.layer >= old.layers for inode, _ in new.linked.values()):
+        return new, {}  # as in each lowest layer
     linked = [
         after for _, before, after in difference(old.root, new.root)
         if isinstance(after, Inode) and id(after) in new.linked and after.layer < old.layers
