@@ -15,7 +15,8 @@ from internet import relays
 from kist.engine.making import Making, make
 from kist.engine.state import StateDirectory, run_directory
 from kist.faces.cli.request import run_request, this_process
-from kist.kernel.launcher import Launcher, open_program
+from kist.kernel.launcher import Launcher
+from kist.kernel.program import open_program
 from kist.network import shared
 from kist.network.attach import database
 from kist.plan.setting import Stdio

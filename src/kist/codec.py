@@ -178,7 +178,7 @@ def _keys(cls: type[Value]) -> dict[str, str]:
         found = {}
         for field in cls.__fields__:
             spelled = field
-            if case != "snake":
+            if case == "pascal" or (case == "camel" and "_" in field):
                 first, *rest = field.rstrip("_").split("_")
                 spelled = (first if case == "camel" else first.capitalize()) + "".join([w.capitalize() for w in rest])
             found[field] = names.get(field, spelled)

@@ -6,17 +6,21 @@ entries, with what that imports and those before it do not. And half of the clas
 to the command at hand, while CPython takes 120,000 instructions to make one: so classes are made when their names are
 first looked up, see Builtins.
 
+The modules of a part are made all at once, each after those that it imports: so importlib, which takes 700 steps of the
+interpreter for a module, hears of one in five. Other threads would see modules that are not done yet; where there are
+some, nothing comes from the image.
+
 A part counts while all its files have the time and size that they had then; what is in none, or in one that does
 not count, is left to importlib. Source: PEP 552; importlib/_bootstrap_external.py.
 """
 
+import _thread
 import gc
 import marshal
 import posix
 import sys
 from _frozen_importlib import ModuleSpec
 from _frozen_importlib_external import MAGIC_NUMBER, ExtensionFileLoader
-from _thread import RLock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,24 +30,25 @@ if TYPE_CHECKING:
 
     File = tuple[str, int, int]  # a module's source or library, its time and size
     Makers = Mapping[str, CodeType | str]  # of a class: its statement, or the module that it is imported from
-    Part = dict[str, tuple[File, CodeType | None, Makers]]  # no code: a library
+    Names = tuple[str, ...]  # of what it takes from `builtins`
+    Part = dict[str, tuple[File, CodeType | None, Makers, Names]]  # after what it imports; no code: a library
 
 ENTRIES = {
     "kist-oci": (
-        "kist.faces.oci.__main__", "kist.spec.runtime", "kist.plan.steps", "kist.plan.compile",
+        "kist.errors", "kist.faces.oci.__main__", "kist.spec.runtime", "kist.plan.steps", "kist.plan.compile",
         "kist.engine.runtime.create", "kist.faces.oci.create", "kist.plan._table", "_json",
         "kist.engine.runtime.execute", "kist.faces.oci.exec_", "kist.plan.seccomp_policy",
         "kist.engine.runtime.lifecycle",
     ),
     "kist": (
-        "kist.faces.cli.__main__", "kist.faces.cli.run", "kist.engine.run", "kist.faces.cli.with_image",
+        "kist.errors", "kist.faces.cli.__main__", "kist.faces.cli.run", "kist.engine.run", "kist.faces.cli.with_image",
         "kist.plan._table", "_json", "kist.plan.seccomp_default", "kist.plan.seccomp", "kist.store.images",
         "kist.plan.image", "kist.engine.create", "kist.engine.start", "kist.faces.cli.exec_", "kist.engine.execute",
     ),
 }  # fmt: skip
 INDEX_BYTES = 16384
-VERSION = 2  # of what the image holds
-_making = RLock()  # a class must not be made twice
+VERSION = 5  # of what the image holds
+_making = _thread.RLock()  # a class must not be made twice
 
 
 class Builtins(dict):  # type: ignore[type-arg]
@@ -59,7 +64,7 @@ class Builtins(dict):  # type: ignore[type-arg]
     def __missing__(self, name: str) -> "Any":
         names, maker = self.names, self.makers.get(name)
         if maker is None:
-            names[name] = _BUILTINS[name]  # so that it is found sooner the next time
+            names[name] = _BUILTINS[name]  # that the source does not name: eval
         elif isinstance(maker, str):
             __import__(maker)
             names[name] = getattr(sys.modules[maker], name)
@@ -83,6 +88,7 @@ class Builtins(dict):  # type: ignore[type-arg]
 
 
 _BUILTINS = sys.modules["builtins"].__dict__
+_ModuleType = type(sys)
 
 
 class Finder:
@@ -93,7 +99,7 @@ class Finder:
         caches = f"{file.rpartition('/')[0]}/__pycache__"
         self.image = f"{caches}/{program}.{sys.implementation.cache_tag}"
         self.unread: dict[str, tuple[int, int]] = {}  # a module's part: how many bytes, and where
-        self.read: Part = {}
+        self.libraries: dict[str, str] = {}
         made_for = VERSION, MAGIC_NUMBER, caches, ENTRIES[program]
         index = self._load(INDEX_BYTES, 0)
         if index and index[0] == made_for:
@@ -113,19 +119,60 @@ class Finder:
         except (OSError, EOFError, ValueError, TypeError):
             return None
 
-    def _read(self, name: str) -> None:
-        part: Part = self._load(*self.unread[name]) or {}
+    def _read(self, wanted: str) -> None:
+        """The part that has this module."""
+        part: Part = self._load(*self.unread[wanted]) or {}
         try:
-            if part and all(file_of(file[0]) == file for file, _, _ in part.values()):
-                self.read.update(part)
+            whole = part and all(file_of(file[0]) == file for file, _, _, _ in part.values())
+        except OSError:
+            whole = False
+        if not whole:
+            self.unread = {}
+            try:
+                posix.unlink(self.image)  # the next one makes another
+            except OSError:
+                pass
+            return
+        for name in part:
+            self.unread.pop(name, None)
+        for name, (file, code, makers, builtins) in part.items():
+            if not code:
+                self.libraries[name] = file[0]
+            elif name not in sys.modules:
+                self.make(name, file[0], code, makers, builtins)
+
+    def make(self, name: str, origin: str, code: "CodeType", makers: "Makers", builtins: "Names") -> None:
+        """The module, as importlib would."""
+        parent, _, own = name.rpartition(".")
+        if parent and parent not in sys.modules:
+            __import__(parent)
+            if name in sys.modules:
                 return
-        except OSError:
-            pass
-        self.unread = {}
+        module = sys.modules[name] = _ModuleType(name)
+        spec = ModuleSpec(name, self, origin=origin)  # type: ignore[arg-type]  # has what importlib calls
+        spec.has_location, spec.loader_state = True, module
+        spec.cached = self.image  # else importlib works out where it would have been
+        names = module.__dict__
+        names["__spec__"], names["__loader__"], names["__file__"] = spec, self, origin
+        names["__package__"] = parent
+        if origin.endswith("/__init__.py"):
+            names["__package__"] = name
+            names["__path__"] = spec.submodule_search_locations = [origin.removesuffix("/__init__.py")]
+        for builtin in builtins:
+            names[builtin] = _BUILTINS[builtin]
+        if makers:
+            lazy = names["__builtins__"] = Builtins(names, makers)
+            names["__getattr__"] = attribute = lazy.attribute
+            names["__dir__"] = lazy.directory
         try:
-            posix.unlink(self.image)  # the next one makes another
-        except OSError:
-            pass
+            exec(code, names)  # noqa: S102
+        except BaseException:
+            del sys.modules[name]
+            raise
+        if makers and names["__getattr__"] is not attribute:
+            lazy.module_getattr, names["__getattr__"] = names["__getattr__"], attribute
+        if parent:
+            sys.modules[parent].__dict__[own] = module
 
     def find_spec(
         self,
@@ -133,32 +180,23 @@ class Finder:
         path: "Sequence[str] | None",  # noqa: ARG002
         target: "ModuleType | None" = None,  # noqa: ARG002
     ) -> "ModuleSpec | None":
-        if name in self.unread and name not in self.read:
+        if name in self.unread and not _thread._count():
             self._read(name)
-        if name not in self.read:
+            if name in sys.modules:
+                return sys.modules[name].__spec__
+        origin = self.libraries.get(name)
+        if not origin:
             return None
-        (origin, _, _), code, _ = self.read[name]
-        loader = self if code else ExtensionFileLoader(name, origin)
-        spec = ModuleSpec(name, loader, origin=origin)  # type: ignore[arg-type]  # has what importlib calls
-        if origin.endswith("/__init__.py"):
-            spec.submodule_search_locations = [origin.removesuffix("/__init__.py")]
+        spec = ModuleSpec(name, ExtensionFileLoader(name, origin), origin=origin)
         spec.has_location = True
-        spec.cached = self.image  # else importlib works out where it would have been
         return spec
 
-    def create_module(self, spec: "ModuleSpec") -> "ModuleType | None":  # noqa: ARG002
-        return None
+    def create_module(self, spec: "ModuleSpec") -> "ModuleType | None":
+        module: ModuleType = spec.loader_state
+        return module
 
     def exec_module(self, module: "ModuleType") -> None:
-        _, code, makers = self.read[module.__name__]
-        names = module.__dict__
-        if makers:
-            builtins = names["__builtins__"] = Builtins(names, makers)
-            names["__getattr__"] = attribute = builtins.attribute
-            names["__dir__"] = builtins.directory
-        exec(code, names)  # type: ignore[arg-type]  # noqa: S102
-        if makers and names["__getattr__"] is not attribute:
-            builtins.module_getattr, names["__getattr__"] = names["__getattr__"], attribute
+        """It is done."""
 
 
 def start(paths: "list[str]", program: str) -> None:

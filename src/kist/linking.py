@@ -4,16 +4,20 @@ from __future__ import annotations
 import __future__
 
 import ast
+import builtins
 import marshal
 import os
 import sys
+from importlib.machinery import PathFinder
 from itertools import chain
 
 from kist.finder import INDEX_BYTES, file_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import CodeType
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import CodeType, ModuleType
 
     from kist.finder import Part
 
@@ -22,23 +26,25 @@ _BINDERS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 def make(image: str, made_for: tuple[int, bytes, str, tuple[str, ...]]) -> None:
     """Imports all entries, the last of `made_for`, and writes what that took. If it cannot, the next command tries."""
-    there, index, parts, at = set(sys.modules), {}, b"", INDEX_BYTES
+    index, parts, at, noting = {}, b"", INDEX_BYTES, _Order()
+    sys.meta_path.insert(0, noting)
     for entry in made_for[-1]:
         __import__(entry)
         part: Part = {}
-        for name in sys.modules.keys() - there:
+        for name in noting.done:
             spec = sys.modules[name].__spec__
             if spec and spec.origin and spec.has_location:
                 file = file_of(spec.origin)  # before it is read: what changes now is seen the next time
                 if spec.origin.endswith(".py"):
                     linked = Linked(spec.origin, ours=name.startswith("kist."))
-                    part[name] = file, linked.code, linked.makers
+                    part[name] = file, linked.code, linked.makers, linked.builtins
                 else:
-                    part[name] = file, None, {}
-        there.update(sys.modules)
+                    part[name] = file, None, {}, ()
+        noting.done.clear()
         data = marshal.dumps(part)
         index.update(dict.fromkeys(part, (len(data), at + len(parts))))
         parts += data
+    sys.meta_path.remove(noting)
     own = f"{image}.{os.getpid()}"
     try:
         with open(own, "xb", buffering=0) as opened:
@@ -46,6 +52,25 @@ def make(image: str, made_for: tuple[int, bytes, str, tuple[str, ...]]) -> None:
         os.rename(own, image)
     except OSError:
         pass
+
+
+class _Order:
+    """Notes the modules that are imported, each after those that it imports."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(name, path, target)
+        if spec and spec.loader:
+            run = spec.loader.exec_module
+
+            def noted(module: ModuleType) -> None:
+                run(module)
+                self.done.append(name)
+
+            spec.loader.exec_module = noted  # type: ignore[method-assign]
+        return spec
 
 
 class Linked:
@@ -60,6 +85,7 @@ class Linked:
             tree = ast.parse(file.read(), path)
         self.path, self.flags = path, 0
         self.makers: dict[str, CodeType | str] = {}
+        self.builtins: tuple[str, ...] = ()
         for node in ast.walk(tree):
             _strip(node)
         if ours:
@@ -69,6 +95,8 @@ class Linked:
                     tree.body.remove(node)
             tree.body = [*chain.from_iterable(map(_at_run_time, tree.body))]
             counts = _bindings(tree)
+            named = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id[:2] != "__"}
+            self.builtins = tuple(sorted(named & vars(builtins).keys() - counts.keys()))
             tree.body = [*chain.from_iterable(self._kept(node, counts) for node in tree.body)]
         self.code = self._compiled(tree.body)
 
@@ -97,13 +125,22 @@ class Linked:
 
 
 def _strip(node: ast.AST) -> None:
-    """What functions say to readers only: a tenth of the time that reading a module takes."""
+    """What is for readers only: a tenth of the time that reading a module takes."""
     if isinstance(node, ast.arg):
         node.annotation = None
     elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
         node.returns = None
         if ast.get_docstring(node, clean=False) is not None:
             node.body[0] = ast.copy_location(ast.Pass(), node.body[0])
+    elif isinstance(node, ast.ClassDef):
+        node.body = [*map(_not_annotated, node.body)]
+
+
+def _not_annotated(node: ast.stmt) -> ast.stmt:
+    """Without the annotation that says that it is no field: value.py."""
+    if isinstance(node, ast.AnnAssign) and node.value and ast.unparse(node.annotation).startswith("ClassVar"):
+        return ast.copy_location(ast.Assign([node.target], node.value), node)
+    return node
 
 
 def _without_path(node: ast.ImportFrom) -> list[ast.stmt]:

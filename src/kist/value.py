@@ -7,7 +7,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any, ClassVar, TypeVar, dataclass_transform
 
     T = TypeVar("T")
@@ -32,15 +32,20 @@ class Value:
 
     def __init_subclass__(cls) -> None:
         own, inherited = cls.__annotations__, cls.__fields__
-        names = [name for name, kind in own.items() if kind[:8] != "ClassVar"]
+        names: Iterable[str] = own
+        if "ClassVar" in "".join(own.values()):
+            names = [name for name, kind in own.items() if kind[:8] != "ClassVar"]
         cls.__fields__ = (*[f for f in inherited if f not in own], *names) if inherited else tuple(names)
-        cls.__required__ = (cls.__required__ - cls.__dict__.keys()).union([n for n in names if n not in cls.__dict__])
+        cls.__required__ = cls.__required__.union(names).difference(cls.__dict__)
         if cls.__init__ is not Value.__init__ and "__init__" not in cls.__dict__:  # its parent's own
             cls.__init__ = Value.__init__  # type: ignore[method-assign]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """A class's first instance makes the class an __init__ of its own."""
+        """A class's first instance that is not given all fields in order makes the class an __init__ of its own."""
         cls = type(self)
+        if len(args) == len(cls.__fields__) and not kwargs:  # for one or two of them that would not be worth it
+            self.__dict__.update(zip(cls.__fields__, args))  # noqa: B905  # strict is slower
+            return
         own = _own_init(cls)
         if not cls.__subclasses__():
             cls.__init__ = own  # type: ignore[method-assign]
@@ -70,9 +75,9 @@ def _init(self: Value) -> None:
 
 def _own_init(cls: type[Value]) -> Callable[..., None]:
     """`_init` with the fields for parameters. Made from source it would take a hundred times as long."""
-    fields, code = cls.__fields__, _init.__code__
-    defaults = tuple([getattr(cls, name) for name in fields if name not in cls.__required__])
-    assert cls.__required__.issuperset(fields[: len(fields) - len(defaults)]), f"{cls}: a required field after others"
+    fields, required, code = cls.__fields__, cls.__required__, _init.__code__
+    defaults = tuple([getattr(cls, name) for name in fields[len(required) :]])
+    assert required.issuperset(fields[: len(required)]), f"{cls}: a required field after others"
     count = len(fields) + 1
     code = code.replace(co_argcount=count, co_nlocals=count, co_varnames=("self", *fields), co_name="__init__")
     function: Any = type(_init)

@@ -9,7 +9,8 @@ from kist.engine.making import make
 from kist.engine.state import StateDirectory, run_directory
 from kist.errors import StepFailed
 from kist.faces.cli.request import run_request, this_process
-from kist.kernel.launcher import Launcher, open_program
+from kist.kernel.launcher import Launcher
+from kist.kernel.program import open_program
 from kist.plan.setting import Stdio
 from kist.plan.steps import INIT, Chdir, Entry, Open, PivotRoot, Slots
 

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from containers import inside, needs_root
-from kist.kernel import launcher
+from kist.kernel import program
 
 SCRIPT = """
 for pid in 1 self; do
@@ -20,10 +20,10 @@ true
 @needs_root
 def test_our_own_program_cannot_be_written():
     """With --init, PID 1 is the launcher."""
-    before = hashlib.sha256(Path(launcher._BINARY).read_bytes()).hexdigest()
+    before = hashlib.sha256(Path(program._BINARY).read_bytes()).hexdigest()
     text = inside("--init", "--privileged", "host", "sh", "-c", SCRIPT)
     assert "wrote 1" not in text
-    assert hashlib.sha256(Path(launcher._BINARY).read_bytes()).hexdigest() == before
+    assert hashlib.sha256(Path(program._BINARY).read_bytes()).hexdigest() == before
 
 
 @needs_root

@@ -17,7 +17,8 @@ from containers import KIST, leftovers
 from kist.engine.making import Making, make
 from kist.engine.state import StateDirectory, run_directory
 from kist.faces.cli.request import run_request, this_process
-from kist.kernel.launcher import Launcher, open_program
+from kist.kernel.launcher import Launcher
+from kist.kernel.program import open_program
 from kist.plan.setting import Stdio
 from kist.plan.steps import ACTORS, HOST, Await, Entry, Open, Slots
 

@@ -14,7 +14,8 @@ from containers import KIST, needs_root
 from kist.engine.making import Making, make
 from kist.engine.state import StateDirectory
 from kist.faces.cli.request import run_request, this_process
-from kist.kernel.launcher import Launcher, open_program
+from kist.kernel.launcher import Launcher
+from kist.kernel.program import open_program
 from kist.network.attach import database
 from kist.plan.setting import Stdio
 from kist.plan.steps import HOST, Await, Entry, Open, Slots

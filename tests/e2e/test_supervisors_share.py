@@ -8,7 +8,7 @@ import pytest
 
 from containers import KIST
 from kist.engine.containers import Containers
-from kist.kernel.launcher import open_program
+from kist.kernel.program import open_program
 
 LENT_FD = 200  # launcher/root.c
 

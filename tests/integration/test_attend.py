@@ -20,8 +20,9 @@ import pytest
 
 from kist.engine.prepare import Prepared, Source, setting_for
 from kist.kernel.cgroup import remove_cgroups
-from kist.kernel.launcher import Launcher, become, open_program
+from kist.kernel.launcher import Launcher
 from kist.kernel.probe import probe
+from kist.kernel.program import become, open_program
 from kist.plan.request import RunRequest
 from kist.plan.setting import Attend, Stdio
 from kist.value import replace

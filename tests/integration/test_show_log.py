@@ -17,7 +17,8 @@ import pytest
 
 from kist.engine.log_files import LogFiles, Place
 from kist.errors import StepFailed
-from kist.kernel.launcher import Launcher, open_program
+from kist.kernel.launcher import Launcher
+from kist.kernel.program import open_program
 from kist.plan.steps import HOST, Entry, ShowLog
 
 RATHER_S = 20

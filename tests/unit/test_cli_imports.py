@@ -30,7 +30,7 @@ OURS = {
     "kist.faces", "kist.faces.cli", "kist.faces.cli.__main__", "kist.faces.cli.command", "kist.faces.cli.failed",
     "kist.faces.cli.flags", "kist.faces.cli.parse", "kist.faces.cli.request", "kist.faces.cli.run",
     "kist.faces.cli.verbs", "kist.faces.cli.with_image",
-    "kist.kernel", "kist.kernel.launcher", "kist.kernel.probe", "kist.kernel.subids",
+    "kist.kernel", "kist.kernel.probe", "kist.kernel.program", "kist.kernel.subids",
     "kist.plan", "kist.plan._syscalls", "kist.plan._table", "kist.plan.background", "kist.plan.builder",
     "kist.plan.cgroup",
     "kist.plan.cgroup_devices", "kist.plan.cgroup_limits", "kist.plan.compile", "kist.plan.compile_process",

@@ -68,10 +68,9 @@ def load(tmp_path: Path) -> Iterator[Callable[[str], Any]]:
         path.write_text(text)
         linked = Linked(str(path), ours=True)
         finder = Finder.__new__(Finder)
-        finder.read = {"linked": ((str(path), 0, 0), linked.code, linked.makers)}
-        module = sys.modules["linked"] = ModuleType("linked")
-        finder.exec_module(module)
-        return module
+        finder.image = ""
+        finder.make("linked", str(path), linked.code, linked.makers, linked.builtins)
+        return sys.modules["linked"]
 
     yield load
     sys.modules.pop("linked", None)

@@ -9,8 +9,8 @@ from kist.engine.containers import is_frozen
 from kist.engine.identity import RootReader, resolve
 from kist.engine.making import own_stdio
 from kist.errors import Conflict, Refused
-from kist.kernel.launcher import become, open_program
 from kist.kernel.probe import groups_denied, probe
+from kist.kernel.program import become, open_program
 from kist.plan.compile_exec import compile_exec
 from kist.plan.compile_process import DEFAULT_PATH
 from kist.plan.config import Found, exec_config, needs_userns

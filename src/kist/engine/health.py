@@ -108,7 +108,8 @@ def _run(container: Container, request: RunRequest) -> Check:
     import time
 
     from kist.engine.execute import ExecRequest, prepare_exec
-    from kist.kernel.launcher import Launcher, open_program
+    from kist.kernel.launcher import Launcher
+    from kist.kernel.program import open_program
 
     started_ns = time.time_ns()
     compiled = prepare_exec(container, ExecRequest(request.health_cmd))

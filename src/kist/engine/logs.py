@@ -7,7 +7,8 @@ import os
 
 from kist.engine.log_files import LogFiles, Place
 from kist.errors import KistError, StepFailed, Unsupported
-from kist.kernel.launcher import Launcher, open_program
+from kist.kernel.launcher import Launcher
+from kist.kernel.program import open_program
 from kist.plan.steps import HOST, Entry, ShowLog
 from kist.value import Value
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kist.engine.making import check_cidfile, make, open_missing_stdio, os_error, own_stdio, say_notes, write_cidfile
 from kist.engine.state import StateDirectory, run_directory
 from kist.errors import KistError
-from kist.kernel.launcher import Ending, Launcher, become, open_program
+from kist.kernel.program import become, open_program
 from kist.plan.setting import Stdio
 from kist.system import os
 from kist.value import Value
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kist.engine.denials import Denial
     from kist.engine.making import Making
     from kist.kernel.cgroup import Usage
+    from kist.kernel.launcher import Ending
     from kist.plan.request import RunRequest
 
 
@@ -63,9 +64,10 @@ def run_attached(request: RunRequest, explainer: Sequence[str]) -> NoReturn:
 def run_captured(request: RunRequest, data: bytes, limit_bytes: int) -> Outcome:
     """With `data` as its input; `limit_bytes` each of its output and errors are kept. Safe from several threads."""
     from kist.kernel.cgroup import parse_usage
+    from kist.kernel.launcher import Launcher
 
     making = make(request, Stdio(), StateDirectory(run_directory(os.environ)), attached=False)
-    launcher = None
+    launcher: Launcher | None = None
     ours: list[int] = []
     denials = -1
     try:

@@ -12,7 +12,8 @@ from kist.engine.health import interval_ms
 from kist.engine.logs import log_prefix, log_size
 from kist.engine.making import Keeping, Making, make, os_error, own_stdio, say_notes
 from kist.errors import Conflict, KistError
-from kist.kernel.launcher import Launcher, become, open_program
+from kist.kernel.launcher import Launcher
+from kist.kernel.program import become, open_program
 from kist.plan.setting import Attend
 
 TYPE_CHECKING = False

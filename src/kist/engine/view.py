@@ -15,8 +15,9 @@ from kist.engine.inside import Report, Task
 from kist.engine.prepare import Source, setting_for
 from kist.engine.start import keeping
 from kist.errors import InvalidInput, KistError
-from kist.kernel.launcher import Launcher, open_program
+from kist.kernel.launcher import Launcher
 from kist.kernel.probe import probe
+from kist.kernel.program import open_program
 from kist.kernel.userns import has_other_ids, user_plan
 from kist.plan.compile_view import compile_view, plain_plan
 from kist.plan.config import Found, container_config

@@ -1,7 +1,6 @@
-"""Start the launcher and talk with it, or become it. Messages: launcher/launcher.h.
+"""Start the launcher and talk with it. Messages: launcher/launcher.h.
 
-The launcher runs from a sealed memfd: no file of the host is reachable as the container's /proc/self/exe
-(CVE-2019-5736). Words travel in packet pipes (pipe(7), O_DIRECT): `socket` takes 4 ms to import.
+Words travel in packet pipes (pipe(7), O_DIRECT): `socket` takes 4 ms to import.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import errno as errnos
 import fcntl
 
 from kist.errors import KistError, StepFailed
+from kist.kernel.program import open_program, sealed
 from kist.plan import steps
 from kist.plan.encode import encode
 from kist.plan.steps import (
@@ -28,15 +28,12 @@ from kist.value import Value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from typing import NoReturn
 
     from kist.plan.steps import Plan
 
 STARTED, FAILED, EXITED, REPORT, DONE = 1, 2, 3, 4, 5
 SIGNAL, KILL, FREEZE, THAW = 1, 2, 3, 4
-_BINARY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_launcher")
 _F_SETPIPE_SZ = 1031
-_F_ADD_SEALS, _F_GET_SEALS, _ALL_SEALS = 1033, 1034, 0xF  # seal, shrink, grow, write
 
 
 class Ending(Value):
@@ -50,48 +47,6 @@ class Ending(Value):
     system_us: int
     max_rss_bytes: int
     reports: dict[str, str]
-
-
-def _sealed(name: str, data: bytes) -> int:
-    """A memfd nobody can change any more. Raises OSError."""
-    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-        fcntl.fcntl(fd, _F_ADD_SEALS, _ALL_SEALS)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
-
-
-def open_program(like: int = 0) -> int:
-    """The launcher as a sealed memfd; may be used for any number of containers. Close it after use.
-
-    `like`: a process that may run one of the same kind. Then that one is used: their pages are in memory once.
-    """
-    try:
-        with open(_BINARY, "rb", buffering=0) as file:
-            binary = file.read()
-    except FileNotFoundError as e:
-        raise KistError("kist's launcher was not built", next="pip install . (it needs a C compiler)") from e
-    return _same_program(like, binary) if like else _sealed("kist-launcher", binary)
-
-
-def _same_program(pid: int, binary: bytes) -> int:
-    """Whatever the process is by now: only a file with all seals and these bytes is taken."""
-    try:
-        fd = os.open(f"/proc/{pid}/exe", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            if fcntl.fcntl(fd, _F_GET_SEALS) == _ALL_SEALS and os.pread(fd, len(binary) + 1, 0) == binary:
-                return fd
-        except OSError:  # no file that could have seals
-            pass
-        os.close(fd)
-    except OSError:
-        pass
-    return _sealed("kist-launcher", binary)
 
 
 class Launcher:
@@ -116,7 +71,7 @@ class Launcher:
         self._reports: dict[str, str] = {}
         opened: list[int] = []
         try:
-            opened.append(_sealed("kist-plan", encode(plan, told=False)))  # we can tell ourselves
+            opened.append(sealed("kist-plan", encode(plan, told=False)))  # we can tell ourselves
             opened += os.pipe2(os.O_CLOEXEC | os.O_DIRECT)  # their orders, our end
             opened += _packets()  # our end, their reports
             plan_fd, orders, self._orders, self._heard, reports = opened
@@ -254,19 +209,6 @@ def _spawn(
     finally:
         for copy in copies:
             os.close(copy)
-
-
-def become(plan: Plan, program: int, keep: Sequence[int], explainer: Sequence[str]) -> NoReturn:
-    """Give this process's place to the launcher: signals, terminal and exit status are its own from here on.
-
-    If a step fails it becomes `explainer`, with PLAN-FD STEP ERRNO ARGUMENT WORDS added: see `explain_failure`.
-    Raises OSError.
-    """
-    plan_fd = _sealed("kist-plan", encode(plan))
-    for fd in (plan_fd, *keep):
-        os.set_inheritable(fd, True)
-    argv = ["kist-launcher", str(plan_fd), "-", "-", *map(str, keep), "--", *explainer]
-    os.execve(f"/proc/self/fd/{program}", argv, os.environ)
 
 
 def described(plan: Plan) -> Iterator[str]:

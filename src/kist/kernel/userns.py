@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 
-from kist.kernel.launcher import Launcher, open_program
+from kist.kernel.launcher import Launcher
 from kist.kernel.probe import probe
+from kist.kernel.program import open_program
 from kist.plan import flags
 from kist.plan.compile import map_words
 from kist.plan.config import id_mappings

@@ -14,7 +14,6 @@ from __future__ import annotations
 from kist.errors import InvalidInput
 from kist.plan import steps
 from kist.plan.steps import GROUPS, SLOT_NAMES, Entry, Step
-from kist.value import astuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,6 +61,14 @@ _CHAPTER = {name: _argument(number) for number, name in enumerate(GROUPS)}
 _UNTOLD = bytes(24)  # an empty why, and no chapter
 
 
+class _Known(dict[object, bytes]):
+    """Arguments, encoded; half of them have been there before."""
+
+    def __missing__(self, value: object) -> bytes:
+        data = self[value] = _argument(value)
+        return data
+
+
 def encode(plan: Plan, *, told: bool = True) -> bytes:
     """`told`: with what people are to be told about each step, so that `decode` gives the same plan.
 
@@ -70,18 +77,14 @@ def encode(plan: Plan, *, told: bool = True) -> bytes:
     from kist.plan._table import TABLE
 
     parts: list[bytes] = []
-    known: dict[object, bytes] = {}  # half of the arguments have been there before
+    known = _Known()
     for entry in plan:
         step = entry.step
-        values = astuple(step)
-        for value in (*values, entry.why):
-            if value not in known:
-                known[value] = _argument(value)
-        arguments = [known[value] for value in values]
-        arguments.append(known[entry.why] + _CHAPTER[entry.group] if told else _UNTOLD)
-        body = b"".join(arguments)
+        values = step.__dict__.values()
+        body = b"".join([known[value] for value in values])
+        body += known[entry.why] + _CHAPTER[entry.group] if told else _UNTOLD
         head = step.op | entry.actor << 16 | len(values) << 24 | len(body) + 8 << 32
-        parts += (_argument(head), body)
+        parts += (head.to_bytes(8, "little"), body)
     body = b"".join(parts)
     total = 24 + len(body)
     if total > MAX_PLAN_BYTES:

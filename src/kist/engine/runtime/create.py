@@ -17,9 +17,8 @@ from kist.engine.runtime.container import (
 from kist.engine.runtime.notify import callers_socket, directory, with_notification
 from kist.engine.runtime.ordinary import ordinary
 from kist.errors import Conflict, InvalidInput, NotFound
-from kist.kernel.cgroup import enter, pids
-from kist.kernel.launcher import become, described, open_program
 from kist.kernel.probe import groups_denied, probe
+from kist.kernel.program import become, open_program
 from kist.plan.builder import NAMESPACES
 from kist.plan.compile import NOTIFY_NAME, compile_container
 from kist.plan.setting import CREATE, DETACH, RUN, Files, Setting, Stdio
@@ -132,10 +131,14 @@ def create(
         if mode == CREATE:
             os.mkfifo(f"{path}/exec.fifo", 0o622)
         if compiled.cgroup_leaf:
+            from kist.kernel.cgroup import enter  # this and what follows: an import that few starts need
+
             enter(compiled.cgroup_leaf)
         for note in (*compiled.notes, *(f"cannot enforce {name}" for name in compiled.not_enforced)):
             warn(note)
         if debug:
+            from kist.kernel.launcher import described
+
             for line in described(compiled.plan):
                 debug(line)
         keep = [*open_fds(setting.stdio.inherited_fds), *([scope.hold] if scope else ())]
@@ -229,7 +232,11 @@ def _visible_mounts(rootfs: str) -> tuple[str, ...]:
 def _refuse_occupied(compiled: Compiled) -> None:
     """A cgroup that others use, or that would freeze the container before it can say so. Raises Conflict."""
     for path in compiled.cgroup_paths[:1]:
-        if os.path.isdir(path) and pids(path):
+        if not os.path.isdir(path):
+            continue
+        from kist.kernel.cgroup import pids
+
+        if pids(path):
             raise Conflict(f"container's cgroup is not empty: {path}", next="another $.linux.cgroupsPath")
     if is_frozen(compiled.freezer):
         raise Conflict(f"container's cgroup unexpectedly frozen: {compiled.freezer}", next="thaw it, or take another")

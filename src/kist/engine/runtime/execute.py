@@ -6,8 +6,9 @@ from kist.codec import decode_text
 from kist.engine.runtime.container import PAUSED, STOPPED, hook_state
 from kist.engine.runtime.create import open_fds
 from kist.errors import Conflict, InvalidInput, NotFound
-from kist.kernel.launcher import become, described, open_program
+from kist.kernel.launcher import described
 from kist.kernel.probe import groups_denied, probe
+from kist.kernel.program import become, open_program
 from kist.plan.compile_exec import compile_exec
 from kist.plan.setting import DETACH, RUN, Files, Setting, Stdio
 from kist.spec.runtime import Process

@@ -58,7 +58,8 @@ def start(container: Container) -> None:
 
 def run_hooks(container: Container, hooks: tuple[Hook, ...], status: str, pid: int = 0, *, warning: str = "") -> None:
     """Raises StepFailed unless there is a `warning` to give instead."""
-    from kist.kernel.launcher import Launcher, open_program
+    from kist.kernel.launcher import Launcher
+    from kist.kernel.program import open_program
     from kist.plan.compile_process import hook_step
     from kist.plan.steps import HOST, Entry
 

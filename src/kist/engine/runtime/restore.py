@@ -17,9 +17,10 @@ from kist.engine.runtime.container import CREATED, CRIU_ROOT, OPTIONAL_LIMITS, C
 from kist.engine.runtime.create import load_spec, with_id_maps
 from kist.errors import InvalidInput, NotFound
 from kist.kernel.criu import RESTORE, Criu, CriuFailed, require_version
-from kist.kernel.launcher import Launcher, open_program
+from kist.kernel.launcher import Launcher
 from kist.kernel.mounts import bind, enter_own_namespace, unmount
 from kist.kernel.probe import probe
+from kist.kernel.program import open_program
 from kist.plan import flags as f
 from kist.plan.builder import NAMESPACES
 from kist.plan.compile import Compiled, compile_container

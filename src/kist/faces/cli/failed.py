@@ -10,16 +10,17 @@ from __future__ import annotations
 import sys
 
 from kist.errors import KistError
-from kist.kernel.launcher import explain_failure
 
 
 def explainer() -> list[str]:
-    """The command line that kernel.launcher.become takes."""
+    """The command line that kernel.program.become takes."""
     flags = ["-I"] if sys.flags.isolated else ["-P"]  # never a module of the working directory
     return [sys.executable, *flags, "-m", __name__]
 
 
 def main() -> int:
+    from kist.kernel.launcher import explain_failure
+
     words = sys.argv[1:]
     id = words.pop(0) if len(words[0]) == 64 else ""
     try:
