@@ -16,7 +16,7 @@ from kist.engine.runtime.container import (
 )
 from kist.engine.runtime.notify import callers_socket, directory, with_notification
 from kist.engine.runtime.ordinary import ordinary
-from kist.errors import Conflict, InvalidInput, NotFound
+from kist.errors import Conflict, InvalidInput, NotFound, Refused
 from kist.kernel.probe import groups_denied, probe
 from kist.kernel.program import become, open_program
 from kist.plan.builder import NAMESPACES
@@ -95,6 +95,11 @@ def create(
     )
     if not os.path.isdir(rootfs):
         raise NotFound(f"the root file system {rootfs} does not exist", why="$.root.path names no directory")
+    mounted = any(mount.destination.rstrip("/") == "/dev" for mount in spec.mounts)
+    if not mounted and os.path.islink(f"{rootfs}/dev"):  # followed inside the root, but who makes one means harm
+        raise Refused(
+            f"{rootfs}/dev is a symbolic link", why="devices would be made where it leads", next="make it a directory"
+        )
     path = containers.path(request.id)
     record = Record(
         id=request.id, bundle=request.bundle, rootfs=rootfs, oci_version=spec.oci_version, created_ns=time_ns(),
