@@ -159,7 +159,8 @@ class Finder:
             names["__package__"] = name
             names["__path__"] = spec.submodule_search_locations = [origin.removesuffix("/__init__.py")]
         for builtin in builtins:
-            names[builtin] = _BUILTINS[builtin]
+            if builtin in _BUILTINS:  # `site` has more, and who made the image may have had it
+                names[builtin] = _BUILTINS[builtin]
         if makers:
             lazy = names["__builtins__"] = Builtins(names, makers)
             names["__getattr__"] = attribute = lazy.attribute

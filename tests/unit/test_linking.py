@@ -1,5 +1,6 @@
 """In an image a class is made when it is first asked for, and that is all that is different."""
 
+import builtins
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -147,3 +148,20 @@ def test_others_modules_are_left_as_they_are(tmp_path: Path) -> None:
     path = tmp_path / "other.py"
     path.write_text("class A: pass\n")
     assert not Linked(str(path), ours=False).makers
+
+
+def test_builtins_of_the_one_who_made_it(load: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """kist's commands run without `site`, which adds `help`."""
+
+    def linked(*args: Any, **kwargs: Any) -> Linked:
+        with monkeypatch.context() as once:
+            once.setattr(builtins, "only_there", 0, raising=False)
+            return original(*args, **kwargs)
+
+    original = Linked
+    monkeypatch.setitem(globals(), "Linked", linked)
+    module = load("def call(only_there): return len([only_there])\ndef name(): return only_there")
+    assert module.call(1) == 1
+    assert vars(module)["len"] is len
+    with pytest.raises(NameError):
+        module.name()
