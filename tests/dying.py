@@ -7,15 +7,16 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from kist.errors import KistError
 
 DONE, ERROR = 2, 3  # all went well although a step failed; a KistError
 STEPS = {"open", "os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir", "os.truncate", "os.mknod", "os.chmod"}
+NETWORK_STEPS = {*STEPS, "fcntl.flock", "os.posix_spawn", "socket.__new__", "socket.sendmsg"}
 
 
-def dying(n: int, act: Callable[[], object], how: Callable[[], None]) -> int:
+def dying(n: int, act: Callable[[], object], how: Callable[[], None], steps: Collection[str] = STEPS) -> int:
     """Run `act` in a child that fails at its nth step; the child's wait status: 0 when there was no such step."""
     pid = os.fork()
     if pid:
@@ -24,7 +25,7 @@ def dying(n: int, act: Callable[[], object], how: Callable[[], None]) -> int:
 
     def hook(event: str, args: tuple[object, ...]) -> None:
         nonlocal left
-        if event in STEPS:
+        if event in steps:
             left -= 1
             if left == 0:
                 how()

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -172,6 +173,23 @@ def test_killed_supervisors_leave_nothing(user: User, run_dir: Path) -> None:
         user.net.argv(sys.executable, "-c", LINKS), capture_output=True, text=True, check=True
     ).stdout.split()  # fmt: skip
     assert len(links) == 3 and links[0] == "lo", links
+
+
+def test_a_killed_connect_is_finished(user: User) -> None:
+    """Whoever is shown as connected is reached; who is not can be."""
+    for name in ("red", "blue"):
+        user.done("network", "create", name)
+    user.serve("a", "--network", "red")
+    user.serve("b", "--network", "blue")
+    for i in range(12):
+        argv = user.net.argv(*KIST, "network", "connect" if i % 2 == 0 else "disconnect", "blue", "a")
+        process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(0.1 + 0.02 * i)
+        process.kill()
+        process.wait()
+        if '"Name": "a"' not in user.done("network", "inspect", "blue"):
+            user.done("network", "connect", "blue", "a")
+        assert user.ask_from("b", "a:80")[0].startswith("hello 10."), i
 
 
 LINKS = """

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from kist.engine import hosts
+from kist.engine.changing import changing
 from kist.engine.containers import Container, Containers
 from kist.engine.prepare import has_hosts, own_names
 from kist.errors import Conflict, InvalidInput, KistError, NotFound, Refused
@@ -42,7 +43,7 @@ def connect(
     _check(container, request)
     notes: tuple[str, ...] = ()
     if container.running:
-        with _Inside(container) as inside:
+        with changing(containers.states, container.id, network) as lock, _Inside(container, lock) as inside:
             inside.check()
             notes = _plug(containers, container, network, inside, (ip, ip6, mac, aliases))
     else:
@@ -82,21 +83,39 @@ def disconnect(
     if holder is None and network not in container.config.request.in_networks:
         raise _not_in(container, network)
     if holder and container.running:
-        with _Inside(container) as inside:
-            try:
-                inside.take(lambda slot, _: _unplug(containers, holder, slot, shared=bool(inside.shared)))
-            except KistError:
-                if not force:
-                    raise
-            with database(containers.states) as db:
-                db.leave(holder)
-            if has_hosts(container.config.request):
-                notes = hosts.leave(inside.root, _texts(holder.address4, holder.address6))
+        with changing(containers.states, container.id, network) as lock, _Inside(container, lock) as inside:
+            notes = _leave(containers, container, holder, inside, force=force)
     if container.kept:
         with containers.locked(container):
             left = tuple([name for name in container.config.request.in_networks if name != network])
             _remember(container, left)
     return notes
+
+
+def _leave(
+    containers: Containers, container: Container, holder: Holder, inside: _Inside, *, force: bool
+) -> tuple[str, ...]:  # fmt: skip
+    try:
+        inside.take(lambda slot, _: _unplug(containers, holder, slot, shared=bool(inside.shared)))
+    except KistError:
+        if not force:
+            raise
+    with database(containers.states) as db:
+        db.leave(holder)
+    if has_hosts(container.config.request):
+        return hosts.leave(inside.root, _texts(holder.address4, holder.address6))
+    return ()
+
+
+def take_out(containers: Containers, id: str, network: str, lock: int) -> None:
+    """What a command left that was killed while it connected or disconnected: see changing.py. Raises KistError."""
+    container = containers.find(id)
+    with database(containers.states) as db:
+        network = db.network(network).name
+        holder = next((h for h in db.holders(network) if h.container == id), None)
+    if holder and container.running:
+        with _Inside(container, lock) as inside:
+            _leave(containers, container, holder, inside, force=True)
 
 
 def _unplug(containers: Containers, holder: Holder, slot: int, *, shared: bool) -> list[tuple[NetlinkStep, str]]:
@@ -271,10 +290,10 @@ def _already(container: Container, network: str) -> Conflict:
 
 class _Inside:
     """The network namespace and the root directory of a container, open: no other process's can take their place.
-    `shared`: where the bridges of an ordinary user are. Raises Conflict."""
+    `shared`: where the bridges of an ordinary user are. `lock`: what a launcher is to keep open. Raises Conflict."""
 
-    def __init__(self, container: Container) -> None:
-        self._container = container
+    def __init__(self, container: Container, *lock: int) -> None:
+        self._container, self._lock = container, lock
         self._opened: list[int] = []
         self.shared: Shared | None = None
         record = container.record
@@ -327,9 +346,9 @@ class _Inside:
             from kist.plan.compile_shared import alone
 
             plan = alone(path, self.shared.net_path, self.shared.user_path, steps)
-            run_steps(plan, self.namespace, self.shared.net, self.shared.user)
+            run_steps(plan, self.namespace, self.shared.net, self.shared.user, *self._lock)
         else:
-            run_steps(compile_cable.alone(path, lambda slot: steps(slot, 0)), self.namespace)
+            run_steps(compile_cable.alone(path, lambda slot: steps(slot, 0)), self.namespace, *self._lock)
 
     def plan(self, steps: Callable[[int, int], Iterable[tuple[NetlinkStep, str]]], containers: Containers) -> Plan:
         """What `take` does, by paths that other programs can open."""

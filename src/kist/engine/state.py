@@ -254,6 +254,10 @@ class StateDirectory:
                 pass  # alive
             finally:
                 os.close(fd)
+        if os.path.exists(f"{self.base}/.network/changing"):
+            from kist.engine.changing import finish
+
+            finish(self)
 
     def _bury(self, path: str) -> None:
         try:

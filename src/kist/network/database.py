@@ -122,10 +122,12 @@ class Database:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
+            if not kind:  # names that go do so first, and those that come last: a row that is there will go with them
+                self._names.write([change for change in self._changes if not change[0]])
             self._db.execute("ROLLBACK" if kind else "COMMIT")
             self._db.close()
             if not kind:
-                self._names.write(self._changes)
+                self._names.write([change for change in self._changes if change[0]])
         finally:
             os.close(self._lock)
 

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 
 def states() -> StateDirectory:
+    """With nothing in networks that a killed command left."""
     found = StateDirectory(run_directory(os.environ))
     found.prepare()
+    found.sweep()
     return found
 
 
