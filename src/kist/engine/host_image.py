@@ -46,8 +46,14 @@ def read(path: str) -> str:
 
 def search_path() -> str:
     """The interpreter first, so that `python` is the caller's."""
-    own = [f"{p}/bin" for p in dict.fromkeys((sys.prefix, os.path.realpath(sys.base_prefix))) if p != "/usr"]
+    own = [f"{p}/bin" for p in dict.fromkeys((_prefix(), os.path.realpath(sys.base_prefix))) if p != "/usr"]
     return ":".join([*own, DEFAULT_PATH])
+
+
+def _prefix() -> str:
+    """The virtual environment, which only `site` enters in sys.prefix; kist's command does without. PEP 405."""
+    place = os.path.dirname(os.path.dirname(sys.executable))
+    return place if os.path.exists(f"{place}/pyvenv.cfg") else sys.prefix
 
 
 def _trees() -> tuple[str, ...]:
@@ -55,7 +61,7 @@ def _trees() -> tuple[str, ...]:
     paths = ["/usr"]
     paths += [f"/{name}" for name in _USR_LINKS if not os.path.islink(f"/{name}") and os.path.isdir(f"/{name}")]
     home = os.path.realpath(os.path.expanduser("~"))
-    for prefix in dict.fromkeys((os.path.realpath(sys.base_prefix), os.path.realpath(sys.prefix), sys.prefix)):
+    for prefix in dict.fromkeys((os.path.realpath(sys.base_prefix), os.path.realpath(_prefix()), _prefix())):
         if any(prefix == p or prefix.startswith(p + "/") for p in paths):
             continue
         if prefix in ("/", home) or home.startswith(prefix + "/"):
