@@ -14,7 +14,9 @@ from kist.engine.state import StateDirectory
 from kist.kernel.probe import probe
 
 ROOT = os.geteuid() == 0
-KIST = [sys.executable, "-W", "error::ResourceWarning", "-m", "kist.faces.cli"]
+_COMMAND = Path(sys.executable).with_name("kist-python")
+_HOW = ["-I", "-S", "-X", "utf8", str(_COMMAND)]  # as hand_over.c starts it: there in half the time
+KIST = [sys.executable, "-W", "error::ResourceWarning", *(_HOW if _COMMAND.exists() else ["-m", "kist.faces.cli"])]
 
 
 def leftovers(run_dir: Path) -> list[str]:
@@ -54,16 +56,15 @@ def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_cgroup_is_left() -> Iterator[None]:
-    """An empty cgroup of kist's that stays is nobody's: a running container's holds processes."""
+    """An empty cgroup of this user's that stays is nobody's: a running container's holds processes."""
 
     def empty() -> set[Path]:
         tops = [*Path("/sys/fs/cgroup").glob("kist"), *Path("/sys/fs/cgroup").glob("*/kist")]
-        found = {path for top in tops for path in top.iterdir() if path.is_dir()}
-        return {path for path in found if is_empty(path)}
+        return {path for top in tops for path in top.iterdir() if path.is_dir() and is_empty(path)}
 
     def is_empty(path: Path) -> bool:
         try:
-            return not (path / "cgroup.procs").read_text().strip()
+            return path.stat().st_uid == os.geteuid() and not (path / "cgroup.procs").read_text().strip()
         except OSError:  # another's, gone since it was listed
             return False
 
@@ -106,9 +107,8 @@ def can_limit() -> bool:
 
 needs_root = pytest.mark.skipif(not ROOT, reason="needs root")
 needs_limits = pytest.mark.skipif(not can_limit(), reason="this user may make no cgroup with limits")
-needs_ids = pytest.mark.skipif(
-    not ROOT and not (probe().subuids and probe().newuidmap), reason="this user has no subordinate ids"
-)
+MANY_IDS = ROOT or bool(probe().subuids and probe().newuidmap)
+needs_ids = pytest.mark.skipif(not MANY_IDS, reason="this user has no subordinate ids")
 
 
 def kist(*args: str, **kwargs) -> subprocess.CompletedProcess[str]:
@@ -117,6 +117,21 @@ def kist(*args: str, **kwargs) -> subprocess.CompletedProcess[str]:
     done = subprocess.run([*KIST, *args], capture_output=True, text=True, timeout=120, **kwargs)
     assert "ResourceWarning" not in done.stderr, done.stderr
     return done
+
+
+def ok(*words: str, **kwargs) -> str:
+    """What it prints, of a command that has to end well."""
+    done = kist(*words, **kwargs)
+    assert done.returncode == 0, f"{words}: {done.stderr}"
+    return done.stdout.strip()
+
+
+def code(*words: str, **kwargs) -> str:
+    """The code of the error that a command has to end with."""
+    done = kist(*words, **kwargs)
+    assert done.returncode != 0, words
+    assert "Traceback" not in done.stderr
+    return done.stderr.partition("\nSee '")[0].strip().rpartition("[")[2].rstrip("]")
 
 
 def inside(*args: str, stderr_too: bool = False, **kwargs) -> str:

@@ -8,9 +8,9 @@ CGROUPS = ("kist/*", "tutorial*")  # what kist, and the pages, call theirs
 
 
 def standing() -> set[str]:
-    """All that is nobody's: what a running container of others holds is not among it."""
+    """All that is nobody's: what others own, or a running container of theirs holds, is not among it."""
     mounts = {f"mount {line}" for line in Path("/proc/self/mountinfo").read_text().splitlines()}
-    return mounts | {f"cgroup {path}" for path in cgroups() if not _holds_processes(path)} | _states()
+    return mounts | {f"cgroup {path}" for path in cgroups() if not _is_somebodys(path)} | _states()
 
 
 def cgroups() -> list[Path]:
@@ -25,9 +25,11 @@ def _tree(top: Path) -> list[Path]:
     return [Path(directory) for directory, _, _ in os.walk(top)]
 
 
-def _holds_processes(cgroup: Path) -> bool:
+def _is_somebodys(cgroup: Path) -> bool:
     try:
-        return any((p / "cgroup.procs").read_text().strip() for p in _tree(cgroup))
+        return cgroup.stat().st_uid != os.geteuid() or any(
+            (p / "cgroup.procs").read_text().strip() for p in _tree(cgroup)
+        )
     except OSError:  # it is going
         return True
 

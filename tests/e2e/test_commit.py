@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from containers import KIST, ROOT, inside, kist, needs_root
+from containers import KIST, ROOT, code, inside, kist, needs_root, ok
 from images import busybox_layer, member, put_image, symlink, tar_of
 from kist.spec.image import ContainerConfig
 from kist.store.blobs import BlobStore
@@ -43,19 +43,6 @@ C /srv/tree
 D /srv/tree/a
 D /srv/tree/b
 A /srv/tree/c"""
-
-
-def ok(*words: str, **kwargs) -> str:
-    done = kist(*words, **kwargs)
-    assert done.returncode == 0, f"{words}: {done.stderr}"
-    return done.stdout.strip()
-
-
-def code(*words: str, **kwargs) -> str:
-    done = kist(*words, **kwargs)
-    assert done.returncode != 0, words
-    assert "Traceback" not in done.stderr
-    return done.stderr.partition("\nSee '")[0].strip().rpartition("[")[2].rstrip("]")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from containers import KIST, ROOT, kist, needs_ids
+from containers import KIST, MANY_IDS, ROOT, code, kist, needs_ids, ok
 from images import busybox_layer, member, put_image, symlink, tar_of
 from kist.store.blobs import BlobStore
 from kist.store.images import ImageStore
@@ -22,20 +22,7 @@ EXTRA = tar_of(
 )  # fmt: skip
 
 
-def ok(*words: str, **kwargs) -> str:
-    done = kist(*words, **kwargs)
-    assert done.returncode == 0, f"{words}: {done.stderr}"
-    return done.stdout.strip()
-
-
-def code(*words: str, **kwargs) -> str:
-    done = kist(*words, **kwargs)
-    assert done.returncode != 0, words
-    assert "Traceback" not in done.stderr
-    return done.stderr.partition("\nSee '")[0].strip().rpartition("[")[2].rstrip("]")
-
-
-@pytest.fixture(params=["created", "stopped", "running"])
+@pytest.fixture(params=["created", "stopped", "running"] if MANY_IDS else ["running"])
 def box(request) -> Iterator[str]:
     """A container named `box` with /srv as above and a volume at /vol."""
     layer = busybox_layer()

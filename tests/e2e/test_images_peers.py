@@ -1,6 +1,6 @@
 """One image through docker-registry and through archives, between kist, skopeo, podman and docker: the same digests.
 
-The registry is Debian's: plain; with TLS of a private authority; with passwords, which only `kist login` is given.
+The registry is Debian's: plain; with TLS of a private authority and passwords, which only `kist login` is given.
 """
 
 import hashlib
@@ -76,15 +76,15 @@ def image() -> Image:
 class Registry:
     """`certificates` is a directory with its authority, "" for the system's."""
 
-    def __init__(self, host: str, certificates: str, *, password: bool) -> None:
-        self.host, self.certificates, self.password = host, certificates, password
+    def __init__(self, host: str, certificates: str) -> None:
+        self.host, self.certificates = host, certificates
 
     def trusted(self, side: str = "") -> list[str]:
         """Flags of podman's and skopeo's, which has two sides of a copy."""
         return [f"--{side}cert-dir={self.certificates}"] if self.certificates else [f"--{side}tls-verify=false"]
 
 
-@pytest.fixture(params=["plain", "tls", "password"])
+@pytest.fixture(params=["plain", "tls and password"])
 def registry(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
     monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "docker/config.json"))
@@ -92,22 +92,21 @@ def registry(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
     (tmp_path / "docker").mkdir()
     (tmp_path / "docker/config.json").write_text("{}")
     more = ""
-    if request.param == "tls":
+    guarded = request.param != "plain"
+    if guarded:
         certificates = make_certificates(tmp_path / "ca")
-        more = f"  tls:\n    certificate: {certificates}/server.crt\n    key: {certificates}/server.key"
-    elif request.param == "password":
+        more = f"  tls:\n    certificate: {certificates}/server.crt\n    key: {certificates}/server.key\n"
         made = subprocess.run(["htpasswd", "-Bbn", "anna", "s3cret"], capture_output=True, check=True)
         (tmp_path / "htpasswd").write_bytes(made.stdout)
-        more = f"auth:\n  htpasswd:\n    realm: tests\n    path: {tmp_path}/htpasswd"
+        more += f"auth:\n  htpasswd:\n    realm: tests\n    path: {tmp_path}/htpasswd"
     with docker_registry(tmp_path / "registry", more) as host:
         trusted = ""
-        if request.param == "tls":
+        if guarded:
             trusted = str(tmp_path / "config/containers/certs.d" / host)
             os.makedirs(trusted)
             shutil.copy(tmp_path / "ca/ca.crt", trusted)
-        if request.param == "password":
             ok("login", "-u", "anna", "--password-stdin", host, input="s3cret")
-        yield Registry(host, trusted, password=request.param == "password")
+        yield Registry(host, trusted)
 
 
 def test_every_engine_gets_the_same_image(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from containers import KIST, kist
+from containers import KIST, ok
 from kist.engine.state import StateDirectory
 from orphans import left_by
 
@@ -34,23 +34,17 @@ COMMANDS = [
 ]
 
 
-def done(*words: str) -> str:
-    process = kist(*words)
-    assert process.returncode == 0, process.stderr
-    return process.stdout.strip()
-
-
 @pytest.fixture
 def box(rootfs: Path, run_dir: Path) -> Iterator[str]:
     """A container that has printed much, and has a large file."""
     script = "seq 99999; head -c 9999999 /dev/zero > /tmp/big; echo done; sleep 1000"
-    done("run", "-d", "--name", "box", "--rootfs", str(rootfs), "sh", "-c", script)
+    ok("run", "-d", "--name", "box", "--rootfs", str(rootfs), "sh", "-c", script)
     deadline = time.monotonic() + 20
-    while not done("logs", "--tail", "1", "box").endswith("done"):
+    while not ok("logs", "--tail", "1", "box").endswith("done"):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     yield "box"
-    done("rm", "-f", "box")
+    ok("rm", "-f", "box")
     for name in os.listdir(run_dir):  # a directory just made may be about to be locked: a minute later it is not
         os.utime(run_dir / name, (0, 0))
     StateDirectory(str(run_dir)).sweep()
@@ -71,8 +65,8 @@ def test_nobody_outlives_it(box: str, rootfs: Path, words: tuple[str, ...]) -> N
 
 def test_an_exec_without_a_pid_namespace_ends_with_the_container(rootfs: Path) -> None:
     """Where the kernel does not end it: nobody is left who would."""
-    done("run", "-d", "--name", "box", "--pid", "host", "--rootfs", str(rootfs), "sleep", "1000")
-    pid = int(done("inspect", "--format", "{{.State.Pid}}", "box"))
+    ok("run", "-d", "--name", "box", "--pid", "host", "--rootfs", str(rootfs), "sleep", "1000")
+    pid = int(ok("inspect", "--format", "{{.State.Pid}}", "box"))
     with subprocess.Popen([*KIST, "exec", "box", "sh", "-c", "echo up; sleep 1000"], stdout=subprocess.PIPE) as inside:
         assert inside.stdout and inside.stdout.readline() == b"up\n"
         supervisor = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
@@ -81,4 +75,4 @@ def test_an_exec_without_a_pid_namespace_ends_with_the_container(rootfs: Path) -
             assert inside.wait(20) == 128 + signal.SIGKILL
         finally:
             inside.kill()
-    done("rm", "-f", "box")
+    ok("rm", "-f", "box")

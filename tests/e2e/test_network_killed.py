@@ -192,7 +192,8 @@ def test_at_every_step(machine: Machine, rootfs: Path, run_dir: Path, verb: Call
     chaos.settle()
 
 
-AT_ONCE = [(network, f"c{n}") for n in range(10) for network in ("n0", "n1", "n2", "n3", "n4")]
+BOXES = 10 if os.environ.get("KIST_LONG") else 4
+AT_ONCE = [(network, f"c{n}") for n in range(BOXES) for network in ("n0", "n1", "n2", "n3", "n4")]
 
 
 def at_once(machine: Machine, verb: str, *, killed: bool = False) -> list[int]:
@@ -209,7 +210,7 @@ def at_once(machine: Machine, verb: str, *, killed: bool = False) -> list[int]:
     return [process.returncode for process in started]
 
 
-def test_fifty_connects_at_once(machine: Machine, rootfs: Path, run_dir: Path) -> None:
+def test_many_connects_at_once(machine: Machine, rootfs: Path, run_dir: Path) -> None:
     """And as many disconnects; the same once more, some of them killed."""
     names = sorted({name for _, name in AT_ONCE})
     for network in sorted({network for network, _ in AT_ONCE}):
@@ -221,12 +222,12 @@ def test_fifty_connects_at_once(machine: Machine, rootfs: Path, run_dir: Path) -
     assert set(at_once(machine, "connect")) == {0}
     with database(chaos.states) as db:
         holders = db.holders()
-    assert len(holders) == 60 and len({holder.address4 for holder in holders}) == 60
+    assert len(holders) == len({holder.address4 for holder in holders}) == len(AT_ONCE) + BOXES
     assert chaos.is_true()
     assert set(at_once(machine, "disconnect")) == {0}
     chaos.settle()
     with database(chaos.states) as db:
-        assert len(db.holders()) == 10
+        assert len(db.holders()) == BOXES
     at_once(machine, "connect", killed=True)
     at_once(machine, "disconnect", killed=True)
     machine.kist("rm", "-f", *names)

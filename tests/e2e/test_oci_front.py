@@ -84,11 +84,19 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("status", [CREATED, RUNNING, STOPPED, GONE])
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_as_python_alone(oci: Runtime, words, status):
-    front, python = made(oci, status), made(oci, status)
-    assert told(oci, KIST_OCI, front, *words) == told(oci, PYTHON_PART, python, *words)
-    assert ending(oci, front) == ending(oci, python)
+def test_as_python_alone(oci: Runtime, status):
+    """Two containers take the commands until one changes them; then others go on."""
+    pair: list[str] = []
+    for words in COMMANDS:
+        pair = pair or [made(oci, status) for _ in range(2)]
+        front, python = (
+            told(oci, program, id, *words) for program, id in zip((KIST_OCI, PYTHON_PART), pair, strict=True)
+        )
+        assert front == python, words
+        endings = [ending(oci, id) for id in pair]
+        assert endings[0] == endings[1], words
+        if endings[0] != status:
+            pair = []
 
 
 @pytest.mark.parametrize("words", [("state", "ID"), ("start", "ID"), ("kill", "ID", "KILL"), ("delete", "-f", "ID")])
@@ -122,7 +130,7 @@ DAMAGES = {
     "one that is cut": lambda path: (path / "ordinary").write_bytes((path / "ordinary").read_bytes()[:40]),
     "one that does not end": lambda path: (path / "ordinary").write_bytes(b"kist-oci ordinary 1" * 9999),
     "no state": lambda path: (path / "state.json").unlink(),
-    "an odd state": lambda path: (path / "state.json").write_text('{"pid": 1}'),
+    "an odd state": lambda path: (path / "state.json").write_text((path / "state.json").read_text().replace(":", ": ")),
     "a number that is none": lambda path: (path / "state.json").write_text('{"pid":-1}'),
     "somebody's file": lambda path: (path / "mine").write_text(""),
     "somebody's directory": lambda path: (path / "mine" / "too").mkdir(parents=True),

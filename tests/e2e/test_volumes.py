@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from containers import KIST, ROOT, inside, kist, needs_root
+from containers import KIST, ROOT, code, inside, kist, needs_root, ok
 from images import busybox_layer, member, put_image, symlink, tar_of
 from kist.kernel.probe import probe
 from kist.kernel.userns import has_other_ids
@@ -31,19 +31,6 @@ def make_image(name: str, *members, config: ContainerConfig | None = None) -> st
         layers = [layer, tar_of(*members)] if members else [layer]
         ImageStore().add(name, put_image(blobs, layers, compress=None, suffix="", config=config))
     return name
-
-
-def ok(*words: str, **kwargs) -> str:
-    done = kist(*words, **kwargs)
-    assert done.returncode == 0, f"{words}: {done.stderr}"
-    return done.stdout.strip()
-
-
-def code(*words: str) -> str:
-    done = kist(*words)
-    assert done.returncode != 0
-    assert "Traceback" not in done.stderr
-    return done.stderr.strip().splitlines()[-1 if "See '" not in done.stderr else -2].rpartition("[")[2].rstrip("]")
 
 
 def data_of(name: str) -> Path:

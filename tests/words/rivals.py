@@ -8,6 +8,7 @@ from kist.kernel.probe import probe
 from kist.plan.facts import CAPABILITIES
 
 CLI = os.environ.get("CLI", "kist")
+MUCH_BYTES = (1 << 30) if os.environ.get("KIST_LONG") else 48 << 20  # more than buffers, or two files of a log, hold
 
 needs_timers = pytest.mark.skipif(
     CLI == "podman" and not os.path.isdir("/run/systemd/system"),

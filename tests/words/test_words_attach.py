@@ -6,7 +6,7 @@ import subprocess
 import time
 
 import pytest
-from rivals import CLI
+from rivals import CLI, MUCH_BYTES
 
 from terminal import Terminal
 
@@ -83,8 +83,8 @@ def test_start_interactive(cli, box):
     assert cli("start", "-a", "-i", "web", input="hello").stdout == "hello"
 
 
-def test_attach_passes_a_gigabyte_in(cli, box):
-    size = 1 << 30
+def test_attach_passes_much_in(cli, box):
+    size = MUCH_BYTES
     cli.ok("create", "-i", "--name", "web", box, "sh", "-c", "sleep 1; sha256sum")
     cli.ok("start", "web")
     source = subprocess.Popen(["head", "-c", str(size), "/dev/zero"], stdout=subprocess.PIPE)
@@ -97,8 +97,8 @@ def test_attach_passes_a_gigabyte_in(cli, box):
     assert done.stdout.split() == [expected.hexdigest(), "-"]
 
 
-def test_attach_passes_a_gigabyte_out(cli, box):
-    size = 1 << 30
+def test_attach_passes_much_out(cli, box):
+    size = MUCH_BYTES
     cli.ok("create", "-i", "--name", "web", box, "sh", "-c", f"read x; yes abcdefghijklmnopqrstuvwxyz | head -c {size}")
     with cli.popen("start", "-a", "-i", "web", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         process.stdin.write("go\n")

@@ -4,7 +4,7 @@ import hashlib
 import subprocess
 
 import pytest
-from rivals import needs_all_capabilities
+from rivals import MUCH_BYTES, needs_all_capabilities
 
 from containers import needs_limits
 
@@ -141,8 +141,8 @@ def test_exec_ends_with_its_container(cli, running):
     assert process.wait(20) == 137
 
 
-def test_exec_passes_a_gigabyte_through_both_ways(cli, running):
-    size = 1 << 30
+def test_exec_passes_much_through_both_ways(cli, running):
+    size = MUCH_BYTES
     source = subprocess.Popen(["sh", "-c", f"head -c {size} /dev/zero | tr '\\0' 'x'"], stdout=subprocess.PIPE)
     with cli.popen("exec", "-i", running, "cat", stdin=source.stdout, stdout=subprocess.PIPE) as through:
         source.stdout.close()
