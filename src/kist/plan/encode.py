@@ -38,22 +38,25 @@ def table() -> str:
     return "\n".join(rows) + "\n"
 
 
+def _argument(value: object) -> bytes:
+    if isinstance(value, str):
+        data = _string(value)
+    elif isinstance(value, int):
+        return value.to_bytes(8, "little")
+    elif isinstance(value, tuple):
+        data = b"".join([_string(v) + b"\0" for v in value])
+        return _argument(len(value)) + _argument(len(data)) + data + bytes(-len(data) % 8)
+    else:
+        data = value  # type: ignore[assignment]
+    size = len(data)
+    return size.to_bytes(8, "little") + data + _PADDING[size % 8 :]
+
+
 def _string(value: str) -> bytes:
     data = value.encode("utf-8", "surrogateescape")
     if 0 in data:  # `b"\0" in` words an error first, which it drops
         raise InvalidInput("a NUL byte cannot be part of a path, an argument or a variable", path=repr(value[:40]))
     return data
-
-
-def _argument(value: object) -> bytes:
-    if isinstance(value, int):
-        return value.to_bytes(8, "little")
-    if isinstance(value, tuple):
-        data = b"".join([_string(v) + b"\0" for v in value])
-        return _argument(len(value)) + _argument(len(data)) + data + bytes(-len(data) % 8)
-    data = _string(value) if isinstance(value, str) else value  # type: ignore[assignment]
-    size = len(data)
-    return size.to_bytes(8, "little") + data + _PADDING[size % 8 :]
 
 
 _PADDING = bytes(8)

@@ -247,7 +247,7 @@ def _user_name(uid: int) -> str:
     from kist.kernel.subids import parse_user_name
 
     try:
-        with open("/etc/passwd", encoding="utf-8", errors="replace") as file:
-            return parse_user_name(file.read(1 << 20), uid) or f"#{uid}"
+        with open("/etc/passwd", "rb", buffering=0) as file:
+            return parse_user_name(file.read(1 << 20).decode(errors="replace"), uid) or f"#{uid}"
     except OSError:
         return f"#{uid}"
