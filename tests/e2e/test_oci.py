@@ -155,6 +155,15 @@ def test_exec_of_what_is_not_there(oci: Runtime):
     assert "no such file" in done.stderr.lower()
 
 
+@kist_only
+@pytest.mark.parametrize("path", ["../out", "foo/..", "pids:foo/../../out"])
+def test_exec_stays_below_the_containers_cgroup(oci: Runtime, path: str):
+    done = oci("exec", "--cgroup", path, oci.running(), "true", ok=False)
+    assert done.returncode != 0
+    assert "`..` components are not allowed" in done.stderr
+    assert path.removeprefix("pids:") in done.stderr
+
+
 def test_exec_a_process_file(oci: Runtime):
     id = oci.running()
     process = {

@@ -139,7 +139,7 @@ def _cgroups(container: Container, request: ExecRequest) -> tuple[str, ...]:
         controllers, colon, path = word.partition(":")
         below = path if colon else word
         if ".." in below.split("/"):
-            raise InvalidInput(f"bad sub cgroup path {below!r}: it leads out of the container's", path="--cgroup")
+            raise InvalidInput(f"bad sub cgroup path {below!r}: `..` components are not allowed", path="--cgroup")
         names = controllers.split(",") if colon else []
         for name in names:
             if not any(top.split("/")[4] == name for top in chosen):
