@@ -24,6 +24,14 @@ def test_run(oci: Runtime):
     assert not oci.leftovers()
 
 
+@kist_only
+@pytest.mark.parametrize("id", [".", "..", ".hidden", "a b", "a/b", "\u00e4"])
+def test_what_is_no_id(oci: Runtime, id: str):
+    done = oci("run", "--bundle", oci.bundle("true"), id, ok=False)
+    assert done.returncode != 0
+    assert "invalid container ID format" in done.stderr
+
+
 def test_run_ends_by_a_signal(oci: Runtime):
     bundle = oci.bundle("sh", "-c", "sh -c 'kill -9 $$'; exit $?")
     assert oci("run", "-b", bundle, oci.new_id(), ok=False).returncode == 137

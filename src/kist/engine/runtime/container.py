@@ -58,11 +58,11 @@ class _State(Value):
 
 
 def check_id(id: str) -> str:
-    """Raises InvalidInput for what is no container id: letters, digits and _ + - . and not . or .."""
-    if not id or not _ID.issuperset(id) or id in (".", "..") or len(id) > 1024:
+    """Raises InvalidInput for what is no container id: letters, digits and _ + - . but no dot first."""
+    if not id or not _ID.issuperset(id) or id[0] == "." or len(id) > 1024:
         wrong = next((f": invalid character `{char}` in the ID" for char in id if char not in _ID), "")
         what = f"invalid container ID format: {id!r}{wrong}"
-        raise InvalidInput(what, next="letters, digits and _ + - .", code="bad-id")
+        raise InvalidInput(what, next="letters, digits and _ + - . but no dot first", code="bad-id")
     return id
 
 
