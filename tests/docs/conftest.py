@@ -32,7 +32,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(directory)
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def alone() -> Iterator[None]:
     """What pages look for has the same name in each run: processes, and root's cgroups. So one run after the other."""
     directory = os.open("/sys/fs/cgroup", os.O_RDONLY)
