@@ -8,7 +8,10 @@ import subprocess
 import time
 from pathlib import Path
 
-from containers import KIST
+import pytest
+
+from bundles import is_alive
+from containers import KIST, needs_root
 from kist.engine.containers import LOST, Container, Containers
 from kist.engine.remove import remove
 
@@ -45,6 +48,21 @@ def kill_supervisor(found: Containers, container: Container) -> None:
     assert container.ended and container.ended.code == LOST
     kist("start", container.id)  # it goes on from what it wrote
     assert container.status == "running"
+
+
+@needs_root
+@pytest.mark.parametrize("flags", [(), ("--pid", "host")])
+def test_one_that_changed_its_user_ends_with_what_is_said(run_dir: Path, flags: tuple[str, ...]) -> None:
+    """The kernel does not end it with its supervisor; the next command does, one that only looks, too."""
+    become = ["setpriv", "--reuid=65534", "--clear-groups", "--inh-caps=-all"]
+    id = kist("run", "-d", *flags, "host", *become, "sleep", "1000")
+    container = Containers().find(id)
+    pid = container.pid
+    until(lambda: b"sleep" in Path(f"/proc/{pid}/cmdline").read_bytes()[:6])
+    os.kill(parent(pid), signal.SIGKILL)
+    until(lambda: "Exited (255)" in kist("ps", "-a"))
+    until(lambda: not is_alive(pid))
+    kist("rm", id)
 
 
 def kill_command(found: Containers, container: Container) -> None:

@@ -27,7 +27,7 @@ import os
 from kist.codec import decode_text, dumps
 from kist.engine.naming import name_of, names_of
 from kist.engine.state import Record, StateDirectory, read_file, run_directory
-from kist.errors import Conflict, InvalidInput, NotFound
+from kist.errors import Conflict, InvalidInput, KistError, NotFound
 from kist.plan.request import RunRequest
 from kist.store.data import StoreErrors, check_private, default_data_dir
 from kist.value import Value, replace
@@ -130,9 +130,18 @@ class Container:
         """How it ended, also for one that was lost; None while it runs and before it was started."""
         found = self.load(Ended, "ended")
         if found is None and not self.locked and self.started:
+            self._sweep_lost()
             again = Container.load(self, Ended, "ended") or self.load(Ended, "ended.new")  # the disk is read-only now
             return again or Ended(LOST, error="its supervisor was killed, or the machine stopped")
         return found
+
+    def _sweep_lost(self) -> None:
+        """A first process that changed its user id, or one without a PID namespace, outlives its supervisor: prctl(2),
+        PR_SET_PDEATHSIG. Whoever hears that it has ended is told the truth."""
+        try:
+            self.states.sweep(self.id)
+        except (KistError, OSError):
+            pass  # who makes the next container is told
 
     def load(self, cls: type[V], name: str) -> V | None:
         """One of its files; None when there is none, or it is damaged."""
