@@ -27,11 +27,8 @@ def changing(states: StateDirectory, id: str, network: str) -> Iterator[int]:
         _finish(states, id, fd)
         os.pwrite(fd, network.encode(), 0)
         yield fd
-        os.unlink(path)
-    except BaseException:
-        os.unlink(path)
-        raise
     finally:
+        os.unlink(path)
         os.close(fd)
 
 
