@@ -13,6 +13,7 @@ from kist.errors import CorruptStore, InvalidInput, KistError, NotFound, Refused
 from kist.spec.image import Descriptor
 from kist.store import locks
 from kist.store.blobs import BlobStore
+from kist.store.data import Behind
 from kist.store.locks import Lock
 
 DATA = b"a layer, let us say" * 1000
@@ -196,3 +197,24 @@ def test_a_large_blob_is_hashed_to_its_end_also_when_it_begins_again(tmp_path):
             writer.write(memoryview(data)[at : at + (1 << 19)])
         writer.commit()
         assert writer.done
+
+
+def test_what_is_written_behind_leaves_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[tuple[int, int, int]] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda _, *rest: left.append(rest))
+    path, piece = tmp_path / "file", os.urandom(300_000)
+    path.write_bytes(piece)
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND)
+    try:
+        file = Behind(fd, len(piece))
+        for _ in range(199):
+            file.write(piece)
+    finally:
+        os.close(fd)
+    assert path.read_bytes() == 200 * piece
+    ends = [start + size for start, size, advice in left if advice == os.POSIX_FADV_DONTNEED]
+    assert len(ends) == 60_000_000 >> 21  # once in 2 MiB
+    for (start, size, _), end in zip(left, ends, strict=True):
+        assert end % 300_000 == 0
+        assert size == min(end, 32 << 20)
+        assert start >= 0

@@ -12,7 +12,7 @@ from kist.errors import CorruptStore, InvalidInput, NotFound
 from kist.spec.image import Descriptor, check_digest
 from kist.store import locks
 from kist.store.ahead import Beside
-from kist.store.data import StoreErrors, create, default_data_dir, sync_directory, write_all
+from kist.store.data import Behind, StoreErrors, create, default_data_dir, sync_directory
 from kist.store.locks import Lock
 
 TYPE_CHECKING = False
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from typing import Self
 
 _READ_BYTES = 1 << 20
-_FLUSH_BYTES = 8 << 20
 _LARGE_BYTES = 8 << 20  # hashed in a thread
 
 
@@ -144,6 +143,7 @@ class Ingest:
         self._partial = f"{data_dir}/ingest/{descriptor.digest.replace(':', '-')}"
         self._fd = -1
         self._lock: Lock | None = None
+        self._file: Behind
         self._hash: _Hash
         self._beside: Beside | None = None  # hashes
 
@@ -169,6 +169,7 @@ class Ingest:
         while piece := os.read(self._fd, _READ_BYTES):
             self._hash.update(piece)
             self.offset += len(piece)
+        self._file = Behind(self._fd, self.offset)
         if self.offset > self.descriptor.size:
             self.restart()
 
@@ -195,17 +196,14 @@ class Ingest:
             os.lseek(self._fd, 0, os.SEEK_SET)
         self._hash = new_hash(self.descriptor.digest)
         self.offset = 0
+        self._file = Behind(self._fd)
 
     def write(self, data: bytes | memoryview) -> None:
         """Add bytes. Raises InvalidInput (blob-size), having thrown all away, when they are too many."""
         if self.offset + len(data) > self.descriptor.size:
             self._refuse("blob-size", f"there are more than the {self.descriptor.size} bytes that its descriptor says")
         with StoreErrors(self._what):
-            write_all(self._fd, data)
-            if self.offset // _FLUSH_BYTES != (self.offset + len(data)) // _FLUSH_BYTES:
-                # The disk begins now, so that fsync has less to wait for; what is not on it yet stays in the cache.
-                start = self.offset - self.offset % _FLUSH_BYTES
-                os.posix_fadvise(self._fd, start, _FLUSH_BYTES, os.POSIX_FADV_DONTNEED)
+            self._file.write(data)
         if self._beside is None and self.descriptor.size >= _LARGE_BYTES:
             self._beside = Beside()
         self._beside.give(partial(self._hash.update, bytes(data))) if self._beside else self._hash.update(data)

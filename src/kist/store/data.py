@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _DIRECTORIES = ("blobs", "blobs/sha256", "ingest", "layers", "chains", "images", "tmp")
 _RESERVE_BYTES = 64 << 10
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+_STEP_BYTES = 2 << 20
+_BEHIND_BYTES = 32 << 20  # what may still be on its way to the disk
 
 
 def default_data_dir(environ: Mapping[str, str]) -> str:
@@ -147,6 +149,24 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+class Behind:
+    """Writes a file, from where it ends, that nobody reads soon: the disk begins at once, nobody waits for it, and what
+    is on it leaves the cache, posix_fadvise(2), so that the next bytes come into the same memory. Where memory is new
+    to a virtual machine, a page of it costs ten times what is written to it."""
+
+    def __init__(self, fd: int, offset: int = 0) -> None:
+        self._fd = fd
+        self._offset = offset
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Raises OSError."""
+        write_all(self._fd, data)
+        before, self._offset = self._offset, self._offset + len(data)
+        if before // _STEP_BYTES != self._offset // _STEP_BYTES:
+            start = max(0, self._offset - _BEHIND_BYTES)
+            os.posix_fadvise(self._fd, start, self._offset - start, os.POSIX_FADV_DONTNEED)
 
 
 def sync_directory(path: str) -> None:

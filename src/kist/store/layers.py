@@ -10,13 +10,12 @@ import os
 import stat
 from array import array
 from bisect import bisect_right
-from functools import partial
 from typing import Protocol
 
 from kist.errors import InvalidInput, KistError
 from kist.store import tar
 from kist.store.changes import Change, Writer
-from kist.store.data import disk_error, write_all
+from kist.store.data import Behind, disk_error, write_all
 from kist.store.erofs import EXTRA
 from kist.store.summary import Skipped, Summary
 from kist.store.tree import readable, show
@@ -226,7 +225,7 @@ class RawContents:
 
     @property
     def copy(self) -> Callable[[memoryview], object] | None:
-        return partial(write_all, self._raw) if self._raw >= 0 else None
+        return Behind(self._raw).write if self._raw >= 0 else None
 
     files = None
 

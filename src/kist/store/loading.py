@@ -28,7 +28,7 @@ from kist.spec.image import (
 )
 from kist.store.ahead import Beside
 from kist.store.blobs import BlobStore, Ingest
-from kist.store.data import StoreErrors, new_temporary, write_all
+from kist.store.data import Behind, StoreErrors, new_temporary
 from kist.store.incoming import Incoming
 from kist.store.layout import NAME, NAME_CONTAINERD
 from kist.store.names import chosen_name
@@ -221,10 +221,11 @@ class _Archive:
             stack.callback(_remove, making)
             fd = os.open(making, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             stack.callback(os.close, fd)
+            file = Behind(fd)
 
             def write(piece: bytes) -> None:
                 found.update(piece)
-                write_all(fd, piece)
+                file.write(piece)
 
             self._keep(reader, write)
             digest, size = f"sha256:{found.hexdigest()}", os.fstat(fd).st_size
