@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import stat
 from struct import Struct
-from typing import NamedTuple
 
 from kist.errors import CorruptStore, InvalidInput
 from kist.store.data import write_all
 from kist.store.view import INODE, Inode, Layer, Run
+from kist.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _BUFFER_BYTES = 1 << 18
 _BATCH_BYTES = 1 << 14  # less, and the threads beside wait for the interpreter more often
 
 
-class Change(NamedTuple):
+class Change(Value):
     """One entry of the archive: an inode under a name, or another name for what `link` names."""
 
     name: bytes
@@ -53,7 +53,7 @@ class Writer:
         self.count = 0  # entries so far
 
     def add(self, change: Change) -> None:
-        name, inode, link = change
+        name, inode, link = change.name, change.inode, change.link
         data = inode or b""
         self.add_packed(b"".join((_HEAD.pack(len(name), len(link), len(data)), name, link, data)), 1)
 

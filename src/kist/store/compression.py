@@ -6,14 +6,15 @@ by the module isal, where that is installed. The modules are imported when a str
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from kist.errors import InvalidInput, Unsupported
 from kist.store.source import Prefixed, Source, read_some, take
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
+else:
+    Protocol = object
 
 # A real root file system shrinks 3 to 5 times, one with a large file of zeros some 20 times; deflate can do 1,032
 # times, bzip2, xz and zstd far more. So: this much for nothing, then 200 bytes out for each byte in.

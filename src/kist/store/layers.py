@@ -10,7 +10,6 @@ import os
 import stat
 from array import array
 from bisect import bisect_right
-from typing import Protocol
 
 from kist.errors import InvalidInput, KistError
 from kist.store import tar
@@ -25,10 +24,13 @@ from kist.value import Value, replace
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Protocol
 
     from kist.store.source import Source
     from kist.store.summary import Reason
     from kist.store.tar import Entry, Limits, TarReader
+else:
+    Protocol = object
 
 _EXAMPLES_MAX = 8
 _NAME_BYTES_MAX = 255  # NAME_MAX

@@ -12,7 +12,6 @@ import hashlib
 import os
 import stat
 import struct
-from typing import Protocol
 
 from kist.errors import KistError
 from kist.store.data import disk_error
@@ -23,6 +22,9 @@ from kist.store.tree import OPEN_DIRECTORY, Directory, Walker, readable, show
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Protocol
+else:
+    Protocol = object
 
 _READ_BYTES = 1 << 20
 _OCTAL_7, _OCTAL_11 = 8**7, 8**11  # what the numeric fields of a header hold

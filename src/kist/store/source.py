@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Protocol
 
 from kist.errors import InvalidInput, NotFound
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+else:
+    Protocol = object  # importing typing takes 6 ms
 
 
 class Source(Protocol):

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import stat
 import struct
-from typing import Literal, NamedTuple
 from zlib import adler32
 
 from kist.errors import InvalidInput, Unsupported
@@ -25,12 +24,13 @@ from kist.value import Value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Self
+    from typing import Literal, Self
 
     from kist.store.library import Plain
     from kist.store.source import Source
 
-Kind = Literal[b"0", b"1", b"2", b"3", b"4", b"5", b"6", b"s"]
+    Kind = Literal[b"0", b"1", b"2", b"3", b"4", b"5", b"6", b"s"]
+
 REGULAR: Literal[b"0"] = b"0"
 HARDLINK: Literal[b"1"] = b"1"
 SYMLINK: Literal[b"2"] = b"2"
@@ -70,7 +70,7 @@ class Limits(Value):
     sparse_segments: int = 262_144  # about 40 MB of memory
 
 
-class Entry(NamedTuple):
+class Entry(Value):
     """One member of the archive. Names are bytes as stored: nothing is decoded, joined or cleaned."""
 
     name: bytes

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import stat
 from struct import Struct, pack, unpack_from
-from typing import NamedTuple
 
 from kist.errors import InvalidInput
 from kist.store.tree import clean, components, show
@@ -98,7 +97,7 @@ class Inode(bytes):
         return {} if len(self) == INODE.size or stat.S_ISLNK(self.mode) else unpack_xattrs(self.tail)
 
 
-class Run(NamedTuple):
+class Run(Value):
     """Entries of a layer, one after the other: files in the directory `head`, by names that stand below it."""
 
     head: bytes
@@ -267,7 +266,7 @@ class Layer(_Walk):
 
     def add(self, change: Change) -> None:
         """Apply an entry."""
-        name, inode, link = change
+        name, inode, link = change.name, change.inode, change.link
         if inode is None:
             inode = self._target(name, link)
         parent, leaf = self._place(name, inode)
