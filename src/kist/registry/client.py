@@ -17,7 +17,6 @@ from kist.registry.credentials import Credentials, Keychain
 from kist.registry.hosts import Hosts, Remote, read_hosts
 from kist.registry.origin import origin_of
 from kist.registry.pull import Pulled, Puller
-from kist.registry.push import Pusher, referrers_tag
 from kist.registry.session import Answer, Session
 from kist.registry.timing import Clock, Timing
 from kist.registry.transport import Transport
@@ -124,6 +123,8 @@ class Client:
         """
         (remote,) = self._hosts.remotes(reference, push=True)
         given = {"part_bytes": part_bytes} if part_bytes else {}
+        from kist.registry.push import Pusher
+
         pusher = Pusher(self._session, remote, reference.familiar, source, progress, mounts, **given)
         pusher.push(descriptor, reference.target, self._workers)
 
@@ -160,6 +161,8 @@ class Client:
             seen.add(url)
             answer = self._session.ask(what, remote, "GET", url, most_bytes=MANIFEST_BYTES_MAX, accept=(404,))
             if answer.status == 404:
+                from kist.registry.push import referrers_tag
+
                 found = list(referrers_tag(self._session, remote, what, digest)[0].manifests)
                 break
             parsed = parse_manifest(answer.header("Content-Type").partition(";")[0].strip(), answer.body)

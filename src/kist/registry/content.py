@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from kist.spec.image import Descriptor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
 
     # (blob, state, bytes done). States: downloading pulled exists retrying uploading pushed mounted
     Progress = Callable[[Descriptor, str, int], object]
+else:
+    Protocol = object
 
 
 class Writer(Protocol):
