@@ -118,6 +118,7 @@ static int file(struct plain *p, const struct entry *e, const byte *header, u64 
     int good = fd >= 0 && fill(fd, p, e, header + BLOCK);
     if (fd >= 0) shut(fd);
     if (fd >= 0 && !good) sys(unlinkat, p->files, name, 0);
+    if (!good && first) name[at] = 0, sys(unlinkat, p->files, name, AT_REMOVEDIR);
     if (!good) return 0;
     if (first) p->first = number, p->count = 0, p->head_size = (__u32)head, copy(p->head, header, head);
     p->count++;
