@@ -100,6 +100,7 @@ def test_with_a_user_namespace(run: Run) -> None:
 @pytest.mark.parametrize(
     ("devices", "netns", "words"),
     [
+        ({"dev0": {"name": "\udc80"}}, "", "$.linux.netDevices['dev0'].name: invalid network device name"),
         ({"gone0": {}}, "", "$.linux.netDevices: no network interface gone0 on this host"),
         ({"dev0": {}}, None, "$.linux.netDevices: unable to move network devices without a network namespace"),
         ({"de/v": {}}, "", "$.linux.netDevices['de/v']: invalid network device name"),

@@ -66,7 +66,8 @@ def move_devices(b: Builder, joined: int) -> None:
 
 def _check_name(name: str, path: str) -> None:
     """Source: dev_valid_name in net/core/dev.c; `%` would be a template."""
-    if not name or len(name.encode()) > 15 or name in (".", "..") or any(c in "/:%" or c.isspace() for c in name):
+    unfit = any(c in "/:%" or c.isspace() or "\ud800" <= c <= "\udfff" for c in name)  # those are half a character
+    if not name or unfit or len(name.encode()) > 15 or name in (".", ".."):
         raise InvalidInput(
             f"invalid network device name {name!r}", path=path, next="1 to 15 characters, none of them / : or a space"
         )
