@@ -12,6 +12,7 @@ from threading import Lock, Thread
 from kist.errors import InvalidInput, KistError
 from kist.store import view
 from kist.store.add import needs_other_ids
+from kist.store.data import StoreErrors
 from kist.store.forms import EROFS, best_form
 
 TYPE_CHECKING = False
@@ -33,7 +34,8 @@ class Incoming:
 
     def __init__(self, prepared: Prepared) -> None:
         self._prepared = prepared
-        self._form = best_form(prepared.data_dir)
+        with StoreErrors("cannot prepare layers"):
+            self._form = best_form(prepared.data_dir)
         self._able = self._form == EROFS or not needs_other_ids()  # those are another process's work
         self._feeds: list[Feed] = []
         self._lock = Lock()
