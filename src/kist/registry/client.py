@@ -121,10 +121,10 @@ class Client:
         `mounts`: repositories of the same registry, without its host, that may have some of the blobs.
         `part_bytes`: at most as many in one request; 0: kist chooses. Raises NotFound (no-blob).
         """
-        (remote,) = self._hosts.remotes(reference, push=True)
-        given = {"part_bytes": part_bytes} if part_bytes else {}
         from kist.registry.push import Pusher
 
+        (remote,) = self._hosts.remotes(reference, push=True)
+        given = {"part_bytes": part_bytes} if part_bytes else {}
         pusher = Pusher(self._session, remote, reference.familiar, source, progress, mounts, **given)
         pusher.push(descriptor, reference.target, self._workers)
 

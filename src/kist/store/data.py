@@ -154,7 +154,7 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
 class Behind:
     """Writes a file, from where it ends, that nobody reads soon: the disk begins at once, nobody waits for it, and what
     is on it leaves the cache, posix_fadvise(2), so that the next bytes come into the same memory. Where memory is new
-    to a virtual machine, a page of it costs ten times what is written to it."""
+    to a virtual machine, a page of it costs far more than the copy into it."""
 
     def __init__(self, fd: int, offset: int = 0) -> None:
         self._fd = fd
