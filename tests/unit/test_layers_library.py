@@ -170,7 +170,7 @@ def applied(entries: Sequence[Change | view.Run]) -> object:
         found = view.apply(view.empty(), entries)
     except KistError as e:
         return e.code
-    return [(path, node if isinstance(node, Inode) else node.inode) for path, node in found.walk()], found.nodes
+    return [(path, node if isinstance(node, Inode) else node.inode) for path, node in found.walk()], found.size_bytes
 
 
 @settings(max_examples=200, deadline=None)

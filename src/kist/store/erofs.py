@@ -98,7 +98,8 @@ class _Writer:
         directories = _directories(self._view.root)
         numbers, xattrs, at = {}, {}, first
         for directory, _, _ in directories:
-            xattrs[id(directory)] = packed = _xattrs(directory.inode)
+            if packed := _xattrs(directory.inode):
+                xattrs[id(directory)] = packed
             if at % _BLOCK > _BLOCK - _INODE.size:
                 at = _up(at, _BLOCK)
             numbers[id(directory)] = at // _SLOT
@@ -120,7 +121,7 @@ class _Writer:
         self._out.seek(first)
         for (directory, _, subdirectories), (block, size) in zip(directories, places, strict=True):
             self._out.write(bytes(numbers[id(directory)] * _SLOT - self._out.tell()))
-            self._directory_inode(directory.inode, xattrs[id(directory)], block, size, 2 + subdirectories)
+            self._directory_inode(directory.inode, xattrs.get(id(directory), b""), block, size, 2 + subdirectories)
         self._head(uuid, numbers[id(self._view.root)], blocks)
 
     def _head(self, uuid: bytes, root: int, blocks: int) -> None:

@@ -27,7 +27,13 @@ OPAQUE = b".wh..wh..opq"
 _PATH_BYTES_MAX = 4096  # PATH_MAX: past it no program could name the file
 _NAME_BYTES_MAX = 255  # NAME_MAX
 _LINKS_MAX = 40  # MAXSYMLINKS, path_resolution(7)
-_NODES_MAX = 1_000_000  # some 250 MB of memory
+# Of memory, for the names and inodes of an image: of the 200 MB that taking it in may need. What each needs, with what
+# becomes of it when it is written, was found by measuring: see tests/attack/test_image_memory.py.
+_SIZE_BYTES_MAX = 110_000_000
+_FILE_BYTES = 160  # and what its name and tail are longer than nothing
+_DIRECTORY_BYTES = 600
+_MANY = 50_000  # names in one directory, which is written at once: from there on each needs more
+_MANY_BYTES = 150
 _STEPS_FREE = 1_000_000
 _STEPS_PER_NAME = 64
 
@@ -126,7 +132,7 @@ class View(Value):
     root: Directory
     linked: dict[int, tuple[Inode, bytes]] = {}
     layers: int = 0
-    nodes: int = 0  # at most
+    size_bytes: int = 0  # of memory, at most
 
     def find(self, path: bytes) -> Node | None:
         """What a program in the container would get by that path, symlinks followed; None if there is nothing.
@@ -170,7 +176,7 @@ class _Walk:
     def __init__(self, root: Directory, layer: int) -> None:
         self.root = root
         self.layer = layer
-        self.nodes = 0
+        self.size_bytes = 0
         self._steps = _STEPS_FREE
 
     def follow(self, parts: list[bytes], implied: Inode | None = None) -> Node | None:
@@ -211,7 +217,7 @@ class _Walk:
 
     def _own(self, parent: Directory, name: bytes, found: Directory | None, implied: Inode) -> Directory:
         if found is None:
-            self.count(name)
+            self._count(parent, name, _DIRECTORY_BYTES)
             found = Directory(implied, {}, self.layer)
         elif found.owner == self.layer:
             return found
@@ -220,15 +226,27 @@ class _Walk:
         parent.children[name] = found
         return found
 
-    def count(self, name: bytes) -> None:
+    def _count(self, parent: Directory, name: bytes, size_bytes: int) -> None:
         """Another name comes into being."""
-        self.nodes += 1
-        if self.nodes > _NODES_MAX:
-            raise InvalidInput(f"an image of more than {_NODES_MAX} files", code="tar-limit")
+        self._need(_of_names(parent, 1) + len(name) + size_bytes)
         if len(name) > _NAME_BYTES_MAX:
             raise InvalidInput(
                 f"the name {show(name)} is too long", why=f"file systems allow {_NAME_BYTES_MAX} bytes", code="tar-path"
             )
+
+    def _need(self, size_bytes: int) -> None:
+        self.size_bytes += size_bytes
+        if self.size_bytes > _SIZE_BYTES_MAX:
+            raise InvalidInput(
+                "the image has too many files",
+                why=f"their names and metadata need more than {_SIZE_BYTES_MAX // 1_000_000} MB of memory",
+                code="tar-limit",
+            )
+
+
+def _of_names(directory: Directory, count: int) -> int:
+    """Bytes that so many names more in this directory need by themselves."""
+    return count * _MANY_BYTES if len(directory.children) >= _MANY else 0
 
 
 class Layer(_Walk):
@@ -238,14 +256,14 @@ class Layer(_Walk):
         owner = view.layers if owner is None else owner
         super().__init__(Directory(view.root.inode, dict(view.root.children), owner), owner)
         self.linked = dict(view.linked)
-        self.nodes = view.nodes
+        self.size_bytes = view.size_bytes
         self._known: dict[bytes, Directory] = {}  # by the path as the archive has it
         self._made: tuple[bytes, Directory] = (b"", self.root)  # the last one: what follows mostly lies in it
 
     @property
     def view(self) -> View:
         """When all is applied."""
-        return View(self.root, self.linked, self.layer + 1, self.nodes)
+        return View(self.root, self.linked, self.layer + 1, self.size_bytes)
 
     def hide(self, name: bytes) -> None:
         """Apply a whiteout file."""
@@ -276,8 +294,9 @@ class Layer(_Walk):
         if not leaf:
             raise InvalidInput(f"the tar entry {show(name)} would replace the root directory", code="tar-path")
         old = parent.children.get(leaf)
+        self._need(len(inode) - INODE.size)  # also when it replaces another one
         if old is None:
-            self.count(leaf)
+            self._count(parent, leaf, _FILE_BYTES)
         elif isinstance(old, Directory) or stat.S_ISLNK(old.mode):
             self._forget()
         parent.children[leaf] = inode
@@ -291,10 +310,10 @@ class Layer(_Walk):
 
     def _add_run(self, run: Run) -> None:
         new = dict(zip(run.names, run.inodes, strict=True))
-        children = self._parent(run.head, run.inodes[0]).children
-        if len(new) == len(run.names) and children.keys().isdisjoint(new) and self.nodes + len(new) <= _NODES_MAX:
-            children.update(new)
-            self.nodes += len(new)
+        parent = self._parent(run.head, run.inodes[0])
+        if len(new) == len(run.names) and parent.children.keys().isdisjoint(new):
+            self._need(_of_names(parent, len(new)) + sum(map(len, new)) + _FILE_BYTES * len(new))
+            parent.children.update(new)
             return
         from kist.store.changes import Change
 
@@ -333,12 +352,13 @@ class Layer(_Walk):
             self.root.inode = inode
             return self.root
         old = parent.children.get(leaf)
+        self._need(len(inode) - INODE.size)
         if isinstance(old, Directory):
             found = self._own(parent, leaf, old, inode)
             found.inode = inode
             return found
         if old is None:
-            self.count(leaf)
+            self._count(parent, leaf, _DIRECTORY_BYTES)
         elif stat.S_ISLNK(old.mode):
             self._forget()
         parent.children[leaf] = found = Directory(inode, {}, self.layer)
@@ -422,4 +442,4 @@ def copy_up(old: View, new: View) -> tuple[View, dict[int, bytes]]:
             parent.children[leaf] = copies[id(node)]
     places = {id(copies[id(inode)]): before[id(inode)] for inode in linked}
     kept = {**{id(copy): (copy, b"") for copy in copies.values()}, **new.linked}
-    return View(layer.root, kept, new.layers, new.nodes), places
+    return View(layer.root, kept, new.layers, new.size_bytes), places
