@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from typing import Self
 
 # Less, and the threads wait for each other more than they work; more, and it falls out of the caches.
-CHUNK_BYTES = 512 << 10
-_BUFFERS_MAX = 8  # so memory stays bounded
+CHUNK_BYTES = 1 << 20
+_BUFFERS_MAX = 4  # so memory stays bounded
 _NONE = memoryview(b"")
 
 

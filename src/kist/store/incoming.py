@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from kist.store.prepared import Came, Prepared
     from kist.store.view import View
 
-_WAITING_MAX = 8  # pieces of a layer
+_WAITING_MAX = 4  # pieces of a layer
 _AT_ONCE_MAX = 2
 
 

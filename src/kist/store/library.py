@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from kist.store.layers import Files
     from kist.store.tar import Limits
 
-_ROOM_BYTES = 256 << 10  # enough for what CHUNK_BYTES hold: 1,024 records of at most 248 bytes
+_ROOM_BYTES = 512 << 10  # enough for what CHUNK_BYTES hold: 2,048 records of at most 248 bytes
 _ENTRIES_MAX = CHUNK_BYTES // 512
 _BLOCK = 512  # of erofs.py
 _NONE = (1 << 64) - 1
