@@ -5,11 +5,12 @@ import os
 import re
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from bundles import CLI, KIST_OCI, Runtime, console, is_alive, kist_only, oci, wait_for
+from bundles import CLI, KIST_OCI, Runtime, cgroups_named, console, is_alive, kist_only, oci, wait_for
 from containers import ROOT, needs_limits, needs_root
 from terminal import Terminal
 
@@ -305,6 +306,55 @@ def test_limits_and_update(oci: Runtime):
     assert read_limits(oci, id) == [96 << 20, 30]
     oci("update", "--resources", "-", id, input=json.dumps({"memory": {"limit": 48 << 20}, "pids": {"limit": 40}}))
     assert read_limits(oci, id) == [48 << 20, 40]
+
+
+@pytest.fixture
+def weighing_disk(tmp_path: Path) -> Iterator[str]:
+    """The number of a disk whose scheduler, BFQ, weighs cgroups: a loop device."""
+    (tmp_path / "disk").write_bytes(bytes(1 << 20))
+    done = subprocess.run(["losetup", "--find", "--show", tmp_path / "disk"], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"needs a loop device: {done.stderr.strip()}")
+    disk = Path("/sys/block", Path(done.stdout.strip()).name)
+    scheduler = disk / "queue" / "scheduler"
+    before = re.search(r"\[(.+)\]", scheduler.read_text())
+    try:
+        if not before or not re.search(r"\bbfq\b", scheduler.read_text()):
+            pytest.skip("needs the BFQ scheduler")
+        scheduler.write_text("bfq")
+        yield (disk / "dev").read_text().strip()
+        scheduler.write_text(before[1])
+    finally:
+        subprocess.run(["losetup", "--detach", f"/dev/{disk.name}"], check=True)
+
+
+def weights(disk: str, one: int, other: int) -> dict:
+    major, minor = map(int, disk.split(":"))
+    return {"blockIO": {"weight": one, "weightDevice": [{"major": major, "minor": minor, "weight": other}]}}
+
+
+def read_weights(id: str) -> list[str]:
+    names = ("blkio.bfq.weight_device", "io.bfq.weight")
+    files = [Path(path, name) for path in cgroups_named([id]) for name in names]
+    return next(file for file in files if file.exists()).read_text().splitlines()
+
+
+@needs_root
+@needs_limits
+@not_crun  # it wants blkio.weight, which only CFQ had
+def test_io_weights(oci: Runtime, weighing_disk: str):
+    id = oci.running(change=lambda made: made["linux"].update(resources=weights(weighing_disk, 333, 444)))
+    assert read_weights(id) == ["default 333", f"{weighing_disk} 444"]
+
+
+@needs_root
+@needs_limits
+@not_crun
+@pytest.mark.skipif(CLI == "runc", reason="runc 1.1 does not update weights; 1.5 does")
+def test_io_weights_are_updated(oci: Runtime, weighing_disk: str):
+    id = oci.running(change=lambda made: made["linux"].update(resources=weights(weighing_disk, 333, 444)))
+    oci("update", "--resources", "-", id, input=json.dumps(weights(weighing_disk, 111, 222)))
+    assert read_weights(id) == ["default 111", f"{weighing_disk} 222"]
 
 
 @needs_limits

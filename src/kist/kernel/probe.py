@@ -237,12 +237,14 @@ def _v1(places: Mapping[str, Place], host_root: bool, systemd: bool) -> CgroupFa
     writable = {base: _writable(base) for base in set(bases.values())}
     cpuset, memory, cpu, blkio = (bases.get(name, "") for name in ("cpuset", "memory", "cpu", "blkio"))
     weight = "blkio.weight" if blkio and os.path.exists(f"{blkio}/blkio.weight") else ""
+    # The root has BFQ's counters, but not its weights: CFTYPE_NOT_ON_ROOT. Source: block/bfq-cgroup.c.
+    bfq = bool(blkio) and os.path.exists(f"{blkio}/blkio.bfq.io_serviced") and _bfq()
     return CgroupFacts(
         version=1,
         v1={name: CgroupV1(p.mount, p.path or "/", writable[bases[name]]) for name, p in places.items()},
         systemd=systemd,
         swap_accounting=bool(memory) and os.path.exists(f"{memory}/memory.memsw.limit_in_bytes"),
-        io_weight="blkio.bfq.weight" if os.path.exists(f"{blkio}/blkio.bfq.weight") and _bfq() else weight,
+        io_weight="blkio.bfq.weight" if bfq else weight,
         cpuset_cpus=_read(f"{cpuset}/cpuset.effective_cpus").strip() if cpuset else "",
         cpuset_mems=_read(f"{cpuset}/cpuset.effective_mems").strip() if cpuset else "",
         realtime=bool(cpu) and os.path.exists(f"{cpu}/cpu.rt_runtime_us"),
