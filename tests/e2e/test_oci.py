@@ -118,6 +118,25 @@ def test_delete_by_force(oci: Runtime):
     assert oci("delete", oci.new_id(), ok=False).returncode == 1
 
 
+@needs_root
+@needs_limits
+@pytest.mark.parametrize("options", [(), ("--force",)], ids=["plain", "force"])
+def test_delete_ends_what_the_first_process_left_behind(oci: Runtime, options: tuple[str, ...]):
+    """Without a PID namespace of its own. Whether PID 1 of this machine has reaped it is not the runtime's business."""
+
+    def without_pid_namespace(made: dict) -> None:
+        made["linux"]["namespaces"].remove({"type": "pid"})
+
+    id = oci.running("sh", "-c", "echo up; exec sleep 1000", change=without_pid_namespace)
+    file = oci.directory / "pid"
+    oci.start("exec", "--detach", "--pid-file", file, id, "sleep", "1000")
+    os.kill(oci.state(id)["pid"], signal.SIGKILL)
+    oci.wait_status(id, "stopped")
+    assert is_alive(int(file.read_text()))
+    oci("delete", *options, id)
+    assert not is_alive(int(file.read_text()))
+
+
 def test_a_signal_soon_after_start_is_not_lost(oci: Runtime):
     id = oci.create("sh", "-c", "sleep 0.05; trap 'exit 7' TERM; while :; do sleep 0.1; done")
     oci("start", id)
