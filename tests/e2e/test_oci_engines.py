@@ -155,6 +155,20 @@ def test_update(engine: Engine, service):
     assert engine("exec", service, "sh", "-c", LIMIT).stdout.strip() == str(48 << 20)
 
 
+def test_build(engine: Engine):
+    """buildah asks for ambient capabilities without inheritable ones: one warning, not one for each of them."""
+    if engine.name == "docker":
+        pytest.skip("docker builds with a runc of its own")
+    file = f"FROM {IMAGE}\nRUN echo built > /made && grep CapAmb /proc/self/status\n"
+    done = engine("build", "--isolation", "oci", *engine.run_options, "--tag", "made", "-", input=file)
+    assert "CapAmb:\t0000000000000000" in done.stdout
+    warnings = [line for line in done.stderr.splitlines() if "warning" in line]
+    assert len(warnings) == 1, done.stderr
+    assert "can't raise ambient capability CAP_CHOWN, " in warnings[0]
+    assert engine.run("--rm", "made", "cat", "/made").stdout == "built\n"
+    engine("rmi", "made")
+
+
 # --- containerd
 
 

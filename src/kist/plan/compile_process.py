@@ -202,9 +202,9 @@ class ProcessCompiler:
         if masks["effective"] & ~masks["permitted"]:
             raise InvalidInput("effective ones must be permitted", path="$.process.capabilities")
         possible = masks["permitted"] & masks["inheritable"]
-        for name in have.ambient if have and masks["ambient"] & ~possible else ():
-            if not capability_mask((name,), last)[0] & possible:
-                b.notes.append(f"can't raise ambient capability {name}: it is not permitted and inheritable")
+        if have and masks["ambient"] & ~possible:  # one line: podman build asks for eleven, in each step
+            beyond = [name for name in have.ambient if not capability_mask((name,), last)[0] & possible]
+            b.notes.append(f"can't raise ambient capability {', '.join(beyond)}: not permitted and inheritable")
         masks["ambient"] &= possible
         self._check_ids()
         g = "privileges"
