@@ -93,13 +93,13 @@ class _Writer:
         self._written: dict[int, int] = {}  # inode with several names, by id() -> its number
 
     def write(self, uuid: bytes) -> None:
-        table = 1024 + _SUPER.size
-        first = _up(table + _DEVICE.size * len(self._devices), _BLOCK)
+        first = _up(1024 + _SUPER.size + _DEVICE.size * len(self._devices), _BLOCK)
         directories = _directories(self._view.root)
         numbers, xattrs, at = {}, {}, first
         for directory, _, _ in directories:
-            if packed := _xattrs(directory.inode):
-                xattrs[id(directory)] = packed
+            packed = b""
+            if len(directory.inode) > INODE.size:
+                xattrs[id(directory)] = packed = _xattrs(directory.inode)
             if at % _BLOCK > _BLOCK - _INODE.size:
                 at = _up(at, _BLOCK)
             numbers[id(directory)] = at // _SLOT
@@ -118,10 +118,18 @@ class _Writer:
         blocks = self._at // _BLOCK
         if blocks > _DEVICES:
             raise Unsupported("the image has more than 8 GiB of metadata", code="too-large")
-        self._out.seek(first)
+        table = bytearray(at - first)
         for (directory, _, subdirectories), (block, size) in zip(directories, places, strict=True):
-            self._out.write(bytes(numbers[id(directory)] * _SLOT - self._out.tell()))
-            self._directory_inode(directory.inode, xattrs.get(id(directory), b""), block, size, 2 + subdirectories)
+            here, packed = numbers[id(directory)] * _SLOT - first, xattrs.get(id(directory), b"")
+            mode, _, uid, gid, nanoseconds, seconds, _, _ = INODE.unpack_from(directory.inode)
+            self._count += 1
+            _INODE.pack_into(
+                table, here, _PLAIN, _icount(packed), mode, 0, size, block, self._count, uid, gid, seconds, nanoseconds,
+                2 + subdirectories,
+            )  # fmt: skip
+            table[here + _INODE.size : here + _INODE.size + len(packed)] = packed
+        self._out.seek(first)
+        self._out.write(table)
         self._head(uuid, numbers[id(self._view.root)], blocks)
 
     def _head(self, uuid: bytes, root: int, blocks: int) -> None:
@@ -182,21 +190,20 @@ class _Writer:
         """Its names in their order, and the inodes that are not plain files'."""
         children, linked = directory.children, self._names
         names = sorted((b".", b"..", *children))
-        for name in names:
-            child = children.get(name)
-            if child is None:
-                number, kind = own if name == b"." else above, 2
-            elif isinstance(child, Directory):
-                number, kind = numbers[id(child)], 2
-            elif len(child) == INODE.size and child[1] & 0xF0 == 0x80 and id(child) not in linked:
-                number, kind = 0, 1
-                batch.plain.append(child)
-            else:
-                number, kind = self._inode(child), _TYPES[child[1] << 8 & 0o170000]
-            batch.numbers.append(number)
-            batch.kinds.append(kind)
+        start = len(batch.names)
         batch.names += names
         batch.counts.append(len(names))
+        batch.numbers.frombytes(bytes(8 * len(names)))
+        batch.kinds += b"\1" * len(names)
+        for i, child in enumerate(map(children.get, names), start):
+            if isinstance(child, Inode):
+                if len(child) == INODE.size and child[1] & 0xF0 == 0x80 and id(child) not in linked:
+                    batch.plain.append(child)
+                    continue
+                batch.numbers[i], batch.kinds[i] = self._inode(child), _TYPES[child[1] << 8 & 0o170000]
+            else:
+                number = numbers[id(child)] if child else own if batch.names[i] == b"." else above
+                batch.numbers[i], batch.kinds[i] = number, 2
 
     def _put(self, batch: _Batch) -> list[tuple[int, int]]:
         """Write plain files' inodes, then directories: for each (the first block's address, its size)."""
@@ -222,14 +229,6 @@ class _Writer:
         self._at += len(data)
         self._pad(_SLOT)
         return block
-
-    def _directory_inode(self, inode: Inode, xattrs: bytes, block: int, size: int, links: int) -> None:
-        mode, _, uid, gid, nanoseconds, seconds, _, _ = INODE.unpack_from(inode)
-        self._count += 1
-        head = _INODE.pack(
-            _PLAIN, _icount(xattrs), mode, 0, size, block, self._count, uid, gid, seconds, nanoseconds, links
-        )
-        self._out.write(head + xattrs)
 
 
 def _directories(root: Directory) -> list[tuple[Directory, Directory, int]]:
