@@ -6,6 +6,7 @@ layer takes twice as long.
 
 from __future__ import annotations
 
+from _queue import SimpleQueue  # what queue has it from, which brings heapq
 from functools import partial
 
 from kist.store.source import Source, read_some
@@ -13,9 +14,8 @@ from kist.store.source import Source, read_some
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from queue import SimpleQueue
     from threading import Thread
-    from typing import Self
+    from typing import Any, Self
 
 # Less, and the threads wait for each other more than they work; more, and it falls out of the caches.
 CHUNK_BYTES = 1 << 20
@@ -35,8 +35,6 @@ class Chunks:
         self, source: Source, each: Callable[[memoryview], object] | None = None, *, ahead: bool,
         size_bytes: int = CHUNK_BYTES,
     ) -> None:  # fmt: skip
-        from queue import SimpleQueue
-
         self._size_bytes = size_bytes
         self._source = source
         self._each = each
@@ -127,13 +125,30 @@ class Chunks:
         self.close()
 
 
+class Bounded:
+    """A queue for few things: whoever would put in more waits. queue.Queue, in Python, holds the GIL longer."""
+
+    def __init__(self, size: int) -> None:
+        self._things: SimpleQueue[Any] = SimpleQueue()
+        self._room: SimpleQueue[None] = SimpleQueue()
+        for _ in range(size):
+            self._room.put(None)
+
+    def put(self, thing: Any) -> None:
+        self._room.get()
+        self._things.put(thing)
+
+    def get(self) -> Any:
+        thing = self._things.get()
+        self._room.put(None)
+        return thing
+
+
 class Beside:
     """Does what it is given in a thread of its own, in order. A context manager, which waits for all of it."""
 
     def __init__(self) -> None:
-        from queue import Queue
-
-        self._given: Queue[Callable[[], object] | None] = Queue(_BUFFERS_MAX)
+        self._given = Bounded(_BUFFERS_MAX)  # of Callable[[], object], and None at the end
         self._failure: BaseException | None = None  # the first one; what else was given is done all the same
         self._thread = _started(self._run)
 

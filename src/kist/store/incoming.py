@@ -12,12 +12,12 @@ from threading import Lock, Thread
 from kist.errors import InvalidInput, KistError
 from kist.store import view
 from kist.store.add import needs_other_ids
+from kist.store.ahead import Bounded
 from kist.store.data import StoreErrors
 from kist.store.forms import EROFS, best_form
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from queue import Queue
     from typing import Self
 
     from kist.spec.image import Descriptor
@@ -77,12 +77,10 @@ class Feed:
     """
 
     def __init__(self, prepared: Prepared, form: str, before: Feed | None) -> None:
-        from queue import Queue
-
         self._prepared = prepared
         self._form = form
         self._before = before
-        self._coming: Queue[bytes | None] = Queue(_WAITING_MAX)  # b"" is the end, None that there won't be one
+        self._coming = Bounded(_WAITING_MAX)  # of bytes; b"" is the end, None that there won't be one
         self._piece = memoryview(b"")
         self._given = self._taken = False  # the last one
         self.came: Came = ((), view.empty())
@@ -120,7 +118,7 @@ class Feed:
         return count
 
     def _take(self) -> bytes:
-        piece = self._coming.get()
+        piece: bytes | None = self._coming.get()
         self._taken = not piece
         if piece is None:
             raise InvalidInput("the rest of a layer does not come")
