@@ -312,18 +312,7 @@ static long watch_once(struct state *s, struct watch *w, int drain) {
     if (drain) return 0;
     if (count > FIRST + s->relay_count) attend_serve(s, fds + FIRST + s->relay_count);
     if (fds[4].revents) proxy_start();
-    if (fds[1].revents && !obey(s, w)) {
-        shut(s->orders);
-        s->orders = -1;
-        if (!s->detached) pass_on(s, w, SIGKILL, 0);
-    }
-    if (fds[3].revents) take_signal(s, w);
-    if (fds[5].revents) { /* exec, whose container ended: without a PID namespace the kernel does not do it */
-        kill_init(s);
-        shut(s->slots[SLOT_TARGET]);
-        s->slots[SLOT_TARGET] = -1;
-    }
-    if (fds[2].revents) {
+    if (fds[2].revents) { /* before signals: those are passed on as it has started or has not */
         uint words[1];
         long n = hear(s, words, 1);
         if (n < 0 && n != -ECHILD) return n;
@@ -334,6 +323,17 @@ static long watch_once(struct state *s, struct watch *w, int drain) {
             s->peer = -1;
         }
         return 0;
+    }
+    if (fds[1].revents && !obey(s, w)) {
+        shut(s->orders);
+        s->orders = -1;
+        if (!s->detached) pass_on(s, w, SIGKILL, 0);
+    }
+    if (fds[3].revents) take_signal(s, w);
+    if (fds[5].revents) { /* exec, whose container ended: without a PID namespace the kernel does not do it */
+        kill_init(s);
+        shut(s->slots[SLOT_TARGET]);
+        s->slots[SLOT_TARGET] = -1;
     }
     return fds[0].revents != 0;
 }

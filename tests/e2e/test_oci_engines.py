@@ -160,7 +160,9 @@ def test_build(engine: Engine):
     if engine.name == "docker":
         pytest.skip("docker builds with a runc of its own")
     file = f"FROM {IMAGE}\nRUN echo built > /made && grep CapAmb /proc/self/status\n"
-    done = engine("build", "--isolation", "oci", *engine.run_options, "--tag", "made", "-", input=file)
+    # buildah gives the container the parent itself as its cgroup, where others' processes may still be
+    options = [f"{option}/build" if option.startswith("/kist-podman") else option for option in engine.run_options]
+    done = engine("build", "--isolation", "oci", *options, "--tag", "made", "-", input=file)
     assert "CapAmb:\t0000000000000000" in done.stdout
     warnings = [line for line in done.stderr.splitlines() if "warning" in line]
     assert len(warnings) == 1, done.stderr
