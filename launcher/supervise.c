@@ -312,18 +312,6 @@ static long watch_once(struct state *s, struct watch *w, int drain) {
     if (drain) return 0;
     if (count > FIRST + s->relay_count) attend_serve(s, fds + FIRST + s->relay_count);
     if (fds[4].revents) proxy_start();
-    if (fds[2].revents) { /* before signals: those are passed on as it has started or has not */
-        uint words[1];
-        long n = hear(s, words, 1);
-        if (n < 0 && n != -ECHILD) return n;
-        if (n == 4 && words[0] == SAYS_STARTED) s->started = 1;
-        if (n < 0) { /* closed: it went through exec, or it died */
-            if (s->started) say_started(s);
-            shut(s->peer);
-            s->peer = -1;
-        }
-        return 0;
-    }
     if (fds[1].revents && !obey(s, w)) {
         shut(s->orders);
         s->orders = -1;
@@ -334,6 +322,18 @@ static long watch_once(struct state *s, struct watch *w, int drain) {
         kill_init(s);
         shut(s->slots[SLOT_TARGET]);
         s->slots[SLOT_TARGET] = -1;
+    }
+    if (fds[2].revents) {
+        uint words[1];
+        long n = hear(s, words, 1);
+        if (n < 0 && n != -ECHILD) return n;
+        if (n == 4 && words[0] == SAYS_STARTED) s->started = 1;
+        if (n < 0) { /* closed: it went through exec, or it died */
+            if (s->started) say_started(s);
+            shut(s->peer);
+            s->peer = -1;
+        }
+        return 0;
     }
     return fds[0].revents != 0;
 }
