@@ -107,6 +107,8 @@ def own_cgroups(name: str) -> Iterator[str]:
                 left += [f"{directory}/{name}" for name in names if name != "conmon"]  # podman's own
                 with contextlib.suppress(OSError):
                     os.rmdir(directory)
+        for top in Path("/sys/fs/cgroup").glob(f"*/{parent}"):
+            shutil.rmtree(top, ignore_errors=True)  # plain files: podman's, of controllers that are not mounted
     assert not left, left
 
 

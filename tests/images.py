@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import subprocess
+import sys
 import tarfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -102,3 +103,20 @@ def busybox_layer() -> bytes | None:
         member("tmp", mode=0o1777),
         member("root", mode=0o700),
     )
+
+
+# VmHWM and not what wait4 says, which counts the tests' own memory from before exec.
+_MEASURED = """
+import sys
+from kist.faces.cli.__main__ import run
+status = run(sys.argv[1:])
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+sys.exit(status)
+"""
+
+
+def measured(*argv: str, timeout: float | None = None) -> tuple[subprocess.CompletedProcess[str], int]:
+    """What kist's command line said, in a process of its own, and how many bytes of memory that had at most."""
+    argv = (sys.executable, "-c", _MEASURED, *argv)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout)
+    return done, int(done.stdout.split()[-1]) << 10

@@ -6,8 +6,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import subprocess
-import sys
 import tarfile
 from collections.abc import Iterator
 from hashlib import sha256
@@ -16,19 +14,12 @@ from pathlib import Path
 import pytest
 
 from containers import ROOT
+from images import measured
 
 pytestmark = pytest.mark.skipif(not ROOT, reason="as directories it takes minutes")
 
 _BYTES_MAX = 200_000_000
 _FIRST = 1_000_000  # so that all names are as long
-
-_LOAD = """
-import sys
-from kist.faces.cli.__main__ import run
-status = run(["load", "-q", "-i", sys.argv[1]])
-print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
-sys.exit(status)
-"""
 
 
 def entries(count: int, beside: int, kind: bytes, padding: int) -> Iterator[bytes]:
@@ -81,7 +72,7 @@ def saved(path: Path, content: Iterator[bytes]) -> Path:
 )
 def test_many_files(tmp_path: Path, count: int, beside: int, kind: bytes, padding: int, *, fits: bool) -> None:
     archive = saved(tmp_path / "many.tar", entries(count, beside, kind, padding))
-    done = subprocess.run([sys.executable, "-c", _LOAD, str(archive)], capture_output=True, text=True)
+    done, peak_bytes = measured("load", "-q", "-i", str(archive))
     assert done.returncode == (0 if fits else 125), done.stderr
     assert fits or "[tar-limit]" in done.stderr
-    assert int(done.stdout.split()[-1]) << 10 < _BYTES_MAX
+    assert peak_bytes < _BYTES_MAX

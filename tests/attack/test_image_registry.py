@@ -15,7 +15,7 @@ import pytest
 
 import faults
 from containers import inside, kist
-from images import ARCHITECTURE, busybox_layer, digest_of, member, tar_of
+from images import ARCHITECTURE, busybox_layer, digest_of, measured, member, tar_of
 from kist.engine.pull import pull_image
 from kist.errors import KistError
 from kist.registry.client import Credentials
@@ -327,23 +327,12 @@ def test_the_control_runs_out_of_memory() -> None:
     assert done.returncode == 1 and b"MemoryError" in done.stderr
 
 
-# VmHWM and not what wait4 says, which counts the tests' own memory from before exec.
-_PULL = """
-import sys
-from kist.faces.cli.__main__ import run
-status = run(["pull", "-q", sys.argv[1]])
-print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
-sys.exit(status)
-"""
-
-
 def pulled_within_bounds(answer: Callable[[Handler], object]) -> str:
     """What `kist pull` says, in a process of its own, which takes no more time and memory than it may."""
     with server(answer) as host:
-        argv = [sys.executable, "-c", _PULL, f"{host}/app"]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=_TIME_S)
+        done, peak_bytes = measured("pull", "-q", f"{host}/app", timeout=_TIME_S)
     assert done.returncode == 125, done.stderr
-    assert int(done.stdout) << 10 < _MEMORY_BYTES, done.stderr
+    assert peak_bytes < _MEMORY_BYTES, done.stderr
     assert "Traceback" not in done.stderr
     return done.stderr
 

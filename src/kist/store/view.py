@@ -42,7 +42,7 @@ INODE = Struct("<HHIIIqQQ")
 
 
 class Inode(bytes):
-    """Anything but a directory, in 40 bytes and its tail, since there may be a million of them. Two names of one inode
+    """Anything but a directory, in 40 bytes and its tail, since there may be a great many. Two names of one inode
     hold the same object: compare with `is`.
 
     `layer`: which one it came with. `place`: where its content is there; of a device, its number (dev_t).
