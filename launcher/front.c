@@ -219,5 +219,5 @@ __attribute__((noreturn, used)) void start(ulong *stack) {
     ulong argc = *stack;
     char **argv = (char **)(stack + 1), **environment = argv + argc + 1;
     if (argc > 1 && take(argv + 1, environment)) sys(exit_group, 0);
-    hand_over(argc, argv, environment);
+    hand_over("kist-oci-python", argc, argv, environment);
 }

@@ -25,6 +25,8 @@ int read_start(const char *text, ulong size, ulong *ticks);    /* of /proc/PID/s
 int read_heeds(const char *text, int signal);                  /* of /proc/PID/status, ended by a 0; see await_heed */
 int read_signal(const char *word);                             /* -1: none */
 int read_interpreter(char *text, ulong size, char **path);     /* of a script; cuts the text after it */
+/* The next of PATH's directories and /NAME, at `to`; *path moves on, and is 0 at the end. Returns 0 when there is none. */
+int read_place(const char **path, const char *name, char *to, ulong room);
 
-__attribute__((noreturn)) void hand_over(ulong argc, char **argv, char **environment);
+__attribute__((noreturn)) void hand_over(const char *name, ulong argc, char **argv, char **environment);
 #endif

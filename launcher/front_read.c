@@ -158,3 +158,18 @@ int read_interpreter(char *text, ulong size, char **path) {
     *path = text + 2;
     return starts_with(text + name, "python");
 }
+
+/* Relative directories are left out, and empty ones, which stand for the working directory. */
+int read_place(const char **path, const char *name, char *to, ulong room) {
+    while (*path) {
+        const char *from = *path, *colon = find(from, ':');
+        ulong size = colon ? (ulong)(colon - from) : length(from), rest = length(name) + 1;
+        *path = colon ? colon + 1 : 0;
+        if (*from != '/' || size + 1 + rest > room) continue;
+        memcpy(to, from, size);
+        to[size] = '/';
+        memcpy(to + size + 1, name, rest);
+        return 1;
+    }
+    return 0;
+}

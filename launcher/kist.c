@@ -4,5 +4,5 @@
 __attribute__((noreturn, used)) void start(ulong *stack) {
     ulong argc = *stack;
     char **argv = (char **)(stack + 1);
-    hand_over(argc, argv, argv + argc + 1);
+    hand_over("kist-python", argc, argv, argv + argc + 1);
 }

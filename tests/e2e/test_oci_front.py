@@ -100,8 +100,9 @@ def test_as_python_alone(oci: Runtime, status):
 
 
 @pytest.mark.parametrize("words", [("state", "ID"), ("start", "ID"), ("kill", "ID", "KILL"), ("delete", "-f", "ID")])
-def test_without_python(oci: Runtime, words):
+def test_without_python(oci: Runtime, words, monkeypatch):
     """The ordinary case does not even need it: the front alone, in a directory without the Python part."""
+    monkeypatch.setenv("PATH", "/nowhere")
     alone = oci.directory / "alone"
     shutil.copy(KIST_OCI, alone)
     id = made(oci, CREATED)
@@ -109,6 +110,74 @@ def test_without_python(oci: Runtime, words):
     assert (code, text) == (0, "")
     code, _, text = told(oci, str(alone), id, "state", "--nonsense", "ID")
     assert code == 1 and "its Python part" in text
+
+
+def test_a_copy_alone_has_the_python_part_of_path(oci: Runtime, monkeypatch):
+    """Its name is no matter. Places before it in PATH are passed by as execvp(3) does."""
+    wrong = [oci.directory / name for name in ("a file", "cannot be run", "a directory", "its interpreter is gone")]
+    for place in wrong[1:]:
+        place.mkdir()
+    wrong[0].write_text("")
+    (wrong[1] / "kist-oci-python").write_text("#!/bin/sh\nexit 99\n")
+    (wrong[2] / "kist-oci-python").mkdir()
+    (wrong[3] / "kist-oci-python").write_text("#!/nowhere/python\n")
+    (wrong[3] / "kist-oci-python").chmod(0o755)
+    places = [*map(str, wrong), "/nowhere", "/" * 5000, os.path.dirname(KIST_OCI), "/usr/bin", "/bin"]
+    monkeypatch.setenv("PATH", ":".join(places))
+    oci.argv[0] = shutil.copy(KIST_OCI, oci.directory / "my-runtime")
+    assert oci("run", "--bundle", oci.bundle("echo", "inside"), oci.new_id()).stdout == "inside\n"
+    id = oci.running()  # by create's Python part, the launcher and the supervisor
+    assert oci("exec", id, "echo", "beside").stdout == "beside\n"
+    oci("delete", "--force", id)
+    assert "my-runtime" not in (help := oci("--help").stdout) and "kist-oci" in help
+
+
+@pytest.mark.parametrize("path", ["", ":", ".", "venv:", "venv", "./venv", "/nowhere", "/nowhere/kist-oci-python"])
+def test_a_copy_alone_without_it(oci: Runtime, path: str):
+    """What PATH says of the working directory does not count."""
+    (oci.directory / "venv").symlink_to(os.path.dirname(KIST_OCI))
+    cwd = os.path.dirname(KIST_OCI) if path in ("", ":", ".") else oci.directory
+    alone = shutil.copy(KIST_OCI, oci.directory / "my-runtime")
+    done = subprocess.run([alone, "--version"], env={"PATH": path}, cwd=cwd, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    first, why, next = done.stderr.splitlines()
+    assert first == "kist: cannot start its Python part, kist-oci-python"
+    assert why.startswith("  why:  there is none beside this program") and "none in PATH" in why
+    assert next == "  next: install kist, or add to PATH the directory that it is installed in"
+
+
+@needs_root
+def test_a_copy_alone_without_path(oci: Runtime):
+    """As podman deletes a container."""
+    alone = shutil.copy(KIST_OCI, oci.directory / "my-runtime")
+    script = (
+        f"mount --bind {os.path.dirname(KIST_OCI)} /usr/local/bin && exec env --ignore-environment {alone} --version"
+    )
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True)
+    assert done.stdout.startswith("kist-oci "), done.stderr
+
+
+def test_one_beside_comes_first(oci: Runtime):
+    """Also one that cannot be started: PATH would have another version than was installed here."""
+    alone = shutil.copy(KIST_OCI, oci.directory / "my-runtime")
+    beside = oci.directory / "my-runtime-python"
+    beside.write_text("#!/bin/sh\necho beside $*\n")
+    beside.chmod(0o755)
+    env = {"PATH": f"{os.path.dirname(KIST_OCI)}:/bin"}
+    assert subprocess.run([alone, "x"], env=env, capture_output=True, text=True).stdout == "beside x\n"
+    beside.chmod(0o644)
+    done = subprocess.run([alone, "x"], env=env, capture_output=True, text=True)
+    assert done.returncode == 1 and "it lies beside this program, but cannot be started" in done.stderr
+    beside.unlink()
+    assert subprocess.run([alone, "--help"], env=env, capture_output=True, text=True).stdout[:5] == "NAME:"
+
+
+def test_so_does_kist(oci: Runtime):
+    alone = shutil.copy(Path(KIST_OCI).with_name("kist"), oci.directory / "my-kist")
+    env = {"PATH": os.path.dirname(KIST_OCI)}
+    assert "kist" in subprocess.run([alone, "--version"], env=env, capture_output=True, text=True, check=True).stdout
+    done = subprocess.run([alone, "--version"], env={"PATH": "/nowhere"}, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("kist: cannot start its Python part, kist-python\n")
 
 
 @pytest.mark.parametrize("words", [("kill", "ID", "KILL"), ("delete", "--force", "ID")])

@@ -55,18 +55,34 @@ static int command(char *text, ulong size) {
     return 1;
 }
 
+/* Each place is an absolute directory of PATH, and a name. */
+static int places(const char *text, ulong size) {
+    char place[64];
+    int found = 0;
+    if (!size || text[size - 1]) return 0;
+    for (const char *path = text; read_place(&path, "name", place, sizeof place); found = 1) {
+        ulong n = length(place), directory = n - 5;
+        demand(n < sizeof place && *place == '/' && same(place + directory, "/name"));
+        demand(path ? within(path, text, size) && path[-1] == ':' : 1);
+        place[directory] = 0;
+        demand(!find(place, ':'));
+    }
+    return found;
+}
+
 /* The first byte chooses the reader. */
 static int examine(const unsigned char *data, ulong size) {
     if (!size) return 0;
     char *text = copy_of(data + 1, size - 1);
     int accepted = 0;
-    switch (*data % 6) {
+    switch (*data % 7) {
     case 0: accepted = ordinary(text, size - 1); break;
     case 1: accepted = read_pid(text, size - 1) > 0; break;
     case 2: accepted = stat_line(text, size - 1); break;
     case 3: accepted = interpreter(text, size - 1); break;
     case 4: accepted = command(text, size - 1); break;
     case 5: accepted = size > 1 && !text[size - 2] && read_heeds(text, SIGTERM); break;
+    case 6: accepted = places(text, size - 1); break;
     }
     free(text);
     return accepted;
@@ -82,6 +98,7 @@ static const struct seed SEEDS[] = {
     GOOD("\3#!/usr/bin/python3.11\n# kist-oci's Python part\n"),
     GOOD("\4--root\0/run/r\0--log\0/l\0--log-format=json\0--systemd-cgroup\0delete\0--force\0some-id\0"),
     GOOD("\5Name:\tsh\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000000004\nSigCgt:\t0000000000014002\n\0"),
+    GOOD("\6/usr/local/bin::relative:/usr/bin:/\0"),
     GOOD("\4--root=/run/r\0kill\0some-id\0SIGKILL\0"),
 };
 
