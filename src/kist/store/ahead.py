@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 1 << 20
 _BUFFERS_MAX = 4  # so memory stays bounded
 _NONE = memoryview(b"")
+_SPARE: list[memoryview] = []  # buffers of CHUNK_BYTES for the next stream: new memory costs more than its use
+_SPARE_MAX = 2 * _BUFFERS_MAX
 
 
 class Chunks:
@@ -39,7 +41,7 @@ class Chunks:
         self._source = source
         self._each = each
         self._current = _NONE  # the buffer of the piece that was taken last
-        self._made = 0
+        self._made = list[memoryview]()
         self._free: SimpleQueue[memoryview] = SimpleQueue()
         self._given: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._failure: BaseException | None = None
@@ -101,9 +103,9 @@ class Chunks:
 
     def _read(self) -> tuple[memoryview, memoryview]:
         """(a buffer, what of it was filled)"""
-        if self._made < _BUFFERS_MAX and self._free.empty():
-            self._made += 1
-            self._free.put(memoryview(bytearray(self._size_bytes)))
+        if len(self._made) < _BUFFERS_MAX and self._free.empty():
+            self._made.append(_buffer(self._size_bytes))
+            self._free.put(self._made[-1])
         buffer, end = self._free.get(), 0
         while end < len(buffer) and not self._ended and (count := read_some(self._source, buffer[end:])):
             end += count
@@ -117,6 +119,9 @@ class Chunks:
         if self._taker is not None:
             self._given.put(None)
             self._taker.join()
+        if self._size_bytes == CHUNK_BYTES and len(_SPARE) < _SPARE_MAX:
+            _SPARE.extend(self._made)
+        self._made.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -200,6 +205,15 @@ class Ahead:
 
     def __exit__(self, *exc: object) -> None:
         self._chunks.close()
+
+
+def _buffer(size_bytes: int) -> memoryview:
+    if size_bytes == CHUNK_BYTES:
+        try:
+            return _SPARE.pop()
+        except IndexError:
+            pass
+    return memoryview(bytearray(size_bytes))
 
 
 def _started(act: Callable[[], object]) -> Thread:

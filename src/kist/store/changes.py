@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _MAGIC = b"KISTCHG1"
 _HEAD = Struct("<HHI")
-_BUFFER_BYTES = 1 << 18
+_BUFFER_BYTES = 1 << 16
 _BATCH_BYTES = 1 << 14  # less, and the threads beside wait for the interpreter more often
 
 

@@ -118,8 +118,8 @@ def runs(records: bytes, layer: int, number: int | None) -> tuple[int, list[byte
     stands alone. The inodes are told that they came with `layer`, and, unless `number` is None, their numbers from it
     on. None for what is no record."""
     room = len(records) // _RECORD_MIN + 1
-    names, inodes = array("B", bytes(len(records))), array("B", bytes(len(records)))
-    found, count = array("Q", bytes(16 * room)), c_uint64(room)
+    names, inodes = array("B", b"\0") * len(records), array("B", b"\0") * len(records)
+    found, count = array("Q", (0,)) * (2 * room), c_uint64(room)
     number = _NONE if number is None else number
     end = _runs(records, len(records), layer, number, _address(names), _address(inodes), _address(found), byref(count))
     if end == _NONE:
