@@ -6,7 +6,8 @@ import threading
 import pytest
 
 from kist.errors import InvalidInput
-from kist.store.ahead import CHUNK_BYTES, Chunks
+from kist.store import ahead as module
+from kist.store.ahead import CHUNK_BYTES, Chunks, give_up_spare
 
 
 class Broken(io.BytesIO):
@@ -58,3 +59,20 @@ def test_leaving_early_ends_the_threads() -> None:
         chunks.next()
         assert threading.active_count() > before
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_buffers_are_used_again_and_show_nothing_of_what_was_in_them(ahead: bool) -> None:
+    give_up_spare()
+    used = set()
+    for data in (b"a" * CHUNK_BYTES * 9, b"b" * 10):
+        got = bytearray()
+        with Chunks(io.BytesIO(data), got.extend, ahead=ahead) as chunks:
+            while piece := chunks.next():
+                assert bytes(piece) == data[: len(piece)]
+            chunks.finish()
+            used |= {id(buffer) for buffer in chunks._made}
+        assert got == data
+    assert 0 < len(used) <= module._BUFFERS_MAX
+    give_up_spare()
+    assert not module._SPARE

@@ -22,7 +22,6 @@ CHUNK_BYTES = 1 << 20
 _BUFFERS_MAX = 4  # so memory stays bounded
 _NONE = memoryview(b"")
 _SPARE: list[memoryview] = []  # buffers of CHUNK_BYTES for the next stream: new memory costs more than its use
-_SPARE_MAX = 2 * _BUFFERS_MAX
 
 
 class Chunks:
@@ -119,7 +118,7 @@ class Chunks:
         if self._taker is not None:
             self._given.put(None)
             self._taker.join()
-        if self._size_bytes == CHUNK_BYTES and len(_SPARE) < _SPARE_MAX:
+        if self._size_bytes == CHUNK_BYTES and len(_SPARE) <= _BUFFERS_MAX:
             _SPARE.extend(self._made)
         self._made.clear()
 
@@ -205,6 +204,11 @@ class Ahead:
 
     def __exit__(self, *exc: object) -> None:
         self._chunks.close()
+
+
+def give_up_spare() -> None:
+    """Nothing more comes soon."""
+    _SPARE.clear()
 
 
 def _buffer(size_bytes: int) -> memoryview:

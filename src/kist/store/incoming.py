@@ -12,7 +12,7 @@ from threading import Lock, Thread
 from kist.errors import InvalidInput, KistError
 from kist.store import view
 from kist.store.add import needs_other_ids
-from kist.store.ahead import Bounded
+from kist.store.ahead import Bounded, give_up_spare
 from kist.store.data import StoreErrors
 from kist.store.forms import EROFS, best_form
 
@@ -68,6 +68,7 @@ class Incoming:
                 feed.abandon()
         self.finish()
         self._prepared.close()
+        give_up_spare()
 
 
 class Feed:

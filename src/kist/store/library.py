@@ -38,6 +38,7 @@ _ENTRIES_MAX = CHUNK_BYTES // 512
 _BLOCK = 512  # of erofs.py
 _NONE = (1 << 64) - 1
 _RECORD_MIN = 8  # bytes
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 class _Plain(Structure):
@@ -66,6 +67,15 @@ _runs.restype = c_uint64
 _dirents = _LIBRARY.kist_dirents
 _dirents.argtypes = (c_void_p, c_uint64, c_char_p, c_void_p, c_char_p, c_void_p, c_char_p, c_void_p)
 _dirents.restype = c_uint64
+
+
+def keep_memory() -> None:
+    """What is freed stays with this process for its next use: each page that comes anew is a fault, and filled with
+    zeros. For a program, not a module: it holds for all of the process. mallopt(3); nothing without glibc."""
+    libc = CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(_M_MMAP_THRESHOLD, 8 << 20)
+        libc.mallopt(_M_TRIM_THRESHOLD, 64 << 20)
 
 
 class Plain:

@@ -35,9 +35,11 @@ def main(argv: list[str]) -> int:
     path, quiet = parsed.last("input", "-"), words.boolean("--quiet", parsed.last("quiet", "false"))
     from kist.store.directory import load_directory
     from kist.store.images import ImageStore
+    from kist.store.library import keep_memory
     from kist.store.loading import load
     from kist.store.source import ArchiveFile
 
+    keep_memory()
     store = ImageStore()
     if os.path.isdir(path):
         images = load_directory(store, path)

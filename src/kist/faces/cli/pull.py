@@ -79,7 +79,9 @@ def _pull_all(client: Client, repository: Reference, platform: Platform | None, 
 def _pull(client: Client, reference: Reference, platform: Platform | None, *, quiet: bool) -> None:
     from kist.engine.pull import pull_image
     from kist.store.images import ImageStore
+    from kist.store.library import keep_memory
 
+    keep_memory()
     with transfers(quiet=quiet) as progress:
         pulled = pull_image(ImageStore(), client, reference, platform, progress, progress.preparing)
     if not quiet:
