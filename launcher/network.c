@@ -112,6 +112,7 @@ static long send_messages(struct state *s, int fd, const struct netlink *a) {
 }
 
 static long connect_netlink(const struct state *s, const struct netlink *a) {
+    if (a->namespace.n && s->slots[a->namespace.n] < 0) return -EBADF; /* never in ours instead */
     int fd = (int)netlink_socket(a->namespace.n ? s->slots[a->namespace.n] : -1, (int)a->protocol.n), on = 1;
     if (fd < 0) return fd;
     sys(setsockopt, fd, SOL_NETLINK, 10 /* NETLINK_CAP_ACK */, &on, sizeof on);

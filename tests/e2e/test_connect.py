@@ -83,6 +83,31 @@ def test_started_again(nets: Machine, rootfs: Path) -> None:
     assert nets.kist("rm", "-f", "c").returncode == 0
 
 
+def test_started_again_while_its_old_network_is_there(nets: Machine, rootfs: Path) -> None:
+    """The kernel takes it away when it comes to it, and not while anybody has it open."""
+    asked = (
+        "--name",
+        "c",
+        "--network",
+        "red",
+        "--network",
+        "blue",
+        "--ip",
+        "10.9.1.7",
+        "--rootfs",
+        str(rootfs),
+        *SLEEP,
+    )
+    assert nets.kist("run", "-d", *asked).returncode == 0
+    number = json.loads(nets.kist("ns", "--format", "json", "c").stdout)["pid"]
+    with open(f"/proc/{number}/ns/net"):
+        done = nets.kist("restart", "-t", "0", "c")
+        assert done.returncode == 0, done.stderr
+        assert "1 packets received" in inside(nets, "c", "busybox", "ping", "-c", "1", "-W", "5", "10.9.1.1")
+        assert len([link for link in nets.links() if link.startswith("kist") and "-" not in link]) == 2
+    assert nets.kist("rm", "-f", "c").returncode == 0
+
+
 def test_a_failed_connect_leaves_nothing(nets: Machine, rootfs: Path) -> None:
     with nets.container("--name", "c", "--cap-add", "NET_ADMIN", "--rootfs", str(rootfs), "sh", "-c",
                         "ip link add eth0 type veth peer name other; echo up; exec sleep 600"):  # fmt: skip

@@ -141,6 +141,17 @@ def test_connected_while_it_runs(user: User) -> None:
     assert user.done("network", "prune", "-f").split()[2:] == ["back", "red"]
 
 
+def test_started_again_while_its_old_network_is_there(user: User) -> None:
+    """The kernel takes it away when it comes to it, and not while anybody has it open."""
+    user.done("network", "create", "--subnet", "10.7.1.0/24", "red")
+    user.serve("a", "--network", "red", "--ip", "10.7.1.7")
+    user.serve("b", "--network", "red")
+    with open(f"/proc/{user.done('inspect', '-f', '{{.State.Pid}}', 'a').strip()}/ns/net"):
+        user.done("restart", "-t", "0", "a")
+        wait_until(lambda: user.done("logs", "a") == "up\n" * 2)
+        assert user.ask_from("b", "10.7.1.7:80")[0].startswith("hello 10.7.1.")
+
+
 def test_published(user: User) -> None:
     """TCP and UDP; answers come from the address that was asked."""
     user.done("network", "create", "red")

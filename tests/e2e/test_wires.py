@@ -58,6 +58,20 @@ def test_on_the_wire_of_the_host(machine: Machine, lan: Machine, rootfs: Path) -
     assert machine.link("up0")["operstate"] == "UP"
 
 
+def test_started_again_while_its_old_network_is_there(machine: Machine, lan: Machine, rootfs: Path) -> None:
+    """Two with one MAC address cannot be on a wire."""
+    assert create(machine, "-o", "parent=up0", "--subnet", "192.0.2.0/24").returncode == 0
+    box = ("--network", "lan", "--rootfs", str(rootfs))
+    done = machine.kist("run", "-d", "--name", "c", "--ip", "192.0.2.7", *box, *SLEEP)
+    assert done.returncode == 0, done.stderr
+    number = json.loads(machine.kist("ns", "--format", "json", "c").stdout)["pid"]
+    with open(f"/proc/{number}/ns/net"):
+        done = machine.kist("restart", "-t", "0", "c")
+        assert done.returncode == 0, done.stderr
+    lan.command("ping", "-c", "1", "-W", "5", "192.0.2.7")
+    assert machine.kist("rm", "-f", "c").returncode == 0
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [

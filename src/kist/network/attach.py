@@ -233,6 +233,7 @@ def plug(
         with Netlink() as host:
             index = parent(host, network.bridge)
     elif connection:
+        bridge.cut(connection, outside)
         index, notes = bridge.ensure(connection, network, forward=not shared)
         if not shared:
             notes += firewall.ensure(db, network)

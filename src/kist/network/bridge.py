@@ -53,6 +53,16 @@ def find(connection: Netlink, name: str) -> rt.Link | None:
         raise
 
 
+def cut(connection: Netlink, outside: str) -> None:
+    """Remove the cable of that name, which a container had when it ran before: the kernel does so only some time after
+    the container's end, and not while anybody has its network namespace open. Raises NetlinkFailed."""
+    try:
+        connection.request(f"cannot remove {outside}", rt.delete_link(name=outside))
+    except NetlinkFailed as e:
+        if e.errno != _ENODEV:
+            raise
+
+
 def _make(connection: Netlink, network: Network, forward: bool) -> tuple[int, tuple[str, ...]]:
     mac = mac_for(network.subnets[0].gateway)
     connection.request(

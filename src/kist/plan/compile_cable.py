@@ -69,6 +69,8 @@ def connect(b: Builder, cables: tuple[Cable, ...]) -> None:
     for cable in cables:
         for step, why in plug(cable, namespace):
             b.host("network", step, why)
+        if cable.mode:
+            b.host("network", _leave(cable, namespace), "it leaves the wire before another with its address comes")
     if names := b.setting.names:
         if names.asked:
             b.host("network", *name_port(namespace))
@@ -168,6 +170,11 @@ def unplug(inside: str, namespace: int) -> tuple[Netlink, str]:
     """A cable goes with either of its ends."""
     gone = Netlink(ROUTE, rt.delete_link(rt.UNKNOWN), (f"ip link delete {inside}",), namespace=namespace, link=inside)
     return gone, "the cable goes, with both ends"
+
+
+def _leave(c: Cable, namespace: int) -> Netlink:
+    """The kernel does it, too, but later; no path leads a shell to the namespace by then."""
+    return Netlink(ROUTE, rt.delete_link(rt.UNKNOWN), ("",), namespace=namespace, link=c.inside, at_end=1)
 
 
 def alone(path: str, steps: Callable[[int], Iterable[tuple[Netlink, str]]]) -> Plan:

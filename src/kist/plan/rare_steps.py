@@ -263,7 +263,7 @@ class Netlink(Step):
         enter = f'nsenter --net="${variable(self.namespace)}" ' if self.namespace else ""
         target = f'"${variable(self.target)}"' if self.target else ""
         words = "\n".join([enter + command.replace("$target", target) for command in self.commands if command])
-        return f"trap {quoted(words)} EXIT" if self.at_end else words
+        return f"trap {quoted(words)} EXIT" if words and self.at_end else words
 
 
 class Lend(Step):
