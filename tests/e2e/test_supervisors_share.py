@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from containers import KIST
+from kist import run
 from kist.engine.containers import Containers
+from kist.engine.state import StateDirectory
 from kist.kernel.program import open_program
+from machine import wait_until
 
 LENT_FD = 200  # launcher/root.c
 
@@ -66,4 +69,23 @@ def test_an_image_is_in_memory_once(rootfs: Path, run_dir: Path, tmp_path: Path)
         assert device_of("c3") not in (first, second)
     finally:
         kist("rm", "-f", *[c.id for c in Containers().all()])
+    assert not list(run_dir.glob(".lent-*"))
+
+
+def test_who_has_ended_already_lends_nothing(
+    rootfs: Path, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subprocess.run(["tar", "-C", str(rootfs), "-cf", str(tmp_path / "box.tar"), "."], check=True)
+    subprocess.run([*KIST, "import", str(tmp_path / "box.tar"), "box"], check=True, stdout=subprocess.DEVNULL)
+    lend, late = StateDirectory.lend, []
+
+    def lend_late(states: StateDirectory, *words: object) -> None:
+        wait_until(lambda: not states.ids())
+        late.append(words)
+        lend(states, *words)
+
+    monkeypatch.setattr(StateDirectory, "lend", lend_late)
+    run(["true"], image="box")
+    if not late:
+        pytest.skip("images are directories here")
     assert not list(run_dir.glob(".lent-*"))

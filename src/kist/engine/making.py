@@ -80,9 +80,9 @@ class Making:
         if request.name and not kept:
             self._name = self.states.claim(request.name, self.id)
         names = ("attach", "health") if kept else ("net",) if request.allow_net else ()
-        removals = (path, f"{path}/record", f"{path}/scratch", *[f"{path}/{name}" for name in names])
+        lent = (self.states.lent(self.source.files.erofs),) if self.source.lends else ()  # behind the record: see lend
+        removals = (path, *lent, f"{path}/record", f"{path}/scratch", *[f"{path}/{name}" for name in names])
         removals += (self._name,) if self._name else ()
-        removals += (self.states.lent(self.source.files.erofs),) if self.source.lends else ()
         a = self.attachment
         setting = setting_for(request, self.id, self.source, stdio, removals, attached=attached, attachment=a,
                               kept=kept)  # fmt: skip
@@ -129,7 +129,7 @@ class Making:
     def lend(self, pid: int) -> None:
         """Its supervisor, which may give others the image's tree."""
         if self.source.lends:
-            self.states.lend(self.source.files.erofs, pid)
+            self.states.lend(self.source.files.erofs, pid, self.id)
 
     def open_denials(self) -> int:
         """What its relay will write, to be read when all else of the container is gone; -1: it has none."""

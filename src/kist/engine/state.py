@@ -207,7 +207,7 @@ class StateDirectory:
         except (OSError, ValueError):
             return 0, 0
 
-    def lend(self, tree: str, pid: int) -> None:
+    def lend(self, tree: str, pid: int, id: str) -> None:
         """From now on this supervisor is the one to ask. It may not have the tree yet: then others mount their own."""
         link = self.lent(tree)
         making = f"{link}.{pid}"
@@ -216,6 +216,8 @@ class StateDirectory:
             os.rename(making, link)
         except OSError:
             pass  # it is over already, or nothing can be written: memory is used twice
+        if not os.path.lexists(f"{self.base}/{id}/record"):  # this goes before the link does: see Making
+            self._forget(link)
 
     def lent(self, tree: str) -> str:
         """A symlink: who lends it."""
