@@ -107,6 +107,7 @@ struct watch {
     int signals, terminal;  /* signalfd; whether the caller's terminal is ours to set */
     uint timed_out, killed_by, asked;
     ulong ignored;          /* signals that our caller ignores, as nohup(1) has it */
+    ulong early;            /* those that came before the command was there */
 };
 
 static void raw_terminal(struct watch *w) {
@@ -168,9 +169,14 @@ static int ends_by_default(uint n) {
     return n != SIGCHLD && n != SIGCONT && n != SIGURG && n != SIGWINCH && n != SIGTSTP && n != SIGTTIN && n != SIGTTOU;
 }
 
-/* `typed`: the terminal sent it, so it is for the whole foreground group, as it would be without us. */
+/* `typed`: the terminal sent it, so it is for the whole foreground group, as it would be without us. Until the first
+ * process is the command signals wait here: what is sent to a PID 1 without handlers is lost. */
 static void pass_on(struct state *s, struct watch *w, uint number, int typed) {
     if (number < 1 || number > 64) return;
+    if (s->peer >= 0 && number != SIGKILL) {
+        w->early |= SIGBIT(number);
+        return;
+    }
     if ((number == SIGINT || number == SIGTERM) && s->on_failure) w->asked++;
     int deaf = ends_by_default(number) && !w->plan->reaper.n && !looks_after(s, number);
     if (s->started && (deaf || w->asked == 3)) { /* the third time, whatever it does with them */
@@ -332,6 +338,8 @@ static long watch_once(struct state *s, struct watch *w, int drain) {
             if (s->started) say_started(s);
             shut(s->peer);
             s->peer = -1;
+            for (uint number = 1; number <= 64; number++)
+                if (w->early & SIGBIT(number)) pass_on(s, w, number, 0);
         }
         return 0;
     }

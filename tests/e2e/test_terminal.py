@@ -6,10 +6,17 @@ import subprocess
 import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from containers import KIST
+from kist.engine.making import make, own_stdio
+from kist.engine.state import StateDirectory
+from kist.faces.cli.request import run_request, this_process
+from kist.kernel.program import become, open_program
+from kist.plan.steps import INIT, Entry, Exec, Open, Slots
+from machine import wait_until
 from terminal import Terminal
 
 RUN = [*KIST, "run", "--rm"]
@@ -187,3 +194,58 @@ def test_nohup(rootfs):
         assert process.wait(30) == 4
         assert process.stdout
         assert process.stdout.read() == ""
+
+
+@contextmanager
+def run_in_steps(directory: Path, last: bool, given: dict[str, list[str]]) -> Iterator[int]:
+    """As `kist run --rm`, but the first process, born just now or about to become the command, opens the FIFOs `here`
+    and `go`, for each of which it waits until somebody else does."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            for number in (signal.SIGINT, signal.SIGQUIT):
+                signal.signal(number, signal.SIG_DFL)
+            request = run_request(given, ("sleep", "600"), this_process())
+            states = StateDirectory(os.environ["KIST_RUN_DIR"])
+            made = make(request, own_stdio(request), states, attached=True)
+            plan = list(made.compiled.plan)
+            index = next(i for i, e in enumerate(plan) if e.actor == INIT and (not last or isinstance(e.step, Exec)))
+            base = "/w" if last else str(directory)
+            plan[index:index] = [
+                Entry(Open(f"{base}/{name}", 0, Slots.COUNT - 1), INIT, "exec", "wait") for name in ("here", "go")
+            ]
+            become(tuple(plan), open_program(), made.kept_fds, ("false",))
+        finally:
+            os._exit(99)
+    try:
+        yield pid
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["born", "started"])
+@pytest.mark.parametrize("init", [False, True], ids=["plain", "init"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT])
+def test_a_signal_that_comes_before_the_command_ends_it(
+    rootfs: Path, tmp_path: Path, number: int, init: bool, last: bool
+) -> None:
+    """What is sent to a PID 1 without a handler is lost."""
+    directory = tmp_path / "w"
+    directory.mkdir()
+    for name in ("here", "go"):
+        os.mkfifo(directory / name)
+    given = {"rootfs": [str(rootfs)], "volume": [f"{directory}:/w"], "rm": ["true"]}
+    with run_in_steps(directory, last, given | ({"init": ["true"]} if init else {})) as pid:
+        os.close(os.open(directory / "here", os.O_WRONLY))
+        os.kill(pid, number)
+        status = Path(f"/proc/{pid}/status")
+        wait_until(lambda: not int(status.read_text().split("ShdPnd:")[1].split()[0], 16) >> (number - 1) & 1)
+        go = os.open(directory / "go", os.O_RDWR)  # which waits for nobody
+        try:
+            asked = (os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            wait_until(lambda: os.waitid(*asked))
+            ended = os.waitid(*asked)
+            assert ended and ended.si_status == 128 + number
+        finally:
+            os.close(go)
