@@ -137,6 +137,30 @@ def test_delete_ends_what_the_first_process_left_behind(oci: Runtime, options: t
     assert not is_alive(int(file.read_text()))
 
 
+@needs_root
+@needs_limits
+@pytest.mark.parametrize("words", [("--all",), pytest.param((), marks=kist_only)], ids=["all", "as runc 1.2"])
+@pytest.mark.parametrize("status", ["running", "stopped"])
+def test_kill_in_a_pid_namespace_of_another_container(oci: Runtime, status: str, words: tuple[str, ...]):
+    """The kernel ends nothing with its first process, and containerd waits for all that hold its output."""
+    pod = oci.running("sh", "-c", "echo up; exec sleep 1000")
+
+    def join(made: dict) -> None:
+        made["linux"]["namespaces"].remove({"type": "pid"})
+        made["linux"]["namespaces"].append({"type": "pid", "path": f"/proc/{oci.state(pod)['pid']}/ns/pid"})
+
+    id = oci.running("sh", "-c", "sleep 1000 & echo up; wait", change=join)
+    first = oci.state(id)["pid"]
+    (other,) = map(int, Path(f"/proc/{first}/task/{first}/children").read_text().split())
+    if status == "stopped":
+        os.kill(first, signal.SIGKILL)
+        oci.wait_status(id, status)
+        assert is_alive(other)
+    oci("kill", *words, id, "KILL")
+    wait_for(lambda: not is_alive(first) and not is_alive(other), 5)
+    assert oci.state(pod)["status"] == "running"
+
+
 def test_a_signal_soon_after_start_is_not_lost(oci: Runtime):
     id = oci.create("sh", "-c", "sleep 0.05; trap 'exit 7' TERM; while :; do sleep 0.1; done")
     oci("start", id)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from kist.codec import I64, decode_text
 from kist.errors import Conflict, CorruptStore, InvalidInput, KistError, NotFound
+from kist.plan.flags import CLONE_NEWPID
 from kist.system import os
 from kist.value import Value
 
@@ -51,6 +52,12 @@ class Record(Value):
     creator: int = 0  # the process that makes it, which stays with `run`
     hooks: tuple[str, ...] = ()  # those of the config that are still to come: poststart, poststop
     empty: bool = False  # no process in the config
+    shares_pids: bool = False  # its PID namespace is another container's
+
+    @property
+    def ends_with_first(self) -> bool:
+        """Whether the kernel ends all of its processes when the first ends: pid_namespaces(7)."""
+        return bool(self.namespaces & CLONE_NEWPID) and not self.shares_pids
 
 
 class _State(Value):

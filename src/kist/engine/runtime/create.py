@@ -123,7 +123,7 @@ def create(
     record = Record(
         **record.__dict__
         | {"cgroups": compiled.cgroup_paths, "freezer": compiled.freezer, "namespaces": flags}
-        | {"unit": scope.unit if scope else ""}
+        | {"unit": scope.unit if scope else "", "shares_pids": shares_pids(spec)}
     )
     containers.make(request.id)
     try:
@@ -151,6 +151,11 @@ def create(
     except BaseException:
         remove_directory(path)
         raise
+
+
+def shares_pids(spec: Spec) -> bool:
+    """Whether it is put into another container's PID namespace."""
+    return any(namespace.type == "pid" and namespace.path for namespace in spec.linux.namespaces)
 
 
 def _setting(

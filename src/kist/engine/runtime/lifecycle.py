@@ -79,17 +79,15 @@ def kill(container: Container, number: int, *, all: bool = False) -> None:
 
     Raises Conflict when it does not run.
     """
-    from kist.plan.flags import CLONE_NEWPID
-
     status = container.status()
     if status == STOPPED or not container.pid:
-        if not container.record.namespaces & CLONE_NEWPID and number == signal.SIGKILL:
+        if not container.record.ends_with_first and number == signal.SIGKILL:
             kill_all(container.record.cgroups, number)  # its other processes need not have ended with the first
             return
         if all:
             return
         raise Conflict("container not running", why=f"container {container.id} is {status}", code="not-running")
-    everybody = all or (number == signal.SIGKILL and not container.record.namespaces & CLONE_NEWPID)
+    everybody = all or (number == signal.SIGKILL and not container.record.ends_with_first)
     if everybody and container.record.cgroups:
         kill_all(container.record.cgroups, number)
         return

@@ -10,7 +10,7 @@ all others, and every error, to Python. The file holds strings that each end wit
 from __future__ import annotations
 
 from kist.engine.runtime.container import state_of
-from kist.plan.flags import CLONE_NEWNS, CLONE_NEWPID
+from kist.plan.flags import CLONE_NEWNS
 from kist.system import os
 
 TYPE_CHECKING = False
@@ -27,7 +27,7 @@ def verbs(record: Record) -> list[str]:
     found = ["state"]
     if "poststart" not in record.hooks and not record.empty:
         found.append("start")
-    if record.namespaces & CLONE_NEWPID:  # else SIGKILL has to find the other processes
+    if record.ends_with_first:  # else SIGKILL has to find the other processes
         found.append("kill")
     if "poststop" not in record.hooks and record.namespaces & CLONE_NEWNS and not record.unit:
         found.append("delete")

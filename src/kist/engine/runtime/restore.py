@@ -14,7 +14,7 @@ from kist.engine.runtime.checkpoint import (
     say_log,
 )
 from kist.engine.runtime.container import CREATED, CRIU_ROOT, OPTIONAL_LIMITS, Container, Record, remove_directory
-from kist.engine.runtime.create import load_spec, with_id_maps
+from kist.engine.runtime.create import load_spec, shares_pids, with_id_maps
 from kist.errors import InvalidInput, NotFound
 from kist.kernel.criu import RESTORE, Criu, CriuFailed, require_version
 from kist.kernel.launcher import Launcher
@@ -90,6 +90,7 @@ class _Restore:
             created_ns=time.time_ns(), annotations=spec.annotations, owner=os.geteuid(), creator=os.getpid(),
             unit=self.scope.unit if self.scope else "", cgroups=compiled.cgroup_paths, freezer=compiled.freezer,
             namespaces=sum(NAMESPACES[namespace.type][0] for namespace in spec.linux.namespaces),
+            shares_pids=shares_pids(spec),
         )  # fmt: skip
 
     def run(self) -> int:
