@@ -41,7 +41,8 @@ ENTRIES = {
         "kist.engine.runtime.lifecycle",
     ),
     "kist": (
-        "kist.errors", "kist.faces.cli.__main__", "kist.faces.cli.run", "kist.engine.run", "kist.faces.cli.with_image",
+        "kist.errors", "kist.faces.cli.__main__", "kist.spec", "kist.codec", "fcntl", "kist.faces.cli.run",
+        "kist.engine.run", "kist.faces.cli.with_image",
         "kist.plan._table", "_json", "kist.plan.seccomp_default", "kist.plan.seccomp", "kist.store.images",
         "kist.plan.image", "kist.engine.create", "kist.engine.start", "kist.faces.cli.exec_", "kist.engine.execute",
         "kist.store.loading", "kist.store.library", "kist.faces.cli.load",
