@@ -178,10 +178,12 @@ def test_the_script_of_explain_makes_the_same(machine: Machine, lan: Machine, ki
         assert done.returncode == 0, done.stderr
         asked = ("--network", "lan", "--ip", "192.0.2.7", "--net-rate", "out=10mbit")
     else:
-        asked = ("--network", "bridge", "--ip", "10.112.0.9", "-p", "8080:80", "--net-rate", "10mbit")
+        asked = ("--network", "bridge", "--ip", "10.112.0.9", "-p", "8080:80", "-p", "8081:81", "--net-rate", "10mbit")
     run = (*asked, "host", "sh", "-c", INSIDE)
     ours = machine.run(*run)
     script = machine.kist("explain", "--script", *run).stdout
     assert f"ip link add {'eth0 link up0' if kind == 'wire' else 'kist'}" in script and "tc qdisc replace dev" in script
     theirs = machine.command("sh", input=script)
     assert shape(theirs) == shape(ours) != [] and " tbf " in theirs
+    if kind == "cable":
+        assert "8080" in script and "8080" not in machine.command("nft", "list", "table", "inet", "kist")

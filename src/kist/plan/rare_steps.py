@@ -259,10 +259,14 @@ class Netlink(Step):
     target_at: int = 0  # whose fd goes here, counted from the start of the messages
     at_end: int = 0  # not now, but when all is over, whether it failed or not; then a refusal is nobody's loss
 
-    def shell(self) -> str:
+    def typed(self) -> list[str]:
+        """The commands, whenever they are due."""
         enter = f'nsenter --net="${variable(self.namespace)}" ' if self.namespace else ""
         target = f'"${variable(self.target)}"' if self.target else ""
-        words = "\n".join([enter + command.replace("$target", target) for command in self.commands if command])
+        return [enter + command.replace("$target", target) for command in self.commands if command]
+
+    def shell(self) -> str:
+        words = "\n".join(self.typed())
         return f"trap {quoted(words)} EXIT" if words and self.at_end else words
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import shlex
 
 from kist.plan.flags import unshare_options
+from kist.plan.rare_steps import Netlink
 from kist.plan.steps import (
     HOST,
     INIT,
@@ -49,6 +50,7 @@ set -eu"""
 _CHILDREN = '/proc/"$child"/task/"$child"/children'  # numbers with a space behind each
 _INIT_PID = f'until init_pid=$(cat {_CHILDREN}) && init_pid=${{init_pid%% *}} && [ "$init_pid" ]; do :; done'
 
+_NO_COMMAND = "#   (no shell command does this)"
 
 _HEAD_OF_STEPS = """\
 #!/bin/sh
@@ -78,6 +80,10 @@ def script(plan: Plan) -> str:
         if isinstance(step, NewTree):
             at = f'"$fd{step.slot}"'
             undo.insert(0, f"umount {at} && rmdir {at}")
+        if isinstance(step, Netlink) and step.at_end:
+            undo = [*step.typed(), *undo]
+            lines.append("#   (at the end)" if step.typed() else _NO_COMMAND)
+            continue
         if privileges.take(step):
             continue
         lines += _commands(entry, privileges)
@@ -118,7 +124,7 @@ def _commands(entry: Entry, privileges: _Privileges) -> list[str]:
     if isinstance(step, Exec):
         return [privileges.command(step)]
     if step.fidelity == NO_SHELL or not step.shell():
-        return ["#   (no shell command does this)"]
+        return [_NO_COMMAND]
     return step.shell().split("\n")
 
 
