@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -516,6 +518,37 @@ def test_namespaces_by_path(oci: Runtime):
 
     done = oci("run", "-b", oci.bundle("readlink", "/proc/self/ns/uts", change=change), oci.new_id())
     assert done.stdout.strip() == os.readlink(f"/proc/{pid}/ns/uts")
+
+
+@needs_root
+def test_a_source_that_the_root_of_a_user_namespace_by_path_cannot_reach(oci: Runtime):
+    """containerd makes a pod's user namespace, and its own directories are nobody else's."""
+    source = oci.directory / "private/source"
+    source.mkdir(parents=True)
+    source.parent.chmod(0o700)
+    (source / "file").write_text("of the host\n")
+    maps = [{"containerID": 0, "hostID": 100_000, "size": 65536}]
+    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="kist-test-") as top:
+        os.chmod(top, 0o755)
+        shutil.copytree(oci.rootfs, f"{top}/rootfs", symlinks=True)
+        user = subprocess.Popen(["unshare", "--user", "sleep", "1000"])
+        try:
+            wait_for(lambda: os.readlink(f"/proc/{user.pid}/ns/user") != os.readlink("/proc/self/ns/user"))
+            for kind in ("uid", "gid"):
+                Path(f"/proc/{user.pid}/{kind}_map").write_text("0 100000 65536")
+
+            def join(config: dict) -> None:
+                config["root"]["path"] = f"{top}/rootfs"
+                config["linux"]["namespaces"].append({"type": "user", "path": f"/proc/{user.pid}/ns/user"})
+                config["linux"].update(uidMappings=maps, gidMappings=maps)
+                mount = {"destination": "/tmp", "type": "bind", "source": f"{source}", "options": ["rbind", "ro"]}
+                config["mounts"].append(mount)
+
+            done = oci("run", "-b", oci.bundle("cat", "/proc/self/uid_map", "/tmp/file", change=join), oci.new_id())
+        finally:
+            user.kill()
+            user.wait()
+    assert done.stdout.split() == ["0", "100000", "65536", "of", "the", "host"]
 
 
 def damaged(key: str, value: object):

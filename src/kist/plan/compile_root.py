@@ -98,7 +98,7 @@ class RootCompiler:
                 if mapped:
                     raise InvalidInput("only bind mounts can be id-mapped", path=f"$.mounts[{i}]")
                 continue
-            if not (mapped or (b.makes(f.CLONE_NEWUSER) and b.privileged_host)):
+            if not (mapped or (b.userns and b.privileged_host)):
                 continue
             source = host_path(mount.source, b.setting.bundle)
             id_map = self._mount_map(mount, i) if mapped else Slots.NONE
