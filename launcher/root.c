@@ -356,6 +356,8 @@ static long bind_at(struct state *s, const struct step *step) {
         shut(tree);
         return r;
     }
+    /* What was opened before this mount namespace was the host's slave is a peer of the host's mounts. */
+    if (r == 0 && a->tree.n && !(a->propagation.n & MS_SHARED)) r = set_attributes(tree, 0, 0, MS_SLAVE, 1);
     if (r == 0) r = change_tree(tree, step->arguments + 4, a->propagation.n);
     int at = r < 0 ? (int)r : (int)mount_point(s, a->target.s, kind == S_IFDIR, (links & NOFOLLOW_TARGET) != 0);
     if (at >= 0) r = move_into(tree, at); else if (r == 0) { s->argument = 1; r = at; }
