@@ -25,6 +25,8 @@ def mounted(place: Path, *argv: str | Path) -> list[str]:
     """What a command leaves below a place that is shared, in a mount namespace of its own."""
     argv = ("unshare", "--mount", "sh", "-c", SHARED, place, *argv)
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    if "OpenTree" in done.stderr and "EINVAL" in done.stderr:
+        pytest.skip("this kernel cannot id-map the file system of /var/tmp")
     assert "inside" in done.stderr, done.stderr
     return [line for line in done.stdout.splitlines() if f" {place}/" in line]
 

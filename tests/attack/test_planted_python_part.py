@@ -94,5 +94,5 @@ def test_by_the_path_of_a_caller_with_fewer_privileges(place: Path):
     (place / "runtime").chmod(0o4755)
     text = said(*NOBODY, place / "runtime", path=own)
     assert "planted" not in text
-    plant(place / "runtime-python")  # control: it does run as root
-    assert said(*NOBODY, place / "runtime", path=own) == "planted 0\n"
+    plant(place / "runtime-python")  # control; busybox's sh gives root's privileges up
+    assert said(*NOBODY, place / "runtime", path=own) in ("planted 0\n", "planted 65534\n")
