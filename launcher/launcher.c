@@ -100,20 +100,20 @@ static int number_of(const char *text) {
     return n;
 }
 
-/* The fds that we were given by number stay, those that the command is to inherit too; all others were leaked to us. */
-static void own_fds(char **numbers, uint inherited) {
-    static unsigned char keep[1024];
-    for (; *numbers && !same(*numbers, "--"); numbers++) {
-        int fd = number_of(*numbers);
+/* The fds that we were given by number stay, all others were leaked to us. After the first three, which are our own,
+ * those below `inherited` are the command's, too. */
+static void own_fds(struct state *s, char **numbers, uint inherited) {
+    for (uint i = 0; numbers[i] && !same(numbers[i], "--"); i++) {
+        int fd = number_of(numbers[i]);
         if (fd < 0) continue;
         sys(fcntl, fd, F_SETFD, FD_CLOEXEC);
-        if (fd < 1024) keep[fd] = 1;
+        if (fd < MAX_GIVEN) s->given[fd] = i < 3 || (uint)fd >= inherited ? GIVEN_US : GIVEN_THE_COMMAND;
     }
-    sys(close_range, 1024, ~0U, 0);
-    for (uint fd = inherited; fd < 1024; fd++)
-        if (!keep[fd]) {
+    sys(close_range, MAX_GIVEN, ~0U, 0);
+    for (uint fd = 3; fd < MAX_GIVEN; fd++)
+        if (!s->given[fd]) {
             uint last = fd;
-            while (last + 1 < 1024 && !keep[last + 1]) last++;
+            while (last + 1 < MAX_GIVEN && !s->given[last + 1]) last++;
             sys(close_range, fd, last, 0);
             fd = last;
         }
@@ -148,7 +148,7 @@ __attribute__((noreturn, used)) void start(ulong *stack) {
     s->step = ~0U;
     long r = map_plan(&s->plan, s->plan_fd);
     if (r < 0) fail(s, r);
-    own_fds(argv + 1, inherited_fds(&s->plan));
+    own_fds(s, argv + 1, inherited_fds(&s->plan));
     r = take_steps(s, 0);
     if (r < 0 || s->actor != ACTOR_HOST) fail(s, r);
     undo_all(s);

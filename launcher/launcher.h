@@ -22,9 +22,12 @@ struct plan { const char *bytes; ulong size; uint steps; uint offset[MAX_STEPS];
 /* What a process of ours says before it ends, with the kernel's own words where it gave some. */
 struct failure { uint kind, step, error, argument; char words[112]; };
 
+enum { MAX_GIVEN = 1024, GIVEN_US = 1, GIVEN_THE_COMMAND = 2 };
+
 struct state {
     struct plan plan;
     int slots[SLOT_COUNT];
+    unsigned char given[MAX_GIVEN]; /* by fd: whether the caller gave it to us, and for whom */
     uint actor;
     int orders, reports;    /* packet pipes with the caller; -1 when we took the caller's place */
     int plan_fd;

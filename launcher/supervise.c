@@ -56,7 +56,9 @@ long prepare_exec(struct state *s, const struct step *step) {
     uint word = SAYS_STARTED;
     ulong none = 0;
     long r = sys(close_range, (uint)a->close_from.n, ~0U, 4 /* CLOSE_RANGE_CLOEXEC */);
-    for (uint fd = 3; r >= 0 && fd < a->close_from.n; fd++) sys(fcntl, fd, F_SETFD, 0);
+    /* Not whatever is below close_from: where the caller left a gap, an fd of ours is. */
+    for (uint fd = 3; r >= 0 && fd < MAX_GIVEN; fd++)
+        if (s->given[fd] == GIVEN_THE_COMMAND) sys(fcntl, fd, F_SETFD, 0);
     if (r >= 0 && s->peer >= 0) r = sys(sendto, s->peer, &word, 4, MSG_NOSIGNAL, 0, 0);
     if (r < 0) return r;
     if (a->reaper.n) {

@@ -504,6 +504,28 @@ def test_passing_fds(oci: Runtime):
         assert file.read() == "through\nclosed\n"
 
 
+@kist_only  # runc refuses a gap
+@pytest.mark.parametrize("verb", ["create", "run", "exec"])
+def test_a_gap_in_the_passed_fds_is_not_filled_with_ours(oci: Runtime, tmp_path: Path, verb: str):
+    """The FIFO of `start` and the log were fds 3 and 4 of the command."""
+    list_own = ["sh", "-c", "for fd in /proc/$$/fd/*; do readlink $fd; done; echo end"]
+    passed, output = tmp_path / "passed", tmp_path / "output"
+    passed.touch()
+    name = oci.running() if verb == "exec" else oci.new_id()
+    words = [name, *list_own] if verb == "exec" else ["-b", str(oci.bundle(*list_own)), name]
+    argv = [*oci.argv, "--log", str(tmp_path / "log"), verb, "--preserve-fds", "40", *words]
+    with passed.open() as file, output.open("w") as out:
+        os.dup2(file.fileno(), 30)
+        try:
+            subprocess.run(argv, pass_fds=[30], stdin=out, stdout=out, stderr=out, check=True, timeout=120)
+        finally:
+            os.close(30)
+    if verb == "create":
+        oci("start", name)
+    wait_for(lambda: output.read_text().endswith("end\n"))
+    assert output.read_text().split() == [*[str(output)] * 3, str(passed), "end"]
+
+
 def test_namespaces_by_path(oci: Runtime):
     first = oci.running()
     pid = oci.state(first)["pid"]

@@ -146,7 +146,11 @@ def create(
 
             for line in described(compiled.plan):
                 debug(line)
-        keep = [*open_fds(setting.stdio.inherited_fds), *([scope.hold] if scope else ())]
+        keep = open_fds(setting.stdio.inherited_fds)
+        if scope:  # above those that the command gets
+            import fcntl  # the one place, and rare
+
+            keep.append(fcntl.fcntl(scope.hold, fcntl.F_DUPFD_CLOEXEC, 3 + setting.stdio.inherited_fds))
         become(compiled.plan, open_program(), keep, explainer)
     except BaseException:
         remove_directory(path)
@@ -266,14 +270,14 @@ def _links(spec: Spec) -> tuple[HostLink, ...]:
 
 
 def open_fds(count: int) -> list[int]:
-    """Those that are open of the `count` fds from 3."""
+    """Those of the `count` fds from 3 the caller passed. They are inheritable, none of Python's own is (PEP 446)."""
     found = []
     for fd in range(3, 3 + count):
         try:
-            os.get_inheritable(fd)
+            if os.get_inheritable(fd):
+                found.append(fd)
         except OSError:
             continue
-        found.append(fd)
     return found
 
 
