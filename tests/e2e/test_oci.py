@@ -526,6 +526,30 @@ def test_a_gap_in_the_passed_fds_is_not_filled_with_ours(oci: Runtime, tmp_path:
     assert output.read_text().split() == [*[str(output)] * 3, str(passed), "end"]
 
 
+@kist_only  # Debian's runc knows no execCPUAffinity
+def test_the_debug_log_tells_the_affinity_of_exec(oci: Runtime):
+    """youki's contest looks for that."""
+    done = oci("--debug", "exec", "--process", _on_processor(oci, 0), oci.running())
+    assert (done.stdout, "affinity: 0x1" in done.stderr) == ("Cpus_allowed_list:\t0\n", True)
+
+
+def _on_processor(oci: Runtime, number: int) -> str:
+    args = ["grep", "Cpus_allowed_list", "/proc/self/status"]
+    path = Path(oci.bundle("true")) / "process.json"
+    env = ["PATH=/usr/bin:/bin"]
+    path.write_text(json.dumps({"args": args, "cwd": "/", "env": env, "execCPUAffinity": {"initial": str(number)}}))
+    return str(path)
+
+
+def test_unknown_capabilities_are_one_warning(oci: Runtime):
+    def change(config: dict) -> None:
+        config["process"]["capabilities"] = {kind: ["TEST_CAP"] for kind in ("bounding", "effective", "permitted")}
+
+    done = oci("run", "-b", oci.bundle("true", change=change), oci.new_id())
+    assert done.stderr.count("TEST_CAP") == 1
+    assert "ignoring unknown or unavailable capabilities: [TEST_CAP]" in done.stderr
+
+
 def test_namespaces_by_path(oci: Runtime):
     first = oci.running()
     pid = oci.state(first)["pid"]

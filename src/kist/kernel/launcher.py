@@ -15,6 +15,7 @@ from kist.plan.encode import encode
 from kist.plan.steps import (
     ACTORS,
     Chdir,
+    CpuAffinity,
     Exec,
     FindCommand,
     Mount,
@@ -217,6 +218,8 @@ def described(plan: Plan) -> Iterator[str]:
         yield f"step {index}, {ACTORS[entry.actor]}: {entry.step!r:.400}"
         if isinstance(entry.step, Seccomp):
             yield f"seccomp filter flags: {entry.step.flags}"
+        if isinstance(entry.step, CpuAffinity):
+            yield f"affinity: {int.from_bytes(entry.step.cpus, 'little'):#x}"
 
 
 def explain_failure(words: Sequence[str]) -> KistError:

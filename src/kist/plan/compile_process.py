@@ -194,11 +194,13 @@ class ProcessCompiler:
         last = b.facts.cap_last
         have = process.capabilities
         masks = {}
+        unknown: dict[str, None] = {}
         for name in ("bounding", "effective", "permitted", "inheritable", "ambient"):
             wanted = getattr(have, name) if have else ()
-            masks[name], unknown = capability_mask(wanted, last)
-            for word in unknown:
-                b.notes.append(f"this kernel does not know the capability {word}")
+            masks[name], words = capability_mask(wanted, last)
+            unknown.update(dict.fromkeys(words))
+        if unknown:  # runc's words, which suites look for
+            b.notes.append(f"ignoring unknown or unavailable capabilities: [{' '.join(unknown)}]")
         if masks["effective"] & ~masks["permitted"]:
             raise InvalidInput("effective ones must be permitted", path="$.process.capabilities")
         possible = masks["permitted"] & masks["inheritable"]
