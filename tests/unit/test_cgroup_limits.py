@@ -68,6 +68,7 @@ TABLE = [
         ["cpu.cfs_period_us=25000", "cpu.cfs_quota_us=50000", "cpu.cfs_burst_us=1000"],
         ["cpu.max=50000 25000", "cpu.max.burst=1000"],
     ),
+    (Resources(cpu=Cpu(quota=-9999)), [], []),
     (Resources(cpu=Cpu(quota=-1, period=25000)), ["cpu.cfs_period_us=25000"], ["cpu.max=max 25000"]),
     (Resources(cpu=Cpu(shares=2, idle=1)), ["cpu.shares=2", "cpu.idle=1"], ["cpu.weight=1", "cpu.idle=1"]),
     (

@@ -1,5 +1,9 @@
 """kist-oci on cgroup v2 alone, where crun's tests found it wanting."""
 
+from pathlib import Path
+
+import pytest
+
 from bundles import Runtime, oci, wait_for
 from containers import rootfs
 
@@ -27,3 +31,46 @@ def test_options_of_a_cgroup_mount_reach_the_kernel(oci: Runtime):
     done = oci("run", "-b", bundle, oci.new_id(), ok=False)
     assert done.returncode == 1
     assert "Invalid argument" in done.stderr
+
+
+def with_limits(oci: Runtime, **resources: dict) -> tuple[str, Path]:
+    """A running container's id and cgroup."""
+
+    def change(config: dict) -> None:
+        config["linux"]["cgroupsPath"] = "/kist-test-update/" + Path(oci.new_id()).name
+        config["linux"]["resources"] = resources
+
+    id = oci.running(change=change)
+    of_it = Path(f"/proc/{oci.state(id)['pid']}/cgroup").read_text().strip().removeprefix("0::/")
+    return id, Path("/sys/fs/cgroup", of_it)
+
+
+@pytest.mark.parametrize(
+    ("words", "max"),
+    [
+        (["--cpu-period", "900000"], "500000 900000"),
+        (["--cpu-quota", "600000"], "600000 1000000"),
+        (["--cpu-quota", "-1"], "max 1000000"),
+        (["--cpu-quota", "-1", "--cpu-period", "100000"], "max 100000"),
+    ],
+)
+def test_update_of_half_of_cpu_max_keeps_the_other(oci: Runtime, words: list[str], max: str):
+    """A new period took the quota away. youki's contest, update_cpu_limits_test."""
+    id, cgroup = with_limits(oci, cpu={"quota": 500000, "period": 1000000})
+    oci("update", *words, id)
+    assert (cgroup / "cpu.max").read_text() == max + "\n"
+
+
+def test_update_of_what_had_no_limit(oci: Runtime):
+    """Its controller is not there yet: it did nothing, and said so to nobody. youki's contest."""
+    id, cgroup = with_limits(oci, pids={"limit": 20})
+    oci("update", "--cpuset-cpus", "1", "--memory", "50M", "--cpu-quota", "30000", id)
+    found = [(cgroup / file).read_text().strip() for file in ("cpuset.cpus", "memory.max", "cpu.max", "pids.max")]
+    assert found == ["1", "52428800", "30000 100000", "20"]
+
+
+def test_update_to_unlimited_memory_ends_the_limit_of_the_sum(oci: Runtime):
+    id, cgroup = with_limits(oci, memory={"limit": 52428800, "swap": 96468992})
+    assert (cgroup / "memory.swap.max").read_text() == "44040192\n"
+    oci("update", "--memory", "-1", id)
+    assert [(cgroup / f"memory.{name}max").read_text() for name in ("", "swap.")] == ["max\n", "max\n"]

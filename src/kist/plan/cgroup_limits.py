@@ -97,8 +97,8 @@ def _memory(memory: Memory, facts: HostFacts, v2: bool, update: bool) -> Iterato
     if _counts(most, update):
         yield limit("limit", "max" if v2 else "limit_in_bytes", most, "beyond it: reclaim, then the OOM killer")
     swap = _amount(memory.swap, "memory.swap")
-    if update and not v2 and most < 0 and memory.swap is None and facts.cgroup.swap_accounting:
-        swap = -1  # else the sum of both would be less than unlimited memory
+    if update and most < 0 and memory.swap is None and facts.cgroup.swap_accounting:
+        swap = -1  # OCI's is the sum of both: it cannot be less than unlimited memory; as runc has it, on v2, too
     # No swap at all, as crun has it; v1 cannot say so, and a caller that writes 0 for all it has not set means nothing.
     none = v2 and memory.swap == 0 and memory.limit != 0 and facts.cgroup.swap_accounting
     if _counts(swap, update) or none:
@@ -152,10 +152,11 @@ def _cpu(cpu: Cpu, facts: HostFacts, v2: bool, update: bool) -> Iterator[Limit]:
     if shares > 0:
         file, data = ("weight", v2_cpu_weight(shares)) if v2 else ("shares", shares)
         yield limit("shares", file, data, "its part when there is not enough for all")
-    quota = _amount(cpu.quota, "cpu.quota", 1000)
+    quota = _amount(max(cpu.quota or 0, -1), "cpu.quota", 1000)  # less than 0: no limit, as the kernel has it on v1
     period = _amount(cpu.period, "cpu.period", 1000, 1_000_000)
     if v2 and (_counts(quota, update) or period > 0):
-        most = f"{quota if quota > 0 else 'max'} {period if period > 0 else 100_000}"
+        words = [str(quota if quota > 0 else "max"), str(period if period > 0 else 100_000)]
+        most = " ".join(words[: 1 if update and period <= 0 else 2])  # alone it leaves the period as it is
         yield limit("quota", "max", most, "microseconds of processor time in each period")
     if not v2 and period > 0:
         yield limit("period", "cfs_period_us", period, "microseconds after which the quota is given anew")

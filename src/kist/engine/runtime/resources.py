@@ -8,12 +8,14 @@ import os
 from kist.engine.runtime.container import CREATED, OPTIONAL_LIMITS, PAUSED, RUNNING, STOPPED
 from kist.errors import Conflict, KistError, Unsupported
 from kist.kernel.cgroup import write_value
+from kist.value import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from kist.engine.runtime.container import Container
+    from kist.plan.cgroup_limits import Limit
     from kist.plan.facts import HostFacts
     from kist.spec.runtime import Resources
 
@@ -98,7 +100,7 @@ def write_limits(
     from kist.plan.cgroup_limits import limits
 
     by_controller = {controller: path for path in cgroups for controller in _controllers(path)}
-    pending = list(limits(resources, facts, update=True))
+    pending = list(limits(_with_quota(resources, by_controller.get("")), facts, update=True))
     for limit in pending:  # before the first is written
         if "" not in by_controller and limit.controller not in by_controller:
             raise Unsupported(f"cannot set {limit.name}", why=f"it has no cgroup of the controller {limit.controller}",
@@ -112,6 +114,8 @@ def write_limits(
         if limit.missing:
             raise Unsupported(f"cannot set {limit.name}", why=limit.missing, next=limit.next)
         path = by_controller.get(limit.controller) or (cgroups or ("",))[0]
+        if path == by_controller.get("") and not os.path.exists(f"{path}/{limit.file}"):
+            _hand_down(path, limit)
         try:
             write_value(f"{path}/{limit.file}", limit.data)
         except OSError as e:
@@ -121,6 +125,32 @@ def write_limits(
                 continue
             what = f"failed to write {limit.data!r} to {path}/{limit.file}: {e.strerror}"
             raise KistError(what, code="cgroup-write") from e
+
+
+def _with_quota(resources: Resources, v2: str | None) -> Resources:
+    """A period alone keeps the quota, which is in the same file. Source: kernel cgroup-v2.rst, "cpu.max"."""
+    cpu = resources.cpu
+    if not v2 or cpu is None or not cpu.period or cpu.quota is not None or not os.path.exists(f"{v2}/cpu.max"):
+        return resources
+    with open(f"{v2}/cpu.max", encoding="ascii") as file:
+        quota = file.read().split()[0]
+    return replace(resources, cpu=replace(cpu, quota=-1 if quota == "max" else int(quota)))
+
+
+def _hand_down(path: str, limit: Limit) -> None:
+    """A v2 cgroup has the controllers that its limits needed when it was made; hand it one more. Raises Unsupported."""
+    parents = []
+    while os.path.exists(f"{(path := os.path.dirname(path))}/cgroup.subtree_control"):
+        parents.append(f"{path}/cgroup.subtree_control")
+    for file in reversed(parents):
+        with open(file, encoding="ascii") as enabled:
+            if limit.controller in enabled.read().split():
+                continue
+        try:
+            write_value(file, f"+{limit.controller}")
+        except OSError as e:
+            raise Unsupported(f"cannot set {limit.name}", why=f"+{limit.controller} to {file}: {e.strerror}",
+                              next="start it anew with the limit") from e  # fmt: skip
 
 
 def _controllers(path: str) -> Sequence[str]:
