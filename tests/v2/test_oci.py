@@ -26,6 +26,27 @@ def test_exec_names_a_cgroup_below_the_containers(oci: Runtime):
     oci("delete", "--force", id)
 
 
+@pytest.mark.parametrize("path", ["", "/test-moved/of-an-engine"])
+def test_exec_follows_the_first_process_only_where_the_top_takes_none(oci: Runtime, path: str):
+    """It did so at once, and with a path of the caller's never: EBUSY. youki's contest, exec::cgroup_test."""
+
+    def change(config: dict) -> None:
+        with_cgroup(config)
+        config["linux"]["resources"] = {"memory": {"limit": 100 << 20}}
+        if path:
+            config["linux"]["cgroupsPath"] = path
+
+    script = "cd /sys/fs/cgroup && mkdir down && echo 1 > down/cgroup.procs && echo moved && exec sleep 600"
+    id = oci.running("sh", "-c", script, change=change)
+    wait_for(lambda: oci.output() == "moved\n")
+    where = ("exec", id, "cat", "/proc/self/cgroup")
+    assert oci(*where).stdout == "0::/\n"
+    enable = "echo $$ > /sys/fs/cgroup/down/cgroup.procs; echo +memory > /sys/fs/cgroup/cgroup.subtree_control"
+    oci("exec", id, "sh", "-euc", enable)
+    assert oci(*where).stdout == "0::/down\n"
+    oci("delete", "--force", id)
+
+
 def test_options_of_a_cgroup_mount_reach_the_kernel(oci: Runtime):
     bundle = oci.bundle("true", change=lambda config: with_cgroup(config, "no_such_option"))
     done = oci("run", "-b", bundle, oci.new_id(), ok=False)

@@ -126,15 +126,16 @@ def _with(names: tuple[str, ...], extra: tuple[str, ...]) -> tuple[str, ...]:
 def _cgroups(container: Container, request: ExecRequest) -> tuple[str, ...]:
     """Where the process goes: the container's cgroups, or those below them that --cgroup names.
 
-    On v2 a container may have moved its own processes down, and then the top takes none: follow the first process.
+    On v2 a container may have moved its own processes down. Where the top then takes none, since it hands controllers
+    to its children, follow the first process, as runc does.
     """
     chosen = container.record.cgroups
-    if not request.cgroups and len(chosen) == 1 and os.path.exists(f"{chosen[0]}/cgroup.controllers"):
-        own = _v2_cgroup(container.pid)
-        mount = chosen[0][: -len(own)] if own and chosen[0].endswith(own) else ""
-        if not mount and own:
-            top = chosen[0].partition("/kist")[0]
-            chosen = (f"{top}{own}",) if os.path.isdir(f"{top}{own}") else chosen
+    if not request.cgroups and len(chosen) == 1 and _hands_down(chosen[0]):
+        mount = chosen[0]
+        while os.path.exists(f"{os.path.dirname(mount)}/cgroup.controllers"):
+            mount = os.path.dirname(mount)
+        own = f"{mount}{_v2_cgroup(container.pid)}"
+        chosen = (own,) if own.startswith(f"{chosen[0]}/") and os.path.isdir(own) else chosen
     for word in request.cgroups:
         controllers, colon, path = word.partition(":")
         below = path if colon else word
@@ -157,6 +158,14 @@ def _cgroups(container: Container, request: ExecRequest) -> tuple[str, ...]:
                 next="--cgroup names a cgroup that exists below the container's",
             )
     return chosen
+
+
+def _hands_down(cgroup: str) -> bool:
+    try:
+        with open(f"{cgroup}/cgroup.subtree_control", encoding="ascii") as file:
+            return bool(file.read().strip())
+    except FileNotFoundError:  # v1
+        return False
 
 
 def _v2_cgroup(pid: int) -> str:
